@@ -1,0 +1,18 @@
+"""MA-CLIP, a no-reference image quality metric, as a torch module and a pyiqa metric.
+
+>>> import pyiqa
+>>> metric = pyiqa.create_metric('maclip')  # doctest: +SKIP
+"""
+
+from .arch import MACLIP
+from .register import register
+from .weights import WeightsError
+
+__all__ = ['MACLIP', 'WeightsError', '__version__', 'register']
+__version__ = '0.1.0'
+
+try:
+    register()
+except ModuleNotFoundError as error:
+    if error.name != 'pyiqa':  # without pyiqa the class works all the same; a broken pyiqa is not hidden
+        raise

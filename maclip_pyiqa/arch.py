@@ -1,0 +1,274 @@
+"""MA-CLIP as a torch module: views -> features -> two cues -> fusion -> score.
+
+Original: Liao et al., "Beyond Cosine Similarity: Magnitude-Aware CLIP for No-Reference Image Quality
+Assessment", AAAI 2026, https://arxiv.org/abs/2511.09948
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from .backbone import Backbone
+from .cues import cosine_cue, fuse, magnitude_cue
+from .views import cut, enlarge, resize, window_places
+
+__all__ = ['MACLIP', 'PROMPTS']
+
+PROMPTS = (
+    ('Good image', 'bad image'),
+    ('Sharp image', 'blurry image'),
+    ('sharp edges', 'blurry edges'),
+    ('High resolution image', 'low resolution image'),
+    ('Noise-free image', 'noisy image'),
+)
+
+
+class MACLIP(nn.Module):
+    """Magnitude-aware CLIP: a score of an image's quality without a reference and without training.
+
+    Each image is seen through sliding windows and once as a whole, resized. CLIP's feature of each view gives two
+    cues, which a confidence-guided fusion weighs; the score is the mean over the views. Higher is better; about 0 to
+    about 1, not clamped. The defaults are the paper's; see DESIGN and README for what was verified.
+
+    The module has no parameters and an empty state dict, stays in eval mode, is deterministic, and gives an image
+    the same score alone and in a batch. It is differentiable in its input.
+
+    Args:
+        backbone: an open_clip architecture ('RN50', 'ViT-B-32' or OpenAI's spelling 'ViT-B/32'), or a folder or
+            hub repository in open_clip's layout ('local-dir:PATH', 'hf-hub:ID'), which brings its own weights
+        pretrained: an open_clip tag, or the path of a file: OpenAI's TorchScript .pt, a state dict, .safetensors
+        prompts: (positive, negative) pairs
+        views: 'windows' (windows and global view, the paper), 'global' (the resized image only) or 'full' (the whole
+            image once at its own size, as CLIP-IQA does)
+        stride: of the windows, pixels; None: 128 for a window of 224, and in proportion for others
+        pos_embedding: keep CLIP's positional embedding, interpolated where the size differs
+        box_lam, base_cos, base_norm, alpha: see `cues.magnitude_cue` and `cues.fuse`
+        chunk: the most views encoded at once; bounds memory, changes no score
+        sample_views: for training: where gradients flow, score each image by this many of its windows, drawn anew
+            at each call from torch's generator, and the global view, so that the expectation is the full score
+        quick_gelu: activation of the transformers; None: as the weights were trained (see `Backbone`)
+        model_type: accepted and ignored; pyiqa's default configuration passes it
+
+    Raises:
+        ValueError, TypeError: an option out of range, unknown or malformed
+        WeightsError: weights that cannot be had, read or used; a RuntimeError
+
+    Example::
+
+        metric = MACLIP()                       # fetches OpenAI's RN50 once
+        score = metric(torch.rand(2, 3, 384, 512))  # (2, 1)
+    """
+
+    def __init__(
+        self,
+        *,
+        backbone: str = 'RN50',
+        pretrained: str | os.PathLike = 'openai',
+        prompts: Sequence[tuple[str, str]] = PROMPTS,
+        views: str = 'windows',
+        stride: int | None = None,
+        pos_embedding: bool = False,
+        box_lam: float = 0.5,
+        base_cos: float = 1.0,
+        base_norm: float = 0.6,
+        alpha: float = 1.0,
+        chunk: int = 16,
+        sample_views: int | None = None,
+        quick_gelu: bool | None = None,
+        model_type: str = 'maclip',
+    ) -> None:
+        super().__init__()
+        if not isinstance(backbone, str):
+            raise TypeError(f"backbone is a name such as 'RN50', not {backbone!r}")
+        if views not in ('windows', 'global', 'full'):
+            raise ValueError(f"views is 'windows', 'global' or 'full', not {views!r}")
+        self.prompts = _check_prompts(prompts)
+        self.constants = _check_constants(
+            {'box_lam': box_lam, 'base_cos': base_cos, 'base_norm': base_norm, 'alpha': alpha}
+        )
+        self.chunk = _check_count('chunk', chunk)
+        self.sample_views = None if sample_views is None else _check_count('sample_views', sample_views)
+        self.stride = None if stride is None else _check_count('stride', stride)
+        self.views = views
+        self.backbone = Backbone(backbone, pretrained, self.prompts, pos_embedding, quick_gelu)
+        if self.stride is None:
+            self.stride = round(self.backbone.window * 128 / 224)
+        if views == 'full' and not self.backbone.any_size:
+            raise ValueError(f"views='full' needs a backbone that takes any image size; {backbone!r} does not")
+        self.eval()
+
+    def train(self, mode: bool = True) -> MACLIP:
+        """Stays in eval mode, also inside a model that is set to train."""
+        return super().train(False)
+
+    def forward(
+        self,
+        x: Tensor | Sequence[Tensor],
+        box_lam: float | None = None,
+        base_cos: float | None = None,
+        base_norm: float | None = None,
+        alpha: float | None = None,
+    ) -> Tensor:
+        """Score images; higher is better.
+
+        Args:
+            x: RGB in [0, 1], (N, 3, H, W), or (N, 1, H, W) for grey; or a sequence of N images (C, H, W) of any sizes
+            box_lam, base_cos, base_norm, alpha: in place of the constructor's
+
+        Returns:
+            (N, 1), float32 (float64 in a module of float64)
+
+        Raises:
+            TypeError: not tensors, or not of a floating dtype
+            ValueError: a wrong shape, an empty batch, mixed devices, or, where no gradient is wanted, values that are
+                not finite or outside [0, 1]
+        """
+        given = {'box_lam': box_lam, 'base_cos': base_cos, 'base_norm': base_norm, 'alpha': alpha}
+        constants = self.constants | _check_constants({k: v for k, v in given.items() if v is not None})
+        features, weights = self._encode(self._images(x))
+        q = self._cues(features, **constants)[0]  # (all views,)
+        scores = [(part * w).sum() for part, w in zip(q.split([len(w) for w in weights]), weights, strict=True)]
+        return torch.stack(scores)[:, None]
+
+    def features(self, x: Tensor | Sequence[Tensor]) -> list[Tensor]:
+        """CLIP's features of each image's views before L2 normalisation: N tensors (V, D), windows row by row, the
+        global view last."""
+        features, weights = self._encode(self._images(x))
+        return list(features.split([len(w) for w in weights]))
+
+    def _cues(self, f: Tensor, box_lam: float, base_cos: float, base_norm: float, alpha: float):
+        """(..., D) -> q, q_sim, q_mag, w_sim (...) and attributes (..., P), in float32 also under autocast."""
+        with torch.autocast(f.device.type, enabled=False):
+            text, scale = self.backbone.text, self.backbone.scale
+            if f.dtype in (torch.float16, torch.bfloat16):
+                f = f.float()
+            attributes = cosine_cue(f, text.to(f.dtype), scale.to(f.dtype))
+            q_sim, q_mag = attributes.mean(-1), magnitude_cue(f, box_lam)
+            q, w_sim = fuse(q_sim, q_mag, base_cos, base_norm, alpha)
+        return q, q_sim, q_mag, w_sim, attributes
+
+    def _encode(self, images: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
+        """-> features of all views, (sum of V, D), and for each image its views' weights in the score, (V,)."""
+        window, wants_grad = self.backbone.window, torch.is_grad_enabled() and any(i.requires_grad for i in images)
+        if self.views == 'full':
+            return self._encode_full(images, wants_grad)
+        bases, places, weights = images, [], []
+        if self.views == 'windows':
+            bases = [enlarge(image, window) for image in images]
+        for i, base in enumerate(bases):
+            mine = window_places(i, *base.shape[-2:], window, self.stride) if self.views == 'windows' else []
+            total, drawn = len(mine), self.sample_views
+            if wants_grad and drawn is not None and drawn < total:
+                mine = [mine[j] for j in torch.randperm(total)[:drawn].tolist()]
+            w = [total / max(len(mine), 1)] * len(mine) + [1.0]  # each drawn window stands for total / drawn of them
+            weights.append(base.new_tensor(w) / (total + 1))
+            places += mine
+
+        # all windows, then all global views, a chunk at a time over the whole batch; then sorted by image
+        views = [*places, *((i, -1, -1) for i in range(len(images)))]
+
+        def encode(first: int, last: int) -> Tensor:
+            windows, whole = views[first : min(last, len(places))], views[max(first, len(places)) : last]
+            parts = [cut(bases, windows, window)] if windows else []
+            parts += [torch.stack([resize(images[i], window) for i, _, _ in whole])] if whole else []
+            return self.backbone(torch.cat(parts))
+
+        features = self._in_chunks(encode, len(views), wants_grad)
+        order = sorted(range(len(views)), key=lambda v: views[v][0])
+        return features[torch.tensor(order, device=features.device)], weights
+
+    def _encode_full(self, images: list[Tensor], wants_grad: bool) -> tuple[Tensor, list[Tensor]]:
+        images = [
+            i if min(i.shape[-2:]) >= self.backbone.min_size else enlarge(i, self.backbone.window) for i in images
+        ]
+        features, start = [], 0
+        while start < len(images):  # runs of images of one size
+            run = start
+            while run < len(images) and images[run].shape == images[start].shape:
+                run += 1
+            group = images[start:run]
+            features.append(
+                self._in_chunks(lambda a, b, g=group: self.backbone(torch.stack(g[a:b])), len(group), wants_grad)
+            )
+            start = run
+        return torch.cat(features), [image.new_ones(1) for image in images]
+
+    def _in_chunks(self, encode, total: int, wants_grad: bool) -> Tensor:
+        """encode(first, last) over `total` views, at most `chunk` at once and evenly. Where a gradient is wanted of
+        more than one chunk, each is encoded again in the backward pass, so that memory holds one chunk only."""
+        parts = -(-total // self.chunk)
+        edges = [total * part // parts for part in range(parts + 1)]
+        chunks = list(zip(edges[:-1], edges[1:], strict=True))
+        if wants_grad and parts > 1:
+            return torch.cat([checkpoint(encode, *c, use_reentrant=False, preserve_rng_state=False) for c in chunks])
+        return torch.cat([encode(*c) for c in chunks])
+
+    def _images(self, x: Tensor | Sequence[Tensor]) -> list[Tensor]:
+        """Check what was given; -> N images (3, H, W) in the module's dtype."""
+        mean = self.backbone.mean
+        if isinstance(x, Tensor):
+            if x.ndim != 4:
+                hint = '; add the batch axis with x[None]' if x.ndim == 3 else ''
+                raise ValueError(f'images are (N, 3, H, W) or (N, 1, H, W), not {tuple(x.shape)}{hint}')
+            images = list(x.unbind(0))
+        elif isinstance(x, (list, tuple)):
+            images = list(x)
+        else:
+            raise TypeError(f'images are a tensor (N, 3, H, W) or a list of tensors (C, H, W), not {type(x).__name__}')
+        if not images:
+            raise ValueError('an empty batch has no score; at least one image is wanted')
+        for i, image in enumerate(images):
+            if not isinstance(image, Tensor):
+                raise TypeError(f'image {i} is a {type(image).__name__}; a tensor (C, H, W) is wanted')
+            if not image.is_floating_point():
+                hint = '; divide by 255 (x.float() / 255)' if image.dtype == torch.uint8 else ''
+                raise TypeError(f'images are floating point in [0, 1], not {image.dtype}{hint}')
+            if image.ndim != 3 or image.shape[0] not in (1, 3) or 0 in image.shape:
+                hint = '; drop the alpha channel or composite it' if image.ndim == 3 and image.shape[0] == 4 else ''
+                raise ValueError(f'an image is (3, H, W) or (1, H, W), not {tuple(image.shape)}{hint}')
+            if image.device != mean.device:
+                raise ValueError(f'image {i} is on {image.device}, the metric on {mean.device}; move one with .to()')
+            if not torch.compiler.is_compiling() and not (torch.is_grad_enabled() and image.requires_grad):
+                low, high = (float(v) for v in image.aminmax())
+                if not -1e-4 <= low <= high <= 1 + 1e-4:  # false for NaN too
+                    hint = '; divide by 255' if high > 2 else '; clamp it to [0, 1]'
+                    hint = hint if math.isfinite(low + high) else '; it holds values that are not finite'
+                    raise ValueError(f'image {i} has values in [{low:.4g}, {high:.4g}], wanted is [0, 1]{hint}')
+        return [image.to(mean.dtype).expand(3, -1, -1) for image in images]
+
+
+def _check_prompts(prompts) -> tuple[tuple[str, str], ...]:
+    wanted = "prompts are pairs such as [('Good image', 'bad image')]"
+    if isinstance(prompts, (str, bytes)) or not isinstance(prompts, Sequence):
+        raise TypeError(f'{wanted}, not {prompts!r}')
+    if not prompts:
+        raise ValueError(f'{wanted}; at least one pair is wanted')
+    for pair in prompts:
+        if isinstance(pair, str) or not isinstance(pair, Sequence) or len(pair) != 2:
+            raise ValueError(f'{wanted}, not {pair!r}')
+        if not all(isinstance(prompt, str) and prompt.strip() for prompt in pair):
+            raise ValueError(f'{wanted}: two texts, neither empty, not {pair!r}')
+    return tuple((positive, negative) for positive, negative in prompts)
+
+
+def _check_constants(constants: dict[str, float]) -> dict[str, float]:
+    for name, value in constants.items():
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            raise TypeError(f'{name} is a number, not {value!r}')
+        if not math.isfinite(value):
+            raise ValueError(f'{name} is a finite number, not {value!r}')
+    return constants
+
+
+def _check_count(name: str, value: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f'{name} is a whole number, not {value!r}')
+    if value < 1:
+        raise ValueError(f'{name} is at least 1, not {value}')
+    return value

@@ -1,0 +1,92 @@
+"""The two cues of MA-CLIP and their fusion, as pure functions of tensors.
+
+Original: Liao et al., "Beyond Cosine Similarity: Magnitude-Aware CLIP for No-Reference Image Quality
+Assessment", AAAI 2026, https://arxiv.org/abs/2511.09948
+References: CLIP-IQA (Wang et al., AAAI 2023) for the antonym prompts; Box and Cox (1964) for the transform.
+
+All of them are differentiable, work on any leading shape, and keep the dtype they are given.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+__all__ = ['cosine_cue', 'fuse', 'magnitude_cue']
+
+
+def cosine_cue(f: Tensor, text: Tensor, scale: Tensor | float) -> Tensor:
+    r"""Probability of the positive prompt of each antonym pair; `q_sim` is their mean over the pairs.
+
+    $$p_i = \mathrm{softmax}\big(s\,[\cos(f, t_i^+), \cos(f, t_i^-)]\big)_0$$
+
+    Args:
+        f: image features before normalisation, (..., D)
+        text: L2-normalised prompt features, positive before negative, (P, 2, D)
+        scale: CLIP's logit scale s = exp(logit_scale)
+
+    Returns:
+        (..., P), in [0, 1]
+
+    Example:
+        >>> f, text = torch.tensor([1.0, 0.0]), torch.tensor([[[1.0, 0.0], [0.0, 1.0]]])
+        >>> cosine_cue(f, text, scale=0.0)
+        tensor([0.5000])
+    """
+    cos = F.normalize(f, dim=-1) @ text.flatten(0, 1).T  # (..., 2P)
+    return (scale * cos).unflatten(-1, (-1, 2)).softmax(-1)[..., 0]
+
+
+def magnitude_cue(f: Tensor, box_lam: float = 0.5) -> Tensor:
+    r"""Mean of the Box-Cox transform of the feature's standardised absolute values, `q_mag`.
+
+    $$z = |f| / (\mathrm{std}(|f|) + 10^{-6}), \qquad
+      q_{mag} = \mathrm{mean}_D\,\frac{(z + 1)^\lambda - 1}{\lambda}$$
+
+    with log(z + 1) where lambda = 0. The standard deviation is the unbiased one, over the D dimensions of
+    one feature. z, and so the cue, does not change when f is scaled: what counts is the shape of the
+    distribution of |f|, not its length.
+
+    Args:
+        f: image features before normalisation, (..., D)
+        box_lam: lambda of the Box-Cox transform
+
+    Returns:
+        (...), not negative
+
+    Example:
+        >>> f = torch.tensor([1.0, -2.0, 3.0])
+        >>> torch.allclose(magnitude_cue(f), magnitude_cue(10 * f))
+        True
+    """
+    a = f.abs()
+    # log1p and expm1 are the same formula without its cancellation near lambda = 0 and z = 0
+    log_z1 = torch.log1p(a / (a.std(-1, keepdim=True) + 1e-6))
+    return (log_z1 if box_lam == 0 else torch.expm1(box_lam * log_z1) / box_lam).mean(-1)
+
+
+def fuse(
+    q_sim: Tensor, q_mag: Tensor, base_cos: float = 1.0, base_norm: float = 0.6, alpha: float = 1.0
+) -> tuple[Tensor, Tensor]:
+    r"""Confidence-guided fusion of the two cues.
+
+    $$d = q_{sim} - q_{mag}, \quad w = \mathrm{softmax}([b_{cos} + \alpha d,\; b_{norm} - \alpha d]), \quad
+      q = w_0\,q_{sim} + w_1\,q_{mag}$$
+
+    Args:
+        q_sim, q_mag: the cues, of one shape
+        base_cos, base_norm: the two base constants
+        alpha: how strongly the difference of the cues moves the weights
+
+    Returns:
+        the fused score q and the weight of the cosine cue w_0, both of the cues' shape
+
+    Example:
+        >>> q, w_sim = fuse(torch.tensor(0.5), torch.tensor(0.5), base_cos=1.0, base_norm=1.0)
+        >>> float(q), float(w_sim)
+        (0.5, 0.5)
+    """
+    d = alpha * (q_sim - q_mag)
+    w = torch.stack([base_cos + d, base_norm - d], -1).softmax(-1)  # (..., 2)
+    return w[..., 0] * q_sim + w[..., 1] * q_mag, w[..., 0]

@@ -1,0 +1,166 @@
+"""CLIP's weights: where they are found, and how a file of them is read. Nothing here runs code out of a file."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import warnings
+import zipfile
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+__all__ = ['WeightsError', 'find', 'read']
+
+
+class WeightsError(RuntimeError):
+    """Weights could not be found or read, or do not fit. The message says what was tried and what to do."""
+
+
+def find(name: str, tag: str) -> Path:
+    """The file of open_clip's pretrained `tag` for the architecture `name`: local copies first, then the hub.
+
+    1. OpenAI's tag: the file that pyiqa and OpenAI's `clip` package download, in torch hub's folder `clip`,
+       if its SHA-256 is the one in OpenAI's published address.
+    2. The Hugging Face hub's cache, then the hub (HF_HOME, HF_ENDPOINT and HF_HUB_OFFLINE are honoured), or, for
+       weights that are on no hub, open_clip's own download.
+
+    Raises:
+        WeightsError: nothing could be had; says what was tried and how to hand the file over.
+    """
+    from open_clip.pretrained import download_pretrained_from_url, get_pretrained_cfg
+
+    cfg = get_pretrained_cfg(name, tag)
+    url, repo = cfg.get('url', ''), cfg.get('hf_hub', '')
+    tried = []
+
+    if 'openaipublic' in url:
+        local = Path(torch.hub.get_dir(), 'clip', os.path.basename(url))
+        if not local.is_file():
+            tried.append(f'{local}: no such file')
+        elif sha256(local) == url.split('/')[-2]:
+            return local
+        else:
+            tried.append(f"{local}: is not OpenAI's file (SHA-256 differs; an interrupted download?), not used")
+
+    try:
+        if repo:
+            return _from_hub(repo, tried)
+        return Path(download_pretrained_from_url(url))
+    except Exception as error:
+        if not repo:
+            tried.append(f'{url}: {_line(error)}')
+    sources = [url] * bool(url) + [f'https://huggingface.co/{repo.rpartition("/")[0]}'] * bool(repo)
+    raise WeightsError(
+        f'No weights {tag!r} for {name} on this machine, and none could be fetched.\n'
+        + ''.join(f'  tried: {line}\n' for line in tried)
+        + f'Get the file on a machine with a network from {" or ".join(sources)}, then either pass its path, '
+        f"pretrained='/path/to/file', or put it where it is looked for (the first line above)."
+    ) from None
+
+
+def _from_hub(repo: str, tried: list[str]) -> Path:
+    """Weights file of a hub repository, out of the cache without asking the hub wherever it is there."""
+    from huggingface_hub import constants, hf_hub_download, try_to_load_from_cache
+    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
+    from open_clip.constants import HF_SAFE_WEIGHTS_NAME, HF_WEIGHTS_NAME
+
+    repo_id, _, filename = repo.rpartition('/')
+    safe = [str(Path(filename).with_suffix('.safetensors'))] if filename.endswith(('.bin', '.pth')) else []
+    names = [*safe, filename] if filename else [HF_SAFE_WEIGHTS_NAME, HF_WEIGHTS_NAME]
+    for name in names:
+        cached = try_to_load_from_cache(repo_id, name)
+        if isinstance(cached, str):
+            return Path(cached)
+    tried.append(f'hub cache {constants.HF_HUB_CACHE}: no {repo_id}')
+
+    for name in names:
+        try:
+            return Path(hf_hub_download(repo_id, name))
+        except LocalEntryNotFoundError as error:  # offline, or no connection: the next name fares no better
+            offline = 'offline mode (HF_HUB_OFFLINE)' if constants.HF_HUB_OFFLINE else _line(error)
+            tried.append(f'{constants.ENDPOINT}: {offline}')
+            raise
+        except EntryNotFoundError:
+            tried.append(f'{constants.ENDPOINT}/{repo_id}: has no {name}')
+        except Exception as error:
+            tried.append(f'{constants.ENDPOINT}/{repo_id}/{name}: {_line(error)}')
+            raise
+    raise FileNotFoundError(repo)
+
+
+def sha256(path: Path) -> str:
+    with open(path, 'rb') as file:
+        return hashlib.file_digest(file, 'sha256').hexdigest()
+
+
+def read(path: str | os.PathLike) -> dict[str, Tensor]:
+    """State dict of a weights file on the CPU; its format is told by its content, not by its name.
+
+    Reads OpenAI's TorchScript archives, state dicts written by torch.save (plain, or under the key `state_dict` as
+    training checkpoints have them, with or without `module.` before each name) and .safetensors.
+
+    Raises:
+        WeightsError: no such file, or one that is truncated, corrupt or something else.
+    """
+    path = Path(path).expanduser()
+    if not path.is_file():
+        raise WeightsError(f'{path}: no such file. `pretrained` takes a file of CLIP weights or an open_clip tag.')
+    with open(path, 'rb') as file:
+        head = file.read(512)
+    kind = 'unknown format'
+    try:
+        if head.startswith(b'PK\x03\x04'):
+            kind = 'zip archive, as torch.save and TorchScript write them'
+            with zipfile.ZipFile(path) as archive:
+                script = any(name.endswith('/constants.pkl') for name in archive.namelist())
+                damaged = archive.testzip()
+            if damaged:
+                raise ValueError(f'checksum of {damaged} differs')
+            if script:
+                kind = 'TorchScript archive'
+                with warnings.catch_warnings():  # torch announces TorchScript's end; OpenAI's files stay what they are
+                    warnings.simplefilter('ignore')
+                    state = torch.jit.load(str(path), map_location='cpu').state_dict()
+            else:
+                kind = 'file written by torch.save'
+                state = torch.load(path, map_location='cpu', weights_only=True)
+        elif head[8:9] == b'{':
+            kind = 'safetensors file'
+            from safetensors.torch import load_file
+
+            state = load_file(path)
+        elif head.startswith(b'\x80'):
+            kind = 'file written by torch.save (old format)'
+            state = torch.load(path, map_location='cpu', weights_only=True)
+        elif head.startswith(b'version https://git-lfs'):
+            raise ValueError('it is a Git LFS pointer, not the file it stands for; run `git lfs pull`')
+        elif head.lstrip()[:1] == b'<':
+            raise ValueError('it is a web page, not the file it was to lead to')
+        else:
+            raise ValueError('its first bytes are those of no known format')
+        state = _unwrap(state)
+    except Exception as error:
+        raise WeightsError(
+            f'{path} ({kind}, {path.stat().st_size} bytes) cannot be read: {_line(error)}. Wanted are CLIP weights: '
+            f"OpenAI's TorchScript archive, a state dict written by torch.save, or .safetensors. "
+            f'If it was downloaded or copied, it may be truncated: fetch it again.'
+        ) from None
+    return state
+
+
+def _unwrap(state: object) -> dict[str, Tensor]:
+    if isinstance(state, dict) and isinstance(state.get('state_dict'), dict):
+        state = state['state_dict']
+    if not isinstance(state, dict) or not state or not all(isinstance(v, Tensor) for v in state.values()):
+        raise ValueError('it holds no state dict (names and tensors)')
+    if all(name.startswith('module.') for name in state):
+        state = {name.removeprefix('module.'): tensor for name, tensor in state.items()}
+    return {k: v for k, v in state.items() if k not in ('input_resolution', 'context_length', 'vocab_size')}
+
+
+def _line(error: Exception) -> str:
+    """An error of another library in one short line."""
+    text = ' '.join(str(error).split()) or type(error).__name__
+    return text if len(text) <= 200 else text[:200] + '...'
