@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import warnings
 from pathlib import Path
 
 import open_clip
@@ -78,6 +79,28 @@ def state_dict(clip: nn.Module, half: bool = True) -> dict[str, Tensor]:
         return state
     full = ('bn', 'ln_', 'positional_embedding', 'class_embedding', 'token_embedding', 'logit_scale', 'downsample.1')
     return {k: v if any(f in k for f in full) or not v.is_floating_point() else v.half() for k, v in state.items()}
+
+
+def save_torchscript(state: dict[str, Tensor], path: Path) -> None:
+    """Write a state dict as a TorchScript archive with OpenAI's names, three numbers of theirs among them."""
+
+    class Tree(nn.Module):
+        def forward(self):
+            return None
+
+    root = Tree()
+    extra = {'input_resolution': 224, 'context_length': 77, 'vocab_size': 49408}
+    for name, tensor in (state | {k: torch.tensor(v) for k, v in extra.items()}).items():
+        *parents, leaf = name.split('.')
+        node = root
+        for parent in parents:
+            if not hasattr(node, parent):
+                node.add_module(parent, Tree())
+            node = getattr(node, parent)
+        node.register_buffer(leaf, tensor)
+    with warnings.catch_warnings():  # torch announces TorchScript's end; OpenAI's files stay what they are
+        warnings.simplefilter('ignore')
+        torch.jit.script(root).save(str(path))
 
 
 def save_folder(clip: nn.Module, config: dict, folder: Path) -> str:

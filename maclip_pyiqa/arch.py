@@ -9,11 +9,13 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from .analysis import Analysis, view_boxes
 from .backbone import Backbone
 from .cues import cosine_cue, fuse, magnitude_cue
 from .views import cut, enlarge, resize, window_places
@@ -27,6 +29,7 @@ PROMPTS = (
     ('High resolution image', 'low resolution image'),
     ('Noise-free image', 'noisy image'),
 )
+NAMES = dict(zip(PROMPTS, ('good', 'sharp', 'edges', 'resolution', 'noise-free'), strict=True))  # of the attributes
 
 
 class MACLIP(nn.Module):
@@ -142,6 +145,33 @@ class MACLIP(nn.Module):
         features, weights = self._encode(self._images(x))
         return list(features.split([len(w) for w in weights]))
 
+    def analyze(self, x: Tensor | Sequence[Tensor]) -> Analysis | list[Analysis]:
+        """What the score is made of. All windows count, whatever `sample_views` is; differentiable as the score is.
+
+        Args:
+            x: as for `forward`
+
+        Returns:
+            for a tensor one `Analysis` of its N images, for a sequence of images a list of N of one image each
+
+        Raises:
+            as `forward`
+        """
+        images = self._images(x)
+        features, weights = self._encode(images, sample=False)
+        counts = [len(w) for w in weights]
+        names = tuple(NAMES.get(pair, pair[0]) for pair in self.prompts)
+        parts = []
+        for image, w, *cues in zip(
+            images, weights, *(cue.split(counts) for cue in self._cues(features, **self.constants)), strict=True
+        ):
+            q_view, q_sim, q_mag, w_sim, attributes = (cue[None] for cue in cues)  # (1, V), attributes (1, V, P)
+            size = tuple(image.shape[-2:])
+            boxes = view_boxes(*size, self.backbone.window, self.stride, self.views).to(w.device)
+            q = (cues[0] * w).sum().view(1, 1)
+            parts.append(Analysis(q, q_view, q_sim, q_mag, w_sim, attributes, names, boxes, size))
+        return Analysis.cat(parts) if isinstance(x, Tensor) else parts
+
     def _cues(self, f: Tensor, box_lam: float, base_cos: float, base_norm: float, alpha: float):
         """(..., D) -> q, q_sim, q_mag, w_sim (...) and attributes (..., P), in float32 also under autocast."""
         with torch.autocast(f.device.type, enabled=False):
@@ -153,7 +183,7 @@ class MACLIP(nn.Module):
             q, w_sim = fuse(q_sim, q_mag, base_cos, base_norm, alpha)
         return q, q_sim, q_mag, w_sim, attributes
 
-    def _encode(self, images: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
+    def _encode(self, images: list[Tensor], sample: bool = True) -> tuple[Tensor, list[Tensor]]:
         """-> features of all views, (sum of V, D), and for each image its views' weights in the score, (V,)."""
         window, wants_grad = self.backbone.window, torch.is_grad_enabled() and any(i.requires_grad for i in images)
         if self.views == 'full':
@@ -163,7 +193,7 @@ class MACLIP(nn.Module):
             bases = [enlarge(image, window) for image in images]
         for i, base in enumerate(bases):
             mine = window_places(i, *base.shape[-2:], window, self.stride) if self.views == 'windows' else []
-            total, drawn = len(mine), self.sample_views
+            total, drawn = len(mine), self.sample_views if sample else None
             if wants_grad and drawn is not None and drawn < total:
                 mine = [mine[j] for j in torch.randperm(total)[:drawn].tolist()]
             w = [total / max(len(mine), 1)] * len(mine) + [1.0]  # each drawn window stands for total / drawn of them
@@ -204,7 +234,7 @@ class MACLIP(nn.Module):
         more than one chunk, each is encoded again in the backward pass, so that memory holds one chunk only."""
         parts = -(-total // self.chunk)
         edges = [total * part // parts for part in range(parts + 1)]
-        chunks = list(zip(edges[:-1], edges[1:], strict=True))
+        chunks = list(pairwise(edges))
         if wants_grad and parts > 1:
             return torch.cat([checkpoint(encode, *c, use_reentrant=False, preserve_rng_state=False) for c in chunks])
         return torch.cat([encode(*c) for c in chunks])

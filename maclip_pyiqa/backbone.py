@@ -131,7 +131,7 @@ def _load_folder(name: str, quick_gelu: bool | None) -> nn.Module:
     except Exception as error:
         raise WeightsError(
             f'{name} cannot be loaded: {" ".join(str(error).split())[:300]}. Wanted is a folder or hub repository in '
-            f"open_clip's layout: open_clip_config.json and open_clip_model.safetensors (or open_clip_pytorch_model.bin)."
+            f"open_clip's layout: open_clip_config.json and open_clip_model.safetensors or open_clip_pytorch_model.bin."
         ) from None
 
 

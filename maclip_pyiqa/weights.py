@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-__all__ = ['WeightsError', 'find', 'read']
+__all__ = ['WeightsError', 'find', 'places', 'read']
 
 
 class WeightsError(RuntimeError):
@@ -90,6 +90,40 @@ def _from_hub(repo: str, tried: list[str]) -> Path:
     raise FileNotFoundError(repo)
 
 
+def places(name: str, tag: str) -> list[tuple[Path, str]]:
+    """Where `find` looks on this machine for an architecture and a tag, and what is there.
+
+    Returns:
+        paths, each with 'ok' (the published checksum fits), 'unchecked' (none is known), 'damaged' or 'missing'
+    """
+    from huggingface_hub import constants, try_to_load_from_cache
+    from open_clip.constants import HF_SAFE_WEIGHTS_NAME, HF_WEIGHTS_NAME
+    from open_clip.pretrained import get_pretrained_cfg
+
+    cfg = get_pretrained_cfg(name, tag)
+    url, (repo, _, filename) = cfg.get('url', ''), cfg.get('hf_hub', '').rpartition('/')
+    wanted = []  # (path, the start of its SHA-256 as far as it is known)
+    if 'openaipublic' in url:
+        wanted.append((Path(torch.hub.get_dir(), 'clip', os.path.basename(url)), url.split('/')[-2]))
+    if repo:
+        names = [str(Path(filename).with_suffix('.safetensors')), filename] if filename else []
+        cached = (try_to_load_from_cache(repo, n) for n in names or [HF_SAFE_WEIGHTS_NAME, HF_WEIGHTS_NAME])
+        path = next((Path(c) for c in cached if isinstance(c, str)), None)
+        blob = path.resolve().name if path else ''  # the cache names large files by their SHA-256
+        path = path or Path(constants.HF_HUB_CACHE, 'models--' + repo.replace('/', '--'))
+        wanted.append((path, blob if len(blob) == 64 else ''))
+    elif url:
+        path = Path('~/.cache/clip', os.path.basename(url)).expanduser()
+        wanted.append((path, path.stem.rpartition('-')[2] if 'mlfoundations' in url else ''))
+
+    def state(path: Path, digest: str) -> str:
+        if not path.is_file():
+            return 'missing'
+        return 'unchecked' if not digest else 'ok' if sha256(path).startswith(digest) else 'damaged'
+
+    return [(path, state(path, digest)) for path, digest in wanted]
+
+
 def sha256(path: Path) -> str:
     with open(path, 'rb') as file:
         return hashlib.file_digest(file, 'sha256').hexdigest()
@@ -125,7 +159,7 @@ def read(path: str | os.PathLike) -> dict[str, Tensor]:
                     state = torch.jit.load(str(path), map_location='cpu').state_dict()
             else:
                 kind = 'file written by torch.save'
-                state = torch.load(path, map_location='cpu', weights_only=True)
+                state = _torch_load(path)
         elif head[8:9] == b'{':
             kind = 'safetensors file'
             from safetensors.torch import load_file
@@ -133,7 +167,7 @@ def read(path: str | os.PathLike) -> dict[str, Tensor]:
             state = load_file(path)
         elif head.startswith(b'\x80'):
             kind = 'file written by torch.save (old format)'
-            state = torch.load(path, map_location='cpu', weights_only=True)
+            state = _torch_load(path)
         elif head.startswith(b'version https://git-lfs'):
             raise ValueError('it is a Git LFS pointer, not the file it stands for; run `git lfs pull`')
         elif head.lstrip()[:1] == b'<':
@@ -148,6 +182,11 @@ def read(path: str | os.PathLike) -> dict[str, Tensor]:
             f'If it was downloaded or copied, it may be truncated: fetch it again.'
         ) from None
     return state
+
+
+def _torch_load(path: Path) -> object:
+    with open(path, 'rb') as file:  # a file, not its path: torch.load goes by the suffix too
+        return torch.load(file, map_location='cpu', weights_only=True)
 
 
 def _unwrap(state: object) -> dict[str, Tensor]:
