@@ -319,7 +319,8 @@ class MeanQueryPool(nn.Module):
         x = torch.cat([mean[:, None], self.pos_grid(x).flatten(2).mT], 1)  # (B, 1 + hw, C)
         wk, wv = (proj.weight.unflatten(0, (self.heads, -1)) for proj in (self.k_proj, self.v_proj))  # (h, d, C)
         q = self.q_proj(mean).unflatten(1, (self.heads, -1)) * wk.shape[1] ** -0.5  # (B, h, d)
-        u = torch.einsum('bhd,hdc->bhc', q, wk)
-        a = (u @ x.mT).softmax(-1)  # (B, h, 1 + hw)
-        o = torch.einsum('bhc,hdc->bhd', a.to(x.dtype) @ x, wv).flatten(1) + self.v_proj.bias
+        # the small operand of each product contiguous: several times faster than a batched product on strides
+        u = (q.transpose(0, 1).contiguous() @ wk).transpose(0, 1).contiguous()  # (B, h, C)
+        y = (u @ x.mT).softmax(-1).to(x.dtype) @ x  # (B, h, C)
+        o = (wv @ y.permute(1, 2, 0).contiguous()).permute(2, 0, 1).flatten(1) + self.v_proj.bias  # (B, h * d)
         return self.c_proj(o)

@@ -13,9 +13,8 @@ from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).parents[1] / 'benchmarks'))
 
-import standin  # noqa: E402
-
-from maclip_pyiqa import MACLIP  # noqa: E402
+import standin
+from maclip_pyiqa import MACLIP
 
 
 @pytest.fixture(scope='session')
