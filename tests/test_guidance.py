@@ -3,13 +3,13 @@
 import math
 import re
 
-import guidance
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
+import guidance
 from maclip_pyiqa import MACLIP
 from standin import TINY, make_clip, save_folder, synthetic_images
 

@@ -1,0 +1,700 @@
+"""Time, memory and agreement of MA-CLIP as it can be had, side by side: same weights, same images, one run.
+
+  straightforward   MA-CLIP as the authors run it: one image after the other, all its views at once, the prompts
+                    encoded at each call, on open_clip's model as it comes
+  maclip_pyiqa      this package
+  compiled          this package with its backbone compiled by inductor, weights frozen; inference only. Compiling
+                    happens before the clock starts, and its time is told
+  clipiqa           pyiqa's CLIP-IQA: another metric on the same CLIP, which looks at the whole image once
+  maclip_builtin    pyiqa's own MA-CLIP, which is in half precision and needs CUDA
+
+The contestants take turns, call by call, so that whatever else the machine does hits all alike. One untimed call
+comes first; from it are the memory and the scores. Times are of whole calls, from the image in memory (for the folder
+from the files on disk) to the score. Columns of the table:
+
+  median_s, min_s, max_s    time of one call
+  speedup                   times faster than straightforward: the median over the rounds of the ratio in each round
+  memory_mib                the most that one call took beyond what was held before it: resident memory of this process
+                            (Linux), or memory that torch allocated (CUDA)
+  max_diff                  largest difference of a score to straightforward's
+  gflop, gflop_per_s        what torch's FlopCounterMode counts for one call, and that by the median time
+  matmul_percent            gflop_per_s in percent of a plain float32 2048x2048 matmul, the best of this run; above 100
+                            where convolutions may use TF32
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import copy
+import csv
+import gc
+import logging
+import math
+import os
+import platform
+import random
+import statistics
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from importlib.util import find_spec
+from pathlib import Path
+from typing import NamedTuple
+
+import open_clip
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils.flop_counter import FlopCounterMode
+from tqdm import tqdm
+
+from maclip_pyiqa import MACLIP, WeightsError
+from maclip_pyiqa.arch import PROMPTS
+from maclip_pyiqa.cli import _groups, _read
+from maclip_pyiqa.images import to_tensor
+from maclip_pyiqa.views import enlarge
+from maclip_pyiqa.weights import read
+from standin import make_clip, save_torchscript, state_dict, synthetic_images
+
+REFERENCE, PACKAGE, COMPILED, CLIPIQA, BUILTIN = NAMES = (
+    *('straightforward', 'maclip_pyiqa', 'compiled', 'clipiqa', 'maclip_builtin'),
+)
+COLUMNS = (
+    *('work', 'size', 'batch', 'contestant', 'weights', 'backbone', 'device', 'threads', 'repeats'),
+    *('median_s', 'min_s', 'max_s', 'speedup', 'memory_mib', 'max_diff', 'gflop', 'gflop_per_s', 'matmul_percent'),
+    *('matmul_gflop_per_s', 'compile_s', 'note'),
+)
+STAND_IN = 'RANDOM STAND-IN WEIGHTS: only times and differences mean anything, the scores do not'
+
+
+class Work(NamedTuple):
+    """One thing to do: 'forward' and 'gradient' of a batch of images of one size, a 'folder', or 'construction'."""
+
+    kind: str
+    size: tuple[int, int] | None = None
+    batch: int = 1
+
+
+def works(quick: bool = False) -> dict[str, Work]:
+    """All work items by name."""
+    small, medium, large = ((224, 352), (352, 480), (480, 608)) if quick else ((384, 512), (768, 1024), (1536, 2048))
+    many = 2 if quick else 8
+    return {
+        'small': Work('forward', small),
+        'small-batch': Work('forward', small, many),
+        'medium': Work('forward', medium),
+        'medium-batch': Work('forward', medium, many),
+        'large': Work('forward', large),
+        'large-batch': Work('forward', large, many),
+        'folder': Work('folder', None, 6 if quick else 64),
+        'gradient': Work('gradient', small),
+        'gradient-medium': Work('gradient', medium),
+        'gradient-large': Work('gradient', large),
+        'construction': Work('construction'),
+    }
+
+
+FULL = ('medium-batch', 'large-batch', 'gradient-medium', 'gradient-large')  # only where asked for
+
+
+# --- contestants -------------------------------------------------------------------------------------------------
+
+
+class Straightforward(nn.Module):
+    """MA-CLIP step by step, as the paper and its code have it, on an untouched open_clip model.
+
+    Of the model only the positional embedding of the image tower is replaced, by one zero, which adds nothing.
+    """
+
+    def __init__(self, clip: nn.Module, tokens: Tensor) -> None:
+        super().__init__()
+        holder = getattr(clip.visual, 'attnpool', clip.visual)
+        if not isinstance(getattr(holder, 'positional_embedding', None), nn.Parameter):
+            raise ValueError("wanted is a backbone with OpenAI's image towers, a ResNet or a ViT")
+        holder.positional_embedding = nn.Parameter(torch.zeros_like(holder.positional_embedding[:1]))
+        self.clip = clip.eval().requires_grad_(False)
+        size = clip.visual.image_size
+        self.window = size[0] if isinstance(size, tuple) else size
+        self.unfold = nn.Unfold(self.window, stride=round(self.window * 128 / 224))
+        self.register_buffer('tokens', tokens)
+        self.register_buffer('mean', torch.tensor(open_clip.OPENAI_DATASET_MEAN).view(3, 1, 1))
+        self.register_buffer('std', torch.tensor(open_clip.OPENAI_DATASET_STD).view(3, 1, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, 3, H, W) in [0, 1] -> (N,)"""
+        return torch.stack([self._score((image - self.mean) / self.std) for image in x])
+
+    def _score(self, image: Tensor) -> Tensor:
+        base = enlarge(image, self.window)[None]  # the authors' code has no answer to images below one window
+        windows = self.unfold(base).view(3, self.window, self.window, -1).permute(3, 0, 1, 2)
+        whole = F.interpolate(image[None], (self.window, self.window), mode='bilinear', align_corners=False)
+        f = self.clip.encode_image(torch.cat([windows, whole]))  # (V, D)
+        t = self.clip.encode_text(self.tokens)
+        logits = self.clip.logit_scale.exp() * F.normalize(f, dim=-1) @ F.normalize(t, dim=-1).T
+        cos = logits.unflatten(1, (-1, 2)).softmax(-1)[..., 0].mean(1)  # (V,)
+        a = f.abs()
+        z = a / (a.std(1, keepdim=True) + 1e-6)
+        norm = (((z + 1) ** 0.5 - 1) / 0.5).mean(1)
+        d = cos - norm
+        w = torch.stack([1.0 + d, 0.6 - d], -1).softmax(-1)
+        return (w[:, 0] * cos + w[:, 1] * norm).mean()
+
+
+class OneByOne(nn.Module):
+    """A model that takes one image, for a batch."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.stack([self.model(image[None]).flatten()[0] for image in x])
+
+
+@dataclass
+class Contestant:
+    """A model, (N, 3, H, W) -> N scores, and how it goes through files, list of paths -> N scores."""
+
+    model: nn.Module
+    files: Callable[[list[str]], Tensor]
+
+
+def load_straightforward(backbone: str, state_file: Path, device: torch.device) -> Straightforward:
+    tokens = open_clip.get_tokenizer(backbone)([prompt for pair in PROMPTS for prompt in pair])
+    return Straightforward(_open_clip(backbone, state_file), tokens).to(device)
+
+
+def contestants(
+    backbone: str, state_file: Path, script_file: Path, device: torch.device
+) -> tuple[dict[str, Contestant], dict[str, str]]:
+    """Those that can be had here, but for the compiled one, and why not for the others.
+
+    Args:
+        state_file, script_file: the same weights as a state dict and as OpenAI's TorchScript archive
+    """
+    plain = load_straightforward(backbone, state_file, device)
+    package = _package(backbone, state_file).to(device)
+    found = {
+        REFERENCE: Contestant(plain, lambda paths: torch.cat([plain(_image(p).to(device)[None]) for p in paths])),
+        PACKAGE: Contestant(package, partial(_score_files, package)),
+    }
+    missing = {}
+    for name in (CLIPIQA, BUILTIN):
+        if name == BUILTIN and device.type != 'cuda':
+            missing[name] = 'needs CUDA'
+            continue
+        try:
+            import pyiqa
+
+            with contextlib.redirect_stdout(sys.stderr):
+                metric = pyiqa.create_metric(name, backbone=str(script_file), device=device)
+        except Exception as error:  # of an import, or of a backbone that pyiqa does not know
+            missing[name] = _line(error)
+            continue
+        net = metric.net if name == CLIPIQA else OneByOne(metric.net)
+        files = lambda paths, metric=metric: torch.cat([metric(path).flatten() for path in paths])  # noqa: E731
+        found[name] = Contestant(net, files)
+    return found, missing
+
+
+def compiled(package: MACLIP, dynamic: bool) -> Contestant:
+    """A copy of the package's metric, compiled at its first calls."""
+    torch.compiler.reset()
+    metric = copy.deepcopy(package)
+    metric.backbone.compile(dynamic=dynamic)
+    return Contestant(metric, partial(_score_files, metric))
+
+
+def _open_clip(backbone: str, state_file: Path) -> nn.Module:
+    return open_clip.create_model(backbone, pretrained=str(state_file), force_quick_gelu=True)
+
+
+def _package(backbone: str, state_file: Path) -> MACLIP:
+    return MACLIP(backbone=backbone, pretrained=state_file, quick_gelu=True)
+
+
+def _image(path: str) -> Tensor:
+    import numpy as np
+
+    with Image.open(path) as image:
+        return torch.from_numpy(np.array(image.convert('RGB'))).permute(2, 0, 1).float() / 255
+
+
+def _score_files(metric: MACLIP, paths: list[str]) -> Tensor:
+    """As the package's command line goes through files."""
+    scores, device = [], metric.backbone.mean.device
+    for group in _groups(_read(paths, min(4, os.cpu_count() or 1)), 16):
+        scores.append(metric([to_tensor(pixels).to(device) for _, pixels, _ in group]))
+    return torch.cat(scores)
+
+
+def _line(error: Exception) -> str:
+    return ' '.join(f'{type(error).__name__}: {error}'.split())[:200]
+
+
+# --- images ------------------------------------------------------------------------------------------------------
+
+
+def make_batch(size: tuple[int, int], count: int) -> Tensor:
+    """(count, 3, H, W) in [0, 1], all different."""
+    images = torch.stack(synthetic_images(count))
+    return F.interpolate(images, size, mode='bicubic', align_corners=False).clamp(0, 1)
+
+
+def make_folder(folder: Path, count: int, seed: int = 0) -> dict[str, tuple[int, int]]:
+    """Write JPEG files with sides of 200 to 700 pixels; -> paths with height and width."""
+    rng, made = random.Random(seed), {}
+    for i, image in enumerate(synthetic_images(count, seed)):
+        size = rng.randint(200, 700), rng.randint(200, 700)
+        pixels = F.interpolate(image[None], size, mode='bicubic')[0].clamp(0, 1)
+        path = str(folder / f'{i:03}.jpg')
+        Image.fromarray((pixels * 255).round().byte().permute(1, 2, 0).numpy()).save(path, quality=90)
+        made[path] = size
+    return made
+
+
+# --- measuring ---------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Result:
+    """What a contestant did in one work item: seconds of each round, MiB, scores; or a note why it did nothing."""
+
+    times: list[float] = field(default_factory=list)
+    memory: float | None = None
+    scores: Tensor | None = None
+    compile_s: float | None = None
+    note: str = ''
+
+
+def timed(call: Callable[[], Tensor], device: torch.device) -> tuple[float, Tensor]:
+    """Seconds, and what the call returned."""
+    cuda = device.type == 'cuda'
+    if cuda:
+        torch.cuda.synchronize(device)
+    start = time.perf_counter()
+    result = call()
+    if cuda:
+        torch.cuda.synchronize(device)
+    return time.perf_counter() - start, result
+
+
+def with_memory(call: Callable[[], Tensor], device: torch.device) -> tuple[float | None, Tensor]:
+    """MiB that a call took beyond what was held before it, None where that cannot be told; and what it returned."""
+    gc.collect()
+    if device.type == 'cuda':
+        torch.cuda.synchronize(device)
+        torch.cuda.reset_peak_memory_stats(device)
+        before = torch.cuda.memory_allocated(device)
+        result = call()
+        torch.cuda.synchronize(device)
+        return (torch.cuda.max_memory_allocated(device) - before) / 2**20, result
+    try:
+        import ctypes
+
+        ctypes.CDLL(None).malloc_trim(0)  # else what an earlier call left in the heap is used again and not seen
+        Path('/proc/self/clear_refs').write_text('5')  # resets VmHWM
+        before = _status('VmRSS')
+    except (OSError, AttributeError, TypeError):
+        return None, call()
+    result = call()
+    return _status('VmHWM') - before, result
+
+
+def _status(key: str) -> float:
+    """A line of this process's memory, MiB."""
+    text = Path('/proc/self/status').read_text()
+    return int(text.split(f'{key}:')[1].split()[0]) / 1024
+
+
+def compete(
+    calls: dict[str, Callable[[], Tensor]], repeat: int, device: torch.device, label: str = ''
+) -> dict[str, Result]:
+    """Each call once for its memory and scores, then `repeat` rounds in turn.
+
+    An error of other people's code, or of the compiler, puts that contestant out of this work item with a note.
+    """
+    results = {name: Result() for name in calls}
+    with tqdm(total=len(calls) * (repeat + 1), desc=label, leave=False) as bar:
+        for name, call in calls.items():
+            bar.set_postfix_str(name)
+            result = results[name]
+            try:
+                if name == COMPILED:
+                    with torch._inductor.config.patch(freezing=True):
+                        result.compile_s = timed(call, device)[0]
+                result.memory, scores = with_memory(call, device)
+                result.scores = scores.detach().flatten().double().cpu()
+            except Exception as error:
+                if name in (REFERENCE, PACKAGE):
+                    raise
+                result.note = f'failed: {_line(error)}'
+            bar.update()
+        racing = [name for name in calls if not results[name].note]
+        for i in range(repeat):
+            for name in racing[i % len(racing) :] + racing[: i % len(racing)]:  # nobody always comes first
+                bar.set_postfix_str(name)
+                results[name].times.append(timed(calls[name], device)[0])
+                bar.update()
+    return results
+
+
+def score(model: nn.Module, x: Tensor) -> Tensor:
+    with torch.no_grad():
+        return model(x)
+
+
+def score_files(files: Callable[[list[str]], Tensor], paths: list[str]) -> Tensor:
+    with torch.no_grad():
+        return files(paths)
+
+
+def score_and_gradient(model: nn.Module, x: Tensor) -> Tensor:
+    x = x.clone().requires_grad_()
+    scores = model(x)
+    torch.autograd.grad(scores.sum(), x)
+    return scores
+
+
+def count_gflop(
+    model: nn.Module, shapes: Sequence[tuple[int, ...]], device: torch.device, backward: bool = False
+) -> float:
+    """GFLOP for batches of these shapes. No number is computed: the tensors are torch's fakes, shapes only.
+
+    The input requires a gradient, so that no fused inference kernel hides what it does from the counter.
+    """
+    total = 0
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        for shape, times in Counter(shapes).items():
+            x = torch.empty(shape, device=device, requires_grad=True)
+            with FlopCounterMode(display=False) as counter:
+                scores = model(x)
+                if backward:
+                    scores.sum().backward()
+            total += times * counter.get_total_flops()
+    return total / 1e9
+
+
+def matmul_gflop_per_s(device: torch.device, repeat: int = 5, n: int = 2048) -> float:
+    """Best speed of a float32 matmul of n x n."""
+    a, b = torch.rand(2, n, n, device=device)
+    a @ b
+    return 2 * n**3 / 1e9 / min(timed(lambda: a @ b, device)[0] for _ in range(repeat))
+
+
+# --- the study ---------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Study:
+    """What all work items share."""
+
+    backbone: str
+    device: torch.device
+    repeat: int
+    folder: Path
+    state_file: Path
+    found: dict[str, Contestant]
+    compile: bool
+    memory_limit: float  # MiB
+    per_view: dict[bool, float] = field(default_factory=dict)  # MiB, without and with gradient
+
+    def run(self, name: str, work: Work) -> tuple[str, dict[str, Result], dict[str, float]]:
+        """-> size in words, results, GFLOP of a call."""
+        if work.kind == 'construction':
+            return self._construction(name)
+        backward, notes = work.kind == 'gradient', {}
+        entrants = dict(self.found)
+        if self.compile and not backward:
+            entrants[COMPILED] = compiled(self.found[PACKAGE].model, dynamic=work.kind == 'folder')
+        if work.kind == 'folder':
+            images = make_folder(self.folder, work.batch)
+            shapes = [(1, 3, *size) for size in images.values()]
+            calls = {key: partial(score_files, c.files, list(images)) for key, c in entrants.items()}
+        else:
+            x = make_batch(work.size, work.batch).to(self.device)
+            shapes = [tuple(x.shape)]
+            run = score_and_gradient if backward else score
+            calls = {key: partial(run, c.model, x) for key, c in entrants.items()}
+        for key in (REFERENCE, CLIPIQA):
+            need = max(self._views(key, shape) for shape in shapes) * self._memory_per_view(backward)
+            if key in calls and need > self.memory_limit:
+                del calls[key]
+                notes[key] = f'left out: needs about {need / 1024:.1f} GiB, limit {self.memory_limit / 1024:.1f} GiB'
+        results = compete(calls, self.repeat, self.device, name)
+        gflop = {}
+        for key in calls:
+            if results[key].times:
+                counted = self.found[PACKAGE if key == COMPILED else key].model
+                # what other people's code does may be beyond fakes
+                with contextlib.suppress(*[Exception] * (key in (CLIPIQA, BUILTIN))):
+                    gflop[key] = count_gflop(counted, shapes, self.device, backward)
+        size = 'mixed' if work.size is None else '{}x{}'.format(*work.size)
+        return size, results | {key: Result(note=note) for key, note in notes.items()}, gflop
+
+    def _construction(self, name: str):
+        nothing = torch.empty(0)
+        calls = {
+            REFERENCE: lambda: (_open_clip(self.backbone, self.state_file), nothing)[1],
+            PACKAGE: lambda: (_package(self.backbone, self.state_file), nothing)[1],
+        }
+        results = compete(calls, self.repeat, torch.device('cpu'), name)
+        results[REFERENCE].note = 'open_clip.create_model'
+        results[PACKAGE].note = 'MACLIP(), prompts encoded'
+        return '', results, {}
+
+    def _views(self, name: str, shape: tuple[int, ...]) -> float:
+        """What a contestant has in memory at once, in views; CLIP-IQA sees a batch whole, as the area of so many."""
+        model, (count, _, height, width) = self.found[REFERENCE].model, shape
+        if name == CLIPIQA:
+            return count * height * width / model.window**2
+        rows, columns = (max(0, side - model.window) // model.unfold.stride + 1 for side in (height, width))
+        return rows * columns + 1
+
+    def _memory_per_view(self, backward: bool) -> float:
+        if backward not in self.per_view:
+            model = self.found[REFERENCE].model
+            side = model.window + model.unfold.stride  # 5 views
+            x = make_batch((side, side), 1).to(self.device)
+            run = score_and_gradient if backward else score
+            run(model, x)
+            self.per_view[backward] = (with_memory(lambda: run(model, x), self.device)[0] or 0) / 5
+        return self.per_view[backward]
+
+
+def to_rows(results: dict[str, Result], gflop: dict[str, float], **common) -> list[dict]:
+    """Rows of the table, with what is the same in all of them."""
+    rows, plain = [], results.get(REFERENCE, Result())
+    for name in filter(results.get, NAMES):
+        result = results[name]
+        row = {'contestant': name, **common, 'memory_mib': result.memory, 'note': result.note}
+        row['compile_s'], row['gflop'] = result.compile_s, gflop.get(name)
+        if result.times:
+            row['repeats'] = len(result.times)
+            row |= {f'{f.__name__}_s': f(result.times) for f in (statistics.median, min, max)}
+            if plain.times:
+                row['speedup'] = statistics.median(a / b for a, b in zip(plain.times, result.times, strict=True))
+            if name != CLIPIQA and plain.scores is not None and plain.scores.numel():
+                row['max_diff'] = float((result.scores - plain.scores).abs().max())
+            if name in gflop:
+                row['gflop_per_s'] = gflop[name] / row['median_s']
+        rows.append(row)
+    return rows
+
+
+def save_csv(path: Path, rows: list[dict]) -> None:
+    with open(path, 'w', newline='', encoding='utf-8') as file:
+        writer = csv.DictWriter(file, COLUMNS, lineterminator='\n')
+        writer.writeheader()
+        for row in rows:
+            writer.writerow({k: f'{v:.6g}' if isinstance(v, float) else v for k, v in row.items()})
+
+
+def describe(row: dict) -> str:
+    """A row in words, for the print and the picture."""
+    if row.get('median_s') is None:
+        return row['note']
+    parts = [f'{row["median_s"]:.3g} s ({row["min_s"]:.3g}..{row["max_s"]:.3g})']
+    formats = {
+        'speedup': 'x{:.2f}',
+        'memory_mib': '{:.0f} MiB',
+        'max_diff': 'diff {:.1e}',
+        'gflop': '{:.4g} GFLOP',
+        'gflop_per_s': '{:.0f} GFLOP/s',
+        'matmul_percent': '{:.0f} % of matmul',
+        'compile_s': 'compiled in {:.0f} s',
+    }
+    parts += [form.format(row[key]) for key, form in formats.items() if row.get(key) is not None]
+    return ', '.join(parts + [row['note']] * bool(row['note']))
+
+
+def draw(path: Path, rows: list[dict], title: str, warning: str) -> None:
+    """Median times as bars, min..max as whiskers; one panel for each work item."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    names = list(dict.fromkeys(row['work'] for row in rows))
+    groups = [[row for row in rows if row['work'] == name] for name in names]
+    fig = Figure(figsize=(13, 1.6 + 0.34 * len(rows) + 0.75 * len(names)), layout='constrained')
+    FigureCanvasAgg(fig)
+    axes = fig.subplots(len(groups), 1, squeeze=False, height_ratios=[len(group) + 0.5 for group in groups])[:, 0]
+    for axis, group in zip(axes, groups, strict=True):
+        longest = max(row.get('max_s') or 0 for row in group)
+        for y, row in enumerate(group):
+            reach = 0
+            if row.get('median_s') is not None:
+                mid, low, reach = row['median_s'], row['min_s'], row['max_s']
+                axis.barh(y, mid, xerr=[[mid - low], [reach - mid]], color=f'C{NAMES.index(row["contestant"])}')
+            axis.text(reach + 0.01 * longest, y, describe(row), va='center', fontsize=8)
+        axis.set(yticks=range(len(group)), yticklabels=[row['contestant'] for row in group], xlim=(0, 2.4 * longest))
+        axis.invert_yaxis()
+        size, batch = group[0]['size'], group[0]['batch']
+        axis.set_title(f'{group[0]["work"]}: {batch} x {size}' if size else group[0]['work'], loc='left', fontsize=10)
+    axes[-1].set_xlabel('seconds a call; median, whiskers from the fastest to the slowest')
+    fig.suptitle(title, fontsize=10)
+    if warning:
+        fig.supxlabel(warning, color='white', backgroundcolor='firebrick', weight='bold')
+    fig.savefig(path, format='png', dpi=110)
+
+
+# --- command line ------------------------------------------------------------------------------------------------
+
+
+def _machine(device: torch.device) -> str:
+    if device.type == 'cuda':
+        return torch.cuda.get_device_name(device)
+    with contextlib.suppress(OSError, IndexError):
+        return Path('/proc/cpuinfo').read_text().split('model name\t: ')[1].split('\n')[0]
+    return platform.processor() or platform.machine()
+
+
+def _free_memory(device: torch.device) -> float:
+    """MiB; infinite where it cannot be told."""
+    if device.type == 'cuda':
+        return torch.cuda.mem_get_info(device)[0] / 2**20
+    try:
+        return int(Path('/proc/meminfo').read_text().split('MemAvailable:')[1].split()[0]) / 1024
+    except (OSError, IndexError):
+        return math.inf
+
+
+def _number(kind: type):
+    def parse(text: str):
+        try:
+            value = kind(text)
+        except ValueError:
+            value = 0
+        if not 0 < value < math.inf:
+            what = 'a whole number' if kind is int else 'a number'
+            raise argparse.ArgumentTypeError(f'{what} above 0 is wanted, not {text!r}')
+        return value
+
+    return parse
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = parser.add_argument
+    names = ', '.join(f'{n} ({w.batch} of {"x".join(map(str, w.size))})' for n, w in works().items() if w.size)
+    add('--backbone', default='RN50', help="an open_clip architecture with OpenAI's image towers (default: RN50)")
+    add('--pretrained', type=Path, metavar='FILE', help='its weights, any format (default: random stand-ins)')
+    add('--device', help='such as cpu or cuda (default: a GPU where there is one)')
+    add('--threads', type=_number(int), metavar='N', help="CPU threads (default: torch's choice)")
+    add('--repeat', type=_number(int), metavar='N', help='rounds (default: 5; with --quick: 2)')
+    add('--only', nargs='+', choices=works(), metavar='WORK', help=f'{names}, folder, construction')
+    add('--full', action='store_true', help=f'{" and ".join(FULL)} too')
+    add('--quick', action='store_true', help='small images and few rounds: to see whether all works')
+    add('--no-compile', action='store_true', help='leave out the compiled contestant, and the minutes it takes')
+    add(
+        '--memory-limit',
+        type=_number(float),
+        metavar='GIB',
+        help='what would need more in straightforward or clipiqa is left out (default: 80 %% of what is free)',
+    )
+    add(
+        '-o',
+        '--output',
+        type=Path,
+        default=Path('speed'),
+        metavar='DIR',
+        help='for speed.csv, speed.png (default: speed)',
+    )
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = _parser()
+    args = parser.parse_args(argv)
+    device = torch.device('cuda' if torch.cuda.is_available() else 'cpu')
+    if args.device:
+        try:
+            device = torch.device(args.device)
+            torch.empty(1, device=device)
+        except (AssertionError, RuntimeError) as error:
+            parser.error(f'--device {args.device}: {str(error).splitlines()[0]}')
+    if open_clip.get_model_config(args.backbone) is None:
+        parser.error(f'--backbone {args.backbone!r}: wanted is one of open_clip.list_models(), such as RN50')
+    if not find_spec('matplotlib'):
+        parser.error("the picture needs matplotlib: pip install 'maclip_pyiqa[plot]'")
+    try:
+        args.output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        parser.error(f'-o {args.output}: a folder is wanted ({error.strerror})')
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    items = works(args.quick)
+    chosen = args.only or [name for name in items if args.full or name not in FULL]
+    limit = args.memory_limit * 1024 if args.memory_limit else 0.8 * _free_memory(device)
+    logging.getLogger().setLevel(logging.ERROR)  # open_clip tells of each model that it loads
+
+    warning = '' if args.pretrained else STAND_IN
+    weights = args.pretrained.name if args.pretrained else 'stand-in'
+    if warning:
+        print(f'*** {warning} ***')
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        try:
+            if args.pretrained:
+                state = read(args.pretrained)
+            else:
+                state = state_dict(make_clip(args.backbone, synthetic_images()))
+            torch.save(state, folder / 'state.pt')
+            save_torchscript(state, folder / 'script.pt')
+            found, missing = contestants(args.backbone, folder / 'state.pt', folder / 'script.pt', device)
+        except (WeightsError, ValueError, RuntimeError) as error:
+            print(f'{args.backbone} with weights {weights}: {error}', file=sys.stderr)
+            return 3
+        tf32 = ''
+        if device.type == 'cuda':
+            tf32 = f', TF32 in convolutions {"on" if torch.backends.cudnn.allow_tf32 else "off"}'
+        title = (
+            f'{args.backbone} ({weights}) on {_machine(device)}, {torch.get_num_threads()} CPU threads, '
+            f'torch {torch.__version__}{tf32}'
+        )
+        print(title)
+        for name, why in missing.items():
+            print(f'without {name}: {why}')
+        study = Study(
+            args.backbone,
+            device,
+            args.repeat or (2 if args.quick else 5),
+            folder,
+            folder / 'state.pt',
+            found,
+            not args.no_compile,
+            limit,
+        )
+        common = {'weights': weights, 'backbone': args.backbone, 'device': device.type}
+        common['threads'] = torch.get_num_threads()
+        rows, peaks = [], [matmul_gflop_per_s(device)]
+        for name in chosen:
+            size, results, gflop = study.run(name, items[name])
+            fresh = to_rows(results, gflop, work=name, size=size, batch=items[name].batch, **common)
+            rows += fresh
+            peaks.append(matmul_gflop_per_s(device))
+            for row in rows:
+                row['matmul_gflop_per_s'] = max(peaks)
+                if row.get('gflop_per_s'):
+                    row['matmul_percent'] = 100 * row['gflop_per_s'] / max(peaks)
+            print(f'{name}: {items[name].batch} x {size}' if size else name)
+            for row in fresh:
+                print(f'  {row["contestant"]:16} {describe(row)}')
+            save_csv(args.output / 'speed.csv', rows)  # after each, so that an interruption leaves what was measured
+    matmul = f'matmul at best {max(peaks):.0f} GFLOP/s (at worst {min(peaks):.0f})'
+    print(matmul)
+    draw(args.output / 'speed.png', rows, f'{title}\n{matmul}', warning)
+    print(f'table and picture: {args.output / "speed.csv"}, {args.output / "speed.png"}')
+    if warning:
+        print(f'*** {warning} ***')
+    return 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())
