@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Sequence
-from itertools import pairwise
+from itertools import groupby, pairwise
 
 import torch
 from torch import Tensor, nn
@@ -37,7 +37,7 @@ class MACLIP(nn.Module):
 
     Each image is seen through sliding windows and once as a whole, resized. CLIP's feature of each view gives two
     cues, which a confidence-guided fusion weighs; the score is the mean over the views. Higher is better; about 0 to
-    about 1, not clamped. The defaults are the paper's; see DESIGN and README for what was verified.
+    about 1, not clamped. The defaults are the paper's; README says what was verified.
 
     The module has no parameters and an empty state dict, stays in eval mode, is deterministic, and gives an image
     the same score alone and in a batch. It is differentiable in its input.
@@ -217,16 +217,11 @@ class MACLIP(nn.Module):
         images = [
             i if min(i.shape[-2:]) >= self.backbone.min_size else enlarge(i, self.backbone.window) for i in images
         ]
-        features, start = [], 0
-        while start < len(images):  # runs of images of one size
-            run = start
-            while run < len(images) and images[run].shape == images[start].shape:
-                run += 1
-            group = images[start:run]
-            features.append(
-                self._in_chunks(lambda a, b, g=group: self.backbone(torch.stack(g[a:b])), len(group), wants_grad)
-            )
-            start = run
+        features = []
+        for _, run in groupby(images, key=lambda image: image.shape):  # images of one size after each other
+            run = list(run)
+            encode = lambda first, last, run=run: self.backbone(torch.stack(run[first:last]))  # noqa: E731
+            features.append(self._in_chunks(encode, len(run), wants_grad))
         return torch.cat(features), [image.new_ones(1) for image in images]
 
     def _in_chunks(self, encode, total: int, wants_grad: bool) -> Tensor:

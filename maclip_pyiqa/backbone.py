@@ -17,6 +17,7 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from .weights import WeightsError, find, read
 
@@ -215,10 +216,20 @@ def _quiet():
     level = root.level
     root.setLevel(logging.CRITICAL)
     try:
-        with torch.random.fork_rng(devices=[]):
+        with torch.random.fork_rng(devices=[]), _NoInit():
             yield
     finally:
         root.setLevel(level)
+
+
+class _NoInit(TorchFunctionMode):
+    """torch.nn.init does nothing: each weight comes out of a file right after, and random ones cost half a second."""
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        if getattr(func, '__module__', None) == 'torch.nn.init':
+            return kwargs['tensor'] if 'tensor' in kwargs else args[0]
+        return func(*args, **kwargs)
 
 
 # --- the tower ---------------------------------------------------------------------------------------------------
