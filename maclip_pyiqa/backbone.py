@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from .weights import WeightsError, find, read
+from .weights import WeightsError, architecture, find, read
 
 __all__ = ['Backbone']
 
@@ -95,7 +95,7 @@ def _load(name: str, pretrained: str | os.PathLike, quick_gelu: bool | None):
         clip = _load_folder(name, quick_gelu)
         return clip, clip.visual.image_mean, clip.visual.image_std, open_clip.get_tokenizer(name)
 
-    name = name.replace('@336px', '-336').replace('/', '-')
+    name = architecture(name)
     config = open_clip.get_model_config(name)
     if config is None:
         raise ValueError(

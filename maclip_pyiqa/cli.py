@@ -544,11 +544,11 @@ def _map(args: argparse.Namespace) -> int:
 def _weights(args: argparse.Namespace) -> int:
     import open_clip
 
-    from .weights import find, places, read
+    from .weights import architecture, find, places, read
 
     if args.backbone.startswith(('local-dir:', 'hf-hub:')):
         raise UsageError(f'{args.backbone!r} brings its own weights; name an architecture such as RN50')
-    name = args.backbone.replace('@336px', '-336').replace('/', '-')
+    name = architecture(args.backbone)
     tags = open_clip.list_pretrained_tags_by_model(name)
     if not tags:
         raise UsageError(f'{args.backbone!r} is no architecture with weights in open_clip')

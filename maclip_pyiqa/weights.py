@@ -11,11 +11,21 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-__all__ = ['WeightsError', 'find', 'places', 'read']
+__all__ = ['WeightsError', 'architecture', 'find', 'places', 'read']
 
 
 class WeightsError(RuntimeError):
     """Weights could not be found or read, or do not fit. The message says what was tried and what to do."""
+
+
+def architecture(name: str) -> str:
+    """open_clip's name of an architecture, also from OpenAI's spelling.
+
+    Example:
+        >>> architecture('ViT-L/14@336px')
+        'ViT-L-14-336'
+    """
+    return name.replace('@336px', '-336').replace('/', '-')
 
 
 def find(name: str, tag: str) -> Path:
@@ -64,11 +74,8 @@ def _from_hub(repo: str, tried: list[str]) -> Path:
     """Weights file of a hub repository, out of the cache without asking the hub wherever it is there."""
     from huggingface_hub import constants, hf_hub_download, try_to_load_from_cache
     from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
-    from open_clip.constants import HF_SAFE_WEIGHTS_NAME, HF_WEIGHTS_NAME
 
-    repo_id, _, filename = repo.rpartition('/')
-    safe = [str(Path(filename).with_suffix('.safetensors'))] if filename.endswith(('.bin', '.pth')) else []
-    names = [*safe, filename] if filename else [HF_SAFE_WEIGHTS_NAME, HF_WEIGHTS_NAME]
+    repo_id, names = _hub_files(repo)
     for name in names:
         cached = try_to_load_from_cache(repo_id, name)
         if isinstance(cached, str):
@@ -90,6 +97,17 @@ def _from_hub(repo: str, tried: list[str]) -> Path:
     raise FileNotFoundError(repo)
 
 
+def _hub_files(repo: str) -> tuple[str, list[str]]:
+    """open_clip's 'org/name/file' or 'org/name/' -> the repository's id and the files that may hold the weights."""
+    from open_clip.constants import HF_SAFE_WEIGHTS_NAME, HF_WEIGHTS_NAME
+
+    repo_id, _, filename = repo.rpartition('/')
+    if not filename:
+        return repo_id, [HF_SAFE_WEIGHTS_NAME, HF_WEIGHTS_NAME]
+    safe = [str(Path(filename).with_suffix('.safetensors'))] if filename.endswith(('.bin', '.pth')) else []
+    return repo_id, [*safe, filename]
+
+
 def places(name: str, tag: str) -> list[tuple[Path, str]]:
     """Where `find` looks on this machine for an architecture and a tag, and what is there.
 
@@ -97,17 +115,15 @@ def places(name: str, tag: str) -> list[tuple[Path, str]]:
         paths, each with 'ok' (the published checksum fits), 'unchecked' (none is known), 'damaged' or 'missing'
     """
     from huggingface_hub import constants, try_to_load_from_cache
-    from open_clip.constants import HF_SAFE_WEIGHTS_NAME, HF_WEIGHTS_NAME
     from open_clip.pretrained import get_pretrained_cfg
 
     cfg = get_pretrained_cfg(name, tag)
-    url, (repo, _, filename) = cfg.get('url', ''), cfg.get('hf_hub', '').rpartition('/')
+    url, (repo, names) = cfg.get('url', ''), _hub_files(cfg.get('hf_hub', ''))
     wanted = []  # (path, the start of its SHA-256 as far as it is known)
     if 'openaipublic' in url:
         wanted.append((Path(torch.hub.get_dir(), 'clip', os.path.basename(url)), url.split('/')[-2]))
     if repo:
-        names = [str(Path(filename).with_suffix('.safetensors')), filename] if filename else []
-        cached = (try_to_load_from_cache(repo, n) for n in names or [HF_SAFE_WEIGHTS_NAME, HF_WEIGHTS_NAME])
+        cached = (try_to_load_from_cache(repo, name) for name in names)
         path = next((Path(c) for c in cached if isinstance(c, str)), None)
         blob = path.resolve().name if path else ''  # the cache names large files by their SHA-256
         path = path or Path(constants.HF_HUB_CACHE, 'models--' + repo.replace('/', '--'))
