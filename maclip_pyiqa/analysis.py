@@ -28,7 +28,8 @@ class Analysis:
         q_view: fused score of each view, (N, V); `q` is its mean
         q_sim, q_mag: cosine and magnitude cue, (N, V)
         w_sim: weight of the cosine cue in `q_view`, (N, V); the magnitude cue weighs 1 - w_sim
-        attributes: probability of the positive prompt of each pair, (N, V, P); `q_sim` is their mean
+        attributes: probability of the positive prompt of each pair, (N, V, P); `q_sim` is their mean, weighted by
+            the metric's prompt_weights where it has some
         names: of the P attributes
         boxes: what each view sees, (left, top, right, bottom) in pixels of the image as it was given, (V, 4)
         size: height and width of the images, pixels

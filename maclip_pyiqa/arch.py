@@ -18,18 +18,10 @@ from torch.utils.checkpoint import checkpoint
 from .analysis import Analysis, view_boxes
 from .backbone import Backbone
 from .cues import cosine_cue, fuse, magnitude_cue
+from .prompts import PROMPTS, attribute_names, read_prompts
 from .views import cut, enlarge, resize, window_places
 
 __all__ = ['MACLIP', 'PROMPTS']
-
-PROMPTS = (
-    ('Good image', 'bad image'),
-    ('Sharp image', 'blurry image'),
-    ('sharp edges', 'blurry edges'),
-    ('High resolution image', 'low resolution image'),
-    ('Noise-free image', 'noisy image'),
-)
-NAMES = dict(zip(PROMPTS, ('good', 'sharp', 'edges', 'resolution', 'noise-free'), strict=True))  # of the attributes
 
 
 class MACLIP(nn.Module):
@@ -43,10 +35,15 @@ class MACLIP(nn.Module):
     the same score alone and in a batch. It is differentiable in its input.
 
     Args:
-        backbone: an open_clip architecture ('RN50', 'ViT-B-32' or OpenAI's spelling 'ViT-B/32'), or a folder or
-            hub repository in open_clip's layout ('local-dir:PATH', 'hf-hub:ID'), which brings its own weights
+        backbone: an open_clip architecture ('RN50', 'ViT-B-32' or OpenAI's spelling 'ViT-B/32'); a folder or hub
+            repository in open_clip's layout ('local-dir:PATH', 'hf-hub:ID'), which brings its own weights; or 'demo',
+            the tiny demonstration backbone in this package: it needs no download, and is not the published metric
         pretrained: an open_clip tag, or the path of a file: OpenAI's TorchScript .pt, a state dict, .safetensors
-        prompts: (positive, negative) pairs
+        prompts: (positive, negative) pairs; or the name of a set: 'maclip', 'clipiqa' ('Good photo.' / 'Bad photo.'),
+            one attribute such as 'sharp'; or the path of a .yml file with a list of [positive, negative]
+        prompt_weights: of the pairs in the cosine cue, in proportion; None: equal
+        cue: 'both' (the paper's fusion), 'sim' (q_sim alone) or 'mag' (q_mag alone); the fusion's constants play no
+            part in the latter two
         views: 'windows' (windows and global view, the paper), 'global' (the resized image only) or 'full' (the whole
             image once at its own size, as CLIP-IQA does)
         stride: of the windows, pixels; None: 128 for a window of 224, and in proportion for others
@@ -73,7 +70,7 @@ class MACLIP(nn.Module):
         *,
         backbone: str = 'RN50',
         pretrained: str | os.PathLike = 'openai',
-        prompts: Sequence[tuple[str, str]] = PROMPTS,
+        prompts: Sequence[tuple[str, str]] | str | os.PathLike = PROMPTS,
         views: str = 'windows',
         stride: int | None = None,
         pos_embedding: bool = False,
@@ -84,6 +81,8 @@ class MACLIP(nn.Module):
         chunk: int = 16,
         sample_views: int | None = None,
         quick_gelu: bool | None = None,
+        prompt_weights: Sequence[float] | None = None,
+        cue: str = 'both',
         model_type: str = 'maclip',
     ) -> None:
         super().__init__()
@@ -91,7 +90,12 @@ class MACLIP(nn.Module):
             raise TypeError(f"backbone is a name such as 'RN50', not {backbone!r}")
         if views not in ('windows', 'global', 'full'):
             raise ValueError(f"views is 'windows', 'global' or 'full', not {views!r}")
-        self.prompts = _check_prompts(prompts)
+        if cue not in ('both', 'sim', 'mag'):
+            raise ValueError(f"cue is 'both', 'sim' or 'mag', not {cue!r}")
+        self.prompts = read_prompts(prompts)
+        weights = _check_weights(prompt_weights, len(self.prompts))
+        self.register_buffer('prompt_weights', None if weights is None else torch.tensor(weights), persistent=False)
+        self.cue = cue
         self.constants = _check_constants(
             {'box_lam': box_lam, 'base_cos': base_cos, 'base_norm': base_norm, 'alpha': alpha}
         )
@@ -160,7 +164,7 @@ class MACLIP(nn.Module):
         images = self._images(x)
         features, weights = self._encode(images, sample=False)
         counts = [len(w) for w in weights]
-        names = tuple(NAMES.get(pair, pair[0]) for pair in self.prompts)
+        names = attribute_names(self.prompts)
         parts = []
         for image, w, *cues in zip(
             images, weights, *(cue.split(counts) for cue in self._cues(features, **self.constants)), strict=True
@@ -179,8 +183,12 @@ class MACLIP(nn.Module):
             if f.dtype in (torch.float16, torch.bfloat16):
                 f = f.float()
             attributes = cosine_cue(f, text.to(f.dtype), scale.to(f.dtype))
-            q_sim, q_mag = attributes.mean(-1), magnitude_cue(f, box_lam)
+            weights = self.prompt_weights
+            q_sim = attributes.mean(-1) if weights is None else attributes @ weights.to(f.dtype)
+            q_mag = magnitude_cue(f, box_lam)
             q, w_sim = fuse(q_sim, q_mag, base_cos, base_norm, alpha)
+            if self.cue != 'both':
+                q, w_sim = (q_sim, torch.ones_like(q)) if self.cue == 'sim' else (q_mag, torch.zeros_like(q))
         return q, q_sim, q_mag, w_sim, attributes
 
     def _encode(self, images: list[Tensor], sample: bool = True) -> tuple[Tensor, list[Tensor]]:
@@ -268,18 +276,19 @@ class MACLIP(nn.Module):
         return [image.to(mean.dtype).expand(3, -1, -1) for image in images]
 
 
-def _check_prompts(prompts) -> tuple[tuple[str, str], ...]:
-    wanted = "prompts are pairs such as [('Good image', 'bad image')]"
-    if isinstance(prompts, (str, bytes)) or not isinstance(prompts, Sequence):
-        raise TypeError(f'{wanted}, not {prompts!r}')
-    if not prompts:
-        raise ValueError(f'{wanted}; at least one pair is wanted')
-    for pair in prompts:
-        if isinstance(pair, str) or not isinstance(pair, Sequence) or len(pair) != 2:
-            raise ValueError(f'{wanted}, not {pair!r}')
-        if not all(isinstance(prompt, str) and prompt.strip() for prompt in pair):
-            raise ValueError(f'{wanted}: two texts, neither empty, not {pair!r}')
-    return tuple((positive, negative) for positive, negative in prompts)
+def _check_weights(weights: Sequence[float] | None, pairs: int) -> list[float] | None:
+    """-> of sum 1."""
+    if weights is None:
+        return None
+    wanted = f'prompt_weights are {pairs} numbers, one for each pair of prompts, none negative, not all zero'
+    if isinstance(weights, (str, bytes)) or not isinstance(weights, Sequence):
+        raise TypeError(f'{wanted}, not {weights!r}')
+    if any(isinstance(w, bool) or not isinstance(w, (int, float)) for w in weights):
+        raise TypeError(f'{wanted}, not {weights!r}')
+    total = sum(weights)
+    if len(weights) != pairs or not (min(weights) >= 0 and 0 < total < math.inf):
+        raise ValueError(f'{wanted}, not {weights!r}')
+    return [w / total for w in weights]
 
 
 def _check_constants(constants: dict[str, float]) -> dict[str, float]:

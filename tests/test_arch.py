@@ -221,7 +221,7 @@ def test_wrong_images(tiny_metric, make, error, say):
         ({'sample_views': 0}, ValueError, 'sample_views'),
         ({'box_lam': math.nan}, ValueError, 'box_lam is a finite number'),
         ({'alpha': '1'}, TypeError, 'alpha is a number'),
-        ({'prompts': 'Good image'}, TypeError, 'pairs'),
+        ({'prompts': 'Good image'}, ValueError, 'pairs'),
         ({'prompts': []}, ValueError, 'at least one pair'),
         ({'prompts': [('a', 'b', 'c')]}, ValueError, 'pairs'),
         ({'prompts': ['ab']}, ValueError, 'pairs'),

@@ -1,0 +1,156 @@
+"""How well scores agree with people: rank and linear correlation, the logistic fit, bootstrap intervals.
+
+Scores and labels are taken as they come, higher is better in both; whoever calls turns them by their declared
+direction. Nothing is made positive.
+
+References: VQEG's five-parameter logistic function, in the form of Sheikh, Sabir and Bovik, "A Statistical Evaluation
+of Recent Full Reference Image Quality Assessment Algorithms", IEEE TIP 2006.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import optimize, special, stats
+
+LEVEL = 0.95
+
+
+def srcc(scores: np.ndarray, labels: np.ndarray) -> float:
+    """Spearman's rank correlation; NaN where either is constant."""
+    return _defined(stats.spearmanr, scores, labels)
+
+
+def krcc(scores: np.ndarray, labels: np.ndarray) -> float:
+    """Kendall's rank correlation (tau-b); NaN where either is constant."""
+    return _defined(stats.kendalltau, scores, labels)
+
+
+def plcc(scores: np.ndarray, labels: np.ndarray) -> float:
+    """Pearson's linear correlation; NaN where either is constant."""
+    return _defined(stats.pearsonr, scores, labels)
+
+
+def _defined(statistic: Callable, scores: np.ndarray, labels: np.ndarray) -> float:
+    if len(scores) < 2 or np.ptp(scores) == 0 or np.ptp(labels) == 0:
+        return math.nan
+    return float(statistic(scores, labels).statistic)
+
+
+def logistic(x: np.ndarray, b1: float, b2: float, b3: float, b4: float, b5: float) -> np.ndarray:
+    r"""$b_1\,(1/2 - 1/(1 + e^{b_2 (x - b_3)})) + b_4 x + b_5$
+
+    Example:
+        >>> logistic(np.array([3.0]), 1, 2, 3, 4, 5)
+        array([17.])
+    """
+    return b1 * (special.expit(b2 * (x - b3)) - 0.5) + b4 * x + b5  # 1 - 1/(1 + e^u) = expit(u), without overflow
+
+
+@dataclass(frozen=True)
+class Fit:
+    """The logistic fit of labels to scores.
+
+    Attributes:
+        parameters: b1 to b5 of `logistic`; None where the fit failed
+        plcc, rmse: of the fitted scores with the labels, rmse in the labels' unit; NaN where it failed
+        problem: why it failed, else empty
+    """
+
+    parameters: tuple[float, ...] | None
+    plcc: float
+    rmse: float
+    problem: str = ''
+
+
+def fit(scores: np.ndarray, labels: np.ndarray) -> Fit:
+    """Least-squares fit of the five-parameter logistic function.
+
+    Returns:
+        the fit, or one that says why there is none: too few images, constant values, no convergence, or a result
+        worse than the straight line, which the function contains
+    """
+    scores, labels = np.asarray(scores, float), np.asarray(labels, float)
+    if len(scores) < 6:
+        return _failed(f'{len(scores)} images, at least 6 are wanted for 5 parameters')
+    if np.ptp(scores) == 0 or np.ptp(labels) == 0:
+        return _failed(f'all {"scores" if np.ptp(scores) == 0 else "labels"} are equal')
+    mean, std = scores.mean(), scores.std()
+    u = (scores - mean) / std  # one start then serves scores of any scale
+    start = (np.ptp(labels), 1.0, 0.0, 0.0, labels.mean())
+    try:
+        with warnings.catch_warnings():  # of a covariance that nobody asked for
+            warnings.simplefilter('ignore', optimize.OptimizeWarning)
+            (b1, b2, b3, b4, b5), _ = optimize.curve_fit(logistic, u, labels, start, maxfev=20_000)
+    except RuntimeError as error:
+        return _failed(' '.join(str(error).split()))
+    parameters = (b1, b2 / std, mean + std * b3, b4 / std, b5 - b4 * mean / std)
+    fitted = logistic(scores, *parameters)
+    if not np.isfinite(fitted).all():
+        return _failed('it ran to values that are not finite')
+    rmse = float(np.sqrt(np.mean((fitted - labels) ** 2)))
+    line = stats.linregress(scores, labels)
+    if rmse > 1.001 * float(np.sqrt(np.mean((line.slope * scores + line.intercept - labels) ** 2))):
+        return _failed('it ended worse than a straight line')
+    return Fit(tuple(float(b) for b in parameters), plcc(fitted, labels), rmse)
+
+
+def _failed(problem: str) -> Fit:
+    return Fit(None, math.nan, math.nan, problem)
+
+
+def interval(statistic: Callable[..., float], *samples: np.ndarray, resamples: int, seed: int = 0):
+    """95% bootstrap interval of a statistic of paired samples, by percentiles over resampled images.
+
+    Args:
+        statistic: of arrays (N,), one for each sample
+        resamples: how many; 0 for none
+
+    Returns:
+        (low, high); NaN where there are no resamples, or the statistic itself is NaN
+    """
+    if resamples == 0 or math.isnan(statistic(*samples)):
+        return math.nan, math.nan
+    drawn = stats.bootstrap(
+        samples,
+        statistic,
+        n_resamples=resamples,
+        paired=True,
+        vectorized=False,
+        method='percentile',
+        rng=np.random.default_rng(seed),
+    ).bootstrap_distribution
+    drawn = drawn[np.isfinite(drawn)]  # a resample may be constant, and then has no correlation
+    if not len(drawn):
+        return math.nan, math.nan
+    low, high = np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return float(low), float(high)
+
+
+def srcc_difference(a: np.ndarray, b: np.ndarray, labels: np.ndarray, resamples: int) -> tuple[float, float, float]:
+    """SRCC of scores a less that of scores b of the same images, and its paired bootstrap interval.
+
+    Returns:
+        (difference, low, high)
+    """
+    difference = lambda a, b, y: srcc(a, y) - srcc(b, y)  # noqa: E731
+    return difference(a, b, labels), *interval(difference, a, b, labels, resamples=resamples)
+
+
+def summary(scores: np.ndarray, labels: np.ndarray, resamples: int) -> tuple[dict, Fit]:
+    """All statistics of one metric on one data set, under the names of the table's columns, and the fit."""
+    row = {}
+    for statistic in (srcc, krcc, plcc):
+        name = statistic.__name__
+        row[name] = statistic(scores, labels)
+        row[f'{name}_low'], row[f'{name}_high'] = interval(statistic, scores, labels, resamples=resamples)
+    fitted = fit(scores, labels)
+    notes = [
+        f'all {what} are equal' for what, v in {'scores': scores, 'labels': labels}.items() if len(v) and np.ptp(v) == 0
+    ]
+    notes += [f'no logistic fit: {fitted.problem}'] * bool(fitted.problem)
+    return row | {'plcc_fit': fitted.plcc, 'rmse_fit': fitted.rmse, 'note': '; '.join(notes)}, fitted
