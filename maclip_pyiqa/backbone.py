@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import os
+import warnings
 from collections.abc import Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,7 +22,9 @@ from torch.overrides import TorchFunctionMode
 
 from .weights import WeightsError, architecture, find, read
 
-__all__ = ['Backbone']
+__all__ = ['DEMO', 'Backbone']
+
+DEMO = Path(__file__).parent / 'assets' / 'demo'  # what backbone 'demo' is
 
 
 class Backbone(nn.Module):
@@ -31,7 +34,8 @@ class Backbone(nn.Module):
     everything follows `.to()`. Always in eval mode. The text tower is gone once the prompts are encoded.
 
     Args:
-        name: an open_clip architecture, also in OpenAI's spelling ('ViT-B/32'), or 'local-dir:PATH' / 'hf-hub:ID'
+        name: an open_clip architecture, also in OpenAI's spelling ('ViT-B/32'); or 'local-dir:PATH' / 'hf-hub:ID';
+            or 'demo', the demonstration backbone in this package, which is no CLIP of anybody's
         pretrained: an open_clip tag or a path; not used where `name` brings its own weights
         prompts: (positive, negative) pairs
         pos_embedding: keep the positional embedding, interpolated (bicubic) where the size is not the tower's own
@@ -91,9 +95,11 @@ def _load(name: str, pretrained: str | os.PathLike, quick_gelu: bool | None):
     """-> CLIP on the CPU in float32, mean, std, tokenizer."""
     import open_clip  # seconds of imports, so only where a backbone is built
 
+    if name == 'demo':
+        name = f'local-dir:{DEMO}'
     if name.startswith(('local-dir:', 'hf-hub:')):
         clip = _load_folder(name, quick_gelu)
-        return clip, clip.visual.image_mean, clip.visual.image_std, open_clip.get_tokenizer(name)
+        return clip, clip.visual.image_mean, clip.visual.image_std, _tokenizer(name)
 
     name = architecture(name)
     config = open_clip.get_model_config(name)
@@ -106,7 +112,14 @@ def _load(name: str, pretrained: str | os.PathLike, quick_gelu: bool | None):
     path = find(name, tag) if tag else Path(pretrained)
     known = [open_clip.get_pretrained_cfg(name, t) for t in ([tag] if tag else tags)]
     if quick_gelu is None:
-        quick_gelu = config.get('quick_gelu', False) or any(cfg.get('quick_gelu', False) for cfg in known)
+        trained = {cfg.get('quick_gelu', False) for cfg in known}
+        quick_gelu = config.get('quick_gelu', False) or True in trained
+        if not config.get('quick_gelu', False) and len(trained) > 1:
+            warnings.warn(
+                f"{path} is taken for OpenAI's {name}, with QuickGELU. Others, such as LAION's, are without: "
+                'say quick_gelu=False for those, and quick_gelu=True to be rid of this warning',
+                stacklevel=4,
+            )
     state = read(path)
     with _quiet():
         clip = open_clip.create_model(
@@ -118,7 +131,7 @@ def _load(name: str, pretrained: str | os.PathLike, quick_gelu: bool | None):
         clip,
         first.get('mean') or clip.visual.image_mean,
         first.get('std') or clip.visual.image_std,
-        open_clip.get_tokenizer(name),
+        _tokenizer(name),
     )
 
 
@@ -133,6 +146,18 @@ def _load_folder(name: str, quick_gelu: bool | None) -> nn.Module:
         raise WeightsError(
             f'{name} cannot be loaded: {" ".join(str(error).split())[:300]}. Wanted is a folder or hub repository in '
             f"open_clip's layout: open_clip_config.json and open_clip_model.safetensors or open_clip_pytorch_model.bin."
+        ) from None
+
+
+def _tokenizer(name: str):
+    import open_clip
+
+    try:
+        return open_clip.get_tokenizer(name)
+    except (ImportError, OSError) as error:  # SigLIP and others take one from the hub, through transformers
+        raise WeightsError(
+            f'the tokenizer of {name} cannot be had: {" ".join(str(error).split())[:200]}. Wanted are the package '
+            "transformers, and a network, the tokenizer in Hugging Face's cache, or its files in a 'local-dir:' folder."
         ) from None
 
 

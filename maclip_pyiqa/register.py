@@ -12,6 +12,21 @@ __all__ = ['register']
 
 BUILTIN = 'pyiqa.archs.maclip_arch'
 
+# Metric names beside pyiqa's own `maclip`, the published metric: what each changes of it. None of them is in the paper.
+VARIANTS = {
+    'maclip_rn101': {'backbone': 'RN101'},
+    'maclip_rn50x4': {'backbone': 'RN50x4'},
+    'maclip_rn50x16': {'backbone': 'RN50x16'},
+    'maclip_vitB32': {'backbone': 'ViT-B-32'},
+    'maclip_vitB16': {'backbone': 'ViT-B-16'},
+    'maclip_vitL14': {'backbone': 'ViT-L-14'},
+    'maclip_global': {'views': 'global'},
+    'maclip_full': {'views': 'full'},
+    'maclip_sim': {'cue': 'sim'},
+    'maclip_mag': {'cue': 'mag'},
+    'maclip_demo': {'backbone': 'demo'},
+}
+
 
 def register() -> None:
     """Make `pyiqa.create_metric('maclip')` build `maclip_pyiqa.MACLIP`. Harmless when called again.
@@ -29,11 +44,9 @@ def register() -> None:
     _give_way(ARCH_REGISTRY)
     ARCH_REGISTRY.register(MACLIP, override=True)
     ARCH_REGISTRY.register_lazy('MACLIPBuiltin', f'{BUILTIN}:MACLIP', override=True)
-    DEFAULT_CONFIGS['maclip_builtin'] = {
-        'metric_opts': {'type': 'MACLIPBuiltin'},
-        'metric_mode': 'NR',
-        'score_range': '0, 1',
-    }
+    names = {name: {'type': 'MACLIP'} | options for name, options in VARIANTS.items()}
+    for name, options in ({'maclip_builtin': {'type': 'MACLIPBuiltin'}} | names).items():
+        DEFAULT_CONFIGS[name] = {'metric_opts': options, 'metric_mode': 'NR', 'score_range': '0, 1'}
 
 
 def _give_way(registry) -> None:

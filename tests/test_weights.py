@@ -278,6 +278,7 @@ def openai_names():
     return open_clip.list_pretrained_models_by_tag('openai')
 
 
+@pytest.mark.filterwarnings("ignore:.*taken for OpenAI's")
 @pytest.mark.parametrize('name', [n for n in openai_names() if 'quickgelu' not in n])
 def test_every_openai_backbone_gets_quickgelu(monkeypatch, name):
     """By its tag and from a file; the towers themselves are not built."""
