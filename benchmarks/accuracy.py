@@ -478,6 +478,10 @@ def markdown(results: Path) -> str:
         cells += [number(row, c, True) for c in ('srcc', 'krcc', 'plcc')]
         cells += [number(row, c) for c in ('plcc_fit', 'rmse_fit')]
         lines.append(table_line(*cells, row['note']))
+    if any(row['weights'].startswith('demo ') for row in rows):
+        from maclip_pyiqa.demo import NOTE
+
+        lines += ['', f'maclip_demo: {NOTE}.']
     differences = read_table(results / 'differences.csv')
     if differences:
         lines += ['', '## SRCC between metrics, same images', '']

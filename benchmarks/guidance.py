@@ -233,7 +233,10 @@ def _parser() -> argparse.ArgumentParser:
     add('--steps', type=_number(int, 1), default=60, help='gradient steps of each run (default: %(default)s)')
     add('--lr', type=_number(float, 1e-6), default=0.005, help="Adam's, for values in [0, 1] (default: %(default)s)")
     add('--size', type=_number(int, 16), default=384, help='largest shorter side, in pixels (default: %(default)s)')
-    add('--backbone', help='of the metric (default: RN50; with --stand-in, a tiny one)')
+    add(
+        '--backbone',
+        help="of the metric, 'demo' for the one in the package (default: RN50; with --stand-in, a tiny one)",
+    )
     add('--pretrained', help='its weights, an open_clip tag or a file (default: openai)')
     add('--device', help='such as cuda or cpu (default: a GPU where there is one)')
     add('--chunk', type=_number(int, 1), default=16, help='most views encoded at once (default: %(default)s)')
@@ -283,6 +286,7 @@ def main(argv: list[str] | None = None) -> int:
     import torch
 
     from maclip_pyiqa import WeightsError
+    from maclip_pyiqa.demo import NOTE
 
     try:
         torch.empty(1, device=args.device)
@@ -298,7 +302,7 @@ def main(argv: list[str] | None = None) -> int:
                 options |= {'backbone': args.backbone or 'RN50', 'pretrained': args.pretrained or 'openai'}
             metric = pyiqa.create_metric('maclip', as_loss=True, **options)
     except WeightsError as error:
-        print(f'{error}\nTo see this study run without weights: --stand-in', file=sys.stderr)
+        print(f'{error}\nTo see this study run without weights: --backbone demo', file=sys.stderr)
         return 3
     except ValueError as error:
         parser.error(str(error))
@@ -318,7 +322,7 @@ def main(argv: list[str] | None = None) -> int:
         runs[label] = restore(metric, observed, original, operator, weight, args.steps, args.lr, label)
     for label, run in runs.items():
         print(f'{label}\n{report(run)}')
-    warning = STAND_IN if args.stand_in else ''
+    warning = STAND_IN if args.stand_in else NOTE if args.backbone == 'demo' else ''
     draw(args.output, title, warning, original, observed, float(metric(original)), runs)
     print(f'picture: {args.output}')
     if warning:

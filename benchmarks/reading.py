@@ -44,6 +44,7 @@ def main(argv: list[str] | None = None) -> int:
     from tqdm import tqdm
 
     from maclip_pyiqa import MACLIP, WeightsError
+    from maclip_pyiqa.demo import NOTE
     from maclip_pyiqa.images import read_image
 
     try:
@@ -54,7 +55,7 @@ def main(argv: list[str] | None = None) -> int:
         return 3
     except (OSError, ValueError) as error:
         parser.error(str(error))
-    print(f'weights: {args.backbone}, {args.pretrained}\n')
+    print(f'weights: {NOTE if args.backbone == "demo" else f"{args.backbone}, {args.pretrained}"}\n')
     header = None
     for name, image in tqdm(shown.items(), file=sys.stderr, disable=None):
         with torch.inference_mode():

@@ -34,6 +34,7 @@ GROUP_PIXELS = 16_000_000  # images wait for each other until there are this man
 DESCRIPTION = """\
 MA-CLIP: quality of images without a reference and without training. Higher is better; about 0 to about 1.
 
+  maclip-pyiqa demo                                 what it does, in one picture, without a download
   maclip-pyiqa score photos/ --csv scores.csv       every image in a folder, and below it
   maclip-pyiqa map photo.jpg -o map.png             where the image is good and where it is not
   maclip-pyiqa weights --fetch                      CLIP's weights: what is here, and getting them
@@ -104,12 +105,38 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser('maclip-pyiqa', description=DESCRIPTION, epilog=CODES, formatter_class=raw)
     commands = parser.add_subparsers(metavar='COMMAND', required=True)
 
+    demo = commands.add_parser(
+        'demo',
+        help='see it at work on one photo, without a download',
+        description='Degrades a photo step by step, scores each step with the demonstration backbone in this package, '
+        'and draws images, scores, maps, cues and attributes into DIR/demo.png; the numbers go to DIR/demo.csv. '
+        'The demonstration backbone is a tiny one, trained on a few photos. Its scores are not those of MA-CLIP. '
+        'Needs matplotlib.',
+    )
+    demo.add_argument('image', nargs='?', metavar='IMAGE', help='default: a photo in this package')
+    demo.add_argument('-o', '--output', default='maclip_demo', metavar='DIR', help='default: %(default)s')
+    demo.set_defaults(run=_demo)
+
     backbone = argparse.ArgumentParser(add_help=False)
-    backbone.add_argument('--backbone', default='RN50', metavar='NAME', help='open_clip architecture (default: RN50)')
+    backbone.add_argument(
+        '--backbone',
+        default='RN50',
+        metavar='NAME',
+        help="open_clip architecture, 'local-dir:PATH', 'hf-hub:ID', or 'demo', which needs no download and is not the "
+        'published metric (default: RN50)',
+    )
     backbone.add_argument(
         '--pretrained', default='openai', metavar='TAG|FILE', help='open_clip tag or file of weights (default: openai)'
     )
     metric = argparse.ArgumentParser(add_help=False, parents=[backbone])
+    metric.add_argument(
+        '--prompts',
+        type=_prompts,
+        default='maclip',
+        metavar='NAME|FILE.yml',
+        help="pairs of prompts: 'maclip' (default), 'clipiqa', one attribute such as 'sharp', or a file with a list of "
+        '[positive, negative]',
+    )
     metric.add_argument('--device', help='such as cpu, cuda or cuda:1 (default: cuda where there is one, else cpu)')
 
     score = commands.add_parser(
@@ -167,6 +194,15 @@ def _count(least: int) -> Callable[[str], int]:
         return int(text)
 
     return count
+
+
+def _prompts(text: str) -> tuple[tuple[str, str], ...]:
+    from .prompts import read_prompts
+
+    try:
+        return read_prompts(text)
+    except (TypeError, ValueError) as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def _say(message: str) -> None:
@@ -439,9 +475,12 @@ class _Scorer:
         self.names = list(dict.fromkeys(name.strip() for name in args.metrics.split(',') if name.strip()))
         self.columns = list(self.names)
         if args.details:
-            from .arch import NAMES
+            from .prompts import attribute_names
 
-            self.columns = ['q_sim', 'q_mag', 'w_sim', *NAMES.values(), *self.names]
+            self.columns = ['q_sim', 'q_mag', 'w_sim', *attribute_names(args.prompts), *self.names]
+            taken = [c for c in self.columns if self.columns.count(c) > 1 or c in ('path', 'score', 'error')]
+            if taken:
+                raise UsageError(f'--details has no column for {taken[0]!r}: that name is taken')
         if args.maps is not None:
             _need_matplotlib('--maps')
             self.root = os.path.commonpath([os.path.dirname(os.path.abspath(path)) for path in paths])
@@ -509,7 +548,7 @@ class _Scorer:
         if self.args.maps is not None:
             name = os.path.relpath(os.path.abspath(path), self.root) + '.png'
             try:
-                _draw(image, analysis, os.path.join(self.args.maps, name))
+                _draw(image, analysis, os.path.join(self.args.maps, name), 'q', self.args.backbone)
             except OSError as error:
                 errors.append(f'map: {_line(error)}')
         for name in [c for c, value in row.items() if isinstance(value, float) and not math.isfinite(value)]:
@@ -534,10 +573,36 @@ def _map(args: argparse.Namespace) -> int:
     with torch.inference_mode():
         analysis = metric.analyze([image.to(device)])[0]
         try:
-            _draw(image, analysis, args.output, args.of)
+            _draw(image, analysis, args.output, args.of, args.backbone)
         except (OSError, ValueError) as error:
             raise UsageError(f'{args.output}: {_line(error)}') from error
     print(f'{_escape(args.image)}\t{float(analysis.q):.6f}')
+    return OK
+
+
+def _demo(args: argparse.Namespace) -> int:
+    _need_matplotlib('demo')
+    from pathlib import Path
+
+    from PIL import Image
+
+    from . import demo
+    from .images import read_image
+
+    try:
+        pixels = read_image(args.image or demo.PHOTO).permute(1, 2, 0).mul(255).round().byte().numpy()
+    except (OSError, ValueError) as error:
+        _say(f'{_escape(args.image)}: {_line(error)}')
+        return FAILED
+    try:
+        columns, rows = demo.run(Image.fromarray(pixels), Path(args.output))
+    except OSError as error:
+        raise UsageError(f'-o {args.output}: {_line(error)}') from error
+    _say(f'scores of the {demo.NOTE}')
+    print('\t'.join(columns))
+    for kind, step, *values in rows:
+        print('\t'.join([kind, str(step), *(f'{value:.3f}' for value in values)]))
+    print(os.path.join(args.output, 'demo.png'))
     return OK
 
 
@@ -546,7 +611,7 @@ def _weights(args: argparse.Namespace) -> int:
 
     from .weights import architecture, find, places, read
 
-    if args.backbone.startswith(('local-dir:', 'hf-hub:')):
+    if args.backbone == 'demo' or args.backbone.startswith(('local-dir:', 'hf-hub:')):
         raise UsageError(f'{args.backbone!r} brings its own weights; name an architecture such as RN50')
     name = architecture(args.backbone)
     tags = open_clip.list_pretrained_tags_by_model(name)
@@ -589,8 +654,12 @@ def _device(name: str | None):
 def _metric(args: argparse.Namespace, device):
     from .arch import MACLIP
 
+    if args.backbone == 'demo':
+        from .demo import NOTE
+
+        _say(f'scores are of the {NOTE}')
     try:
-        return MACLIP(backbone=args.backbone, pretrained=args.pretrained).to(device)
+        return MACLIP(backbone=args.backbone, pretrained=args.pretrained, prompts=args.prompts).to(device)
     except ValueError as error:
         raise UsageError(str(error)) from error
 
@@ -602,8 +671,9 @@ def _need_matplotlib(what: str) -> None:
         raise UsageError(f"{what} needs matplotlib: pip install 'maclip_pyiqa[plot]'")
 
 
-def _draw(image: Tensor, analysis: Analysis, path: str, of: str = 'q') -> None:
+def _draw(image: Tensor, analysis: Analysis, path: str, of: str, backbone: str) -> None:
+    from .demo import NOTE
     from .plot import plot_analysis
 
     os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
-    plot_analysis(image, analysis, of).savefig(path)
+    plot_analysis(image, analysis, of, NOTE if backbone == 'demo' else '').savefig(path)

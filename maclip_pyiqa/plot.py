@@ -18,7 +18,7 @@ LABELS = {'q': 'quality', 'q_sim': 'cosine cue', 'q_mag': 'magnitude cue', 'w_si
 BLUE, ORANGE, GREY = '#0072b2', '#d55e00', '#666666'  # told apart by the colour-blind too
 
 
-def plot_analysis(image: Tensor, analysis: Analysis, of: str = 'q') -> Figure:
+def plot_analysis(image: Tensor, analysis: Analysis, of: str = 'q', note: str = '') -> Figure:
     """One figure: the image, the map over it, the attributes, and the two cues with their weight.
 
     Bars are means over the views; the cues weigh as given in the legend. The figure is no pyplot state; save it with
@@ -28,6 +28,7 @@ def plot_analysis(image: Tensor, analysis: Analysis, of: str = 'q') -> Figure:
         image: what was analysed, (3, H, W) or (1, H, W), or the same with a batch axis of 1; values in [0, 1]
         analysis: of this one image
         of: what the map shows, see `Analysis.quality_map`
+        note: a line below, such as what weights these scores are of
 
     Returns:
         a matplotlib Figure, 7.2 inches wide, as high as the image's aspect ratio wants it
@@ -95,6 +96,8 @@ def plot_analysis(image: Tensor, analysis: Analysis, of: str = 'q') -> Figure:
     _bars(right, rows, names, cues, [GREY, BLUE, ORANGE])
     right.set_xlim(0, max(1.0, 1.15 * max(cues)))
     right.set_xlabel('mean over the views', fontsize=8)
+    if note:
+        bottom.supxlabel(note, fontsize=7, color=GREY)
     return figure
 
 

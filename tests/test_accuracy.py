@@ -332,6 +332,15 @@ def test_variants_of_the_metric(root, tiny, tmp_path, name):
     assert store.load(tmp_path, 'agiqa-3k', name).meta['metric'] == name
 
 
+def test_demonstration_is_no_result_of_the_paper(root, tmp_path):
+    options = ['--data-root', str(root), '-o', str(tmp_path), '--resamples', '0', '--device', 'cpu', '--workers', '0']
+    assert accuracy.main(['-m', 'maclip_demo', '-d', 'csiq', '--protocol', 'paper', *options]) == 0
+    text = (tmp_path / 'results.md').read_text()
+    assert 'maclip_demo: demonstration backbone: not CLIP, and not the published metric.' in text
+    assert '| CSIQ | MA-CLIP | not run |' in text
+    assert float(table(tmp_path / 'results.csv')[0]['srcc']) > 0.6  # photos blurred in steps
+
+
 # --- going on, and several processes -----------------------------------------------------------------------------
 
 

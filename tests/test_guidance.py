@@ -179,6 +179,18 @@ def test_main(photo, photo_file, metric, tmp_path, capsys, degradation):
     assert banner.sum() > 5000
 
 
+def test_with_scores_that_mean_something(photo_files, tmp_path, capsys):
+    """The demonstration backbone: both scores rise, but without a fidelity term the picture gets no closer."""
+    args = ['--backbone', 'demo', '--device=cpu', '--steps=20', '--size=160', '-o', str(tmp_path / 'out.png')]
+    assert guidance.main([str(photo_files[-1]), *args]) == 0
+    text = capsys.readouterr().out
+    assert 'not the published metric' in text and 'RANDOM' not in text
+    held, free = re.findall(r'score (\S+) -> (\S+), PSNR to the original (\S+) -> (\S+) dB', text)
+    for score, after, _, _ in (held, free):
+        assert float(after) > float(score) + 0.1
+    assert float(held[3]) > float(held[2]) + 0.3 and float(free[3]) < float(free[2])
+
+
 def test_sampled_views_and_chunks(photo_file, metric, tmp_path, capsys):
     out = tmp_path / 'out.png'
     args = ['--stand-in', '--device=cpu', '--steps=3', '--sample-views=1', '--chunk=2', '--strength=1', '--size=64']
@@ -204,7 +216,7 @@ def test_without_weights_it_says_so(photo_file, tmp_path, capsys):
     weights, out = tmp_path / 'missing.pt', tmp_path / 'out.png'
     assert guidance.main([str(photo_file), '--pretrained', str(weights), '-o', str(out)]) == 3
     error = capsys.readouterr().err
-    assert f'{weights}: no such file' in error and '--stand-in' in error and 'Traceback' not in error
+    assert f'{weights}: no such file' in error and '--backbone demo' in error and 'Traceback' not in error
     assert not out.exists()
 
 

@@ -23,6 +23,11 @@ def test_table(tiny, photo_files, photos, capsys):
     assert torch.equal(reading.images()['noise, uniform'], reading.images()['noise, uniform'])
 
 
+def test_says_what_it_is_of(capsys):
+    assert reading.main(['--backbone', 'demo']) == 0
+    assert capsys.readouterr().out.startswith('weights: demonstration backbone: not CLIP, and not the published metric')
+
+
 def test_wrong_use(tiny, tmp_path, capsys):
     with pytest.raises(SystemExit, match='2'):
         reading.main([str(tmp_path / 'none.png'), '--backbone', tiny])

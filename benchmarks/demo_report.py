@@ -1,0 +1,336 @@
+"""What the demonstration backbone's scores are worth, on photos that it was not trained on.
+
+  python benchmarks/demo_report.py -o report                      the one in the package
+  python benchmarks/demo_report.py seed0 seed1 seed2 -o report    folders of train_demo.py, with their spread
+
+Nine clean photos that come with pyiqa are degraded in five steps: by what the training used (seen), by what it did not
+(unseen), and by what it is known to overlook (limits). Of the clean photo and its steps, for the score Q and both
+cues: Spearman's correlation with the strength, turned so that 1 is right, mean over the photos; the same over all
+photos at once (pooled); and how often the clean photo scores above its strongest step. Then maps of half-blurred
+photos, and images without content. Writes report.csv, report.md and report.png.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageFilter
+from scipy import ndimage, stats
+
+from maclip_pyiqa import MACLIP, WeightsError
+from maclip_pyiqa.demo import DEGRADATIONS, reopened
+from maclip_pyiqa.images import to_tensor
+from reading import images as without_content
+
+STRENGTHS = (0.0, 0.25, 0.5, 0.75, 1.0)
+CUES = ('q', 'q_sim', 'q_mag')
+GROUPS = ('seen', 'unseen', 'limits')
+
+
+def _filtered(kernel: np.ndarray, image: Image.Image) -> Image.Image:
+    pixels = np.asarray(image, np.float32)
+    kernel = (kernel / kernel.sum())[..., None]
+    return _image(ndimage.convolve(pixels, kernel, mode='nearest'))
+
+
+def _image(pixels: np.ndarray) -> Image.Image:
+    return Image.fromarray(pixels.clip(0, 255).round().astype(np.uint8))
+
+
+def motion_blur(image, strength, rng):
+    """Along a line of 3 to 25 pixels, in any direction."""
+    length, angle = 3 + 22 * strength, rng.uniform(0, np.pi)
+    y, x = np.mgrid[-13:14, -13:14]
+    along, across = x * np.cos(angle) + y * np.sin(angle), y * np.cos(angle) - x * np.sin(angle)
+    return _filtered((np.abs(along) <= length / 2) * np.clip(1 - np.abs(across), 0, None), image)
+
+
+def defocus(image, strength, rng):
+    """By a disc, radius 1 to 7 pixels."""
+    y, x = np.mgrid[-8:9, -8:9]
+    return _filtered(np.clip(1 + 6 * strength + 0.5 - np.hypot(x, y), 0, 1), image)
+
+
+def box_blur(image, strength, rng):
+    """Radius 1 to 7 pixels."""
+    return image.filter(ImageFilter.BoxBlur(1 + 6 * strength))
+
+
+def median_filter(image, strength, rng):
+    """3 to 11 pixels wide."""
+    return image.filter(ImageFilter.MedianFilter(2 * round(1 + 4 * strength) + 1))
+
+
+def webp(image, strength, rng):
+    """Quality 50 down to 0."""
+    return reopened(image, 'WEBP', quality=round(50 * (1 - strength)))
+
+
+def jpeg2000(image, strength, rng):
+    """24 to 400 times smaller than the pixels."""
+    return reopened(image, 'JPEG2000', quality_mode='rates', quality_layers=[24 * (400 / 24) ** strength])
+
+
+def poisson_noise(image, strength, rng):
+    """As of 100 down to 3 photons at white."""
+    photons = 100 * (3 / 100) ** strength
+    return _image(rng.poisson(np.asarray(image, np.float32) / 255 * photons) * (255 / photons))
+
+
+def speckle(image, strength, rng):
+    """Noise in proportion to the value, standard deviation 0.1 to 0.8."""
+    pixels = np.asarray(image, np.float32)
+    return _image(pixels * (1 + (0.1 + 0.7 * strength) * rng.standard_normal(pixels.shape)))
+
+
+def darkening(image, strength, rng):
+    """0.7 down to 0.1 of the light."""
+    return _image(np.asarray(image, np.float32) * (0.7 - 0.6 * strength))
+
+
+def posterisation(image, strength, rng):
+    """16 down to 2 levels in each channel."""
+    steps = round(16 * (2 / 16) ** strength) - 1
+    return _image(np.round(np.asarray(image, np.float32) / 255 * steps) * (255 / steps))
+
+
+def desaturation(image, strength, rng):
+    """Colours 0.8 down to 0 of what they were."""
+    pixels = np.asarray(image, np.float32)
+    grey = pixels.mean(2, keepdims=True)
+    return _image(grey + (pixels - grey) * (0.8 - 0.8 * strength))
+
+
+def colour_cast(image, strength, rng):
+    """Red up and blue down by 5 to 40 % of the range."""
+    return _image(np.asarray(image, np.float32) + np.array([1, 0, -1]) * 255 * (0.05 + 0.35 * strength))
+
+
+def moved_blocks(image, strength, rng):
+    """4 to 64 blocks of 32x32 pixels taken from a few pixels beside."""
+    pixels = np.array(image)
+    source, (height, width, _) = pixels.copy(), pixels.shape
+    for _ in range(round(4 * 16**strength)):
+        y, x = int(rng.integers(0, height - 48)), int(rng.integers(0, width - 48))
+        dy, dx = rng.integers(4, 17, 2)
+        pixels[y : y + 32, x : x + 32] = source[y + dy : y + dy + 32, x + dx : x + dx + 32]
+    return Image.fromarray(pixels)
+
+
+KINDS: dict[str, tuple[str, Callable]] = {
+    **{name: ('seen', function) for name, function in DEGRADATIONS.items()},
+    'motion blur': ('unseen', motion_blur),
+    'defocus': ('unseen', defocus),
+    'box blur': ('unseen', box_blur),
+    'median filter': ('unseen', median_filter),
+    'WebP': ('unseen', webp),
+    'JPEG 2000': ('unseen', jpeg2000),
+    'Poisson noise': ('unseen', poisson_noise),
+    'speckle': ('unseen', speckle),
+    'darkening': ('unseen', darkening),
+    'posterisation': ('limits', posterisation),
+    'desaturation': ('limits', desaturation),
+    'colour cast': ('limits', colour_cast),
+    'moved blocks': ('limits', moved_blocks),
+}
+
+
+def photos() -> dict[str, Image.Image]:
+    """The clean photos in pyiqa's wheel, at most 512 pixels wide and high."""
+    site = Path(find_spec('pyiqa').origin).parents[1]
+    files = [*sorted(site.glob('ResultsCalibra/ref_dir/*.bmp')), *sorted(site.glob('tests/test_efficiency_img_dir/*'))]
+    if not files:
+        raise FileNotFoundError('this pyiqa came without its example photos; they are in version 0.1.16')
+    found = {}
+    for file in files:
+        with Image.open(file) as image:
+            found[file.stem] = image.convert('RGB')
+        found[file.stem].thumbnail((512, 512), Image.Resampling.LANCZOS)
+    return found
+
+
+def tensor(image: Image.Image) -> torch.Tensor:
+    return to_tensor(np.array(image))
+
+
+@torch.inference_mode()
+def cues(metric: MACLIP, images: list[Image.Image]) -> np.ndarray:
+    """Q, q_sim and q_mag, means over the views, (N, 3)."""
+    return np.array(
+        [[float(getattr(a, cue).mean()) for cue in CUES] for a in metric.analyze([tensor(i) for i in images])]
+    )
+
+
+def degraded(metric: MACLIP, clean: dict[str, Image.Image], bar) -> dict[str, np.ndarray]:
+    """Kind -> cues (photos, 1 + strengths, 3), the clean photo first."""
+    first = np.stack([cues(metric, [photo])[0] for photo in clean.values()])
+    found = {}
+    for k, (kind, (_, function)) in enumerate(KINDS.items()):
+        rows = []
+        for i, photo in enumerate(clean.values()):
+            # one draw for all strengths of a photo, so that motion has one direction and noise one pattern
+            steps = [function(photo, strength, np.random.default_rng((k, i))) for strength in STRENGTHS]
+            rows.append(np.concatenate([first[i : i + 1], cues(metric, steps)]))
+            bar.update()
+        found[kind] = np.stack(rows)
+    return found
+
+
+def summary(values: np.ndarray) -> dict[str, float]:
+    """Of one kind's cues (photos, 1 + strengths, 3)."""
+    order = np.arange(values.shape[1])
+
+    def srcc(scores, strengths) -> float:
+        return -stats.spearmanr(strengths, scores).statistic if np.ptp(scores) else 0.0
+
+    row = {cue: float(np.mean([srcc(photo[:, c], order) for photo in values])) for c, cue in enumerate(CUES)}
+    row['pooled'] = srcc(values[..., 0].ravel(), np.tile(order, len(values)))
+    row['clean above strongest'] = float((values[:, 0, 0] > values[:, -1, 0]).mean())
+    row['clean'], row['strongest'] = float(values[:, 0, 0].mean()), float(values[:, -1, 0].mean())
+    return row
+
+
+@torch.inference_mode()
+def halves(metric: MACLIP, clean: dict[str, Image.Image]) -> dict[str, float]:
+    """Each photo blurred in one half, each of its four halves: what windows and map say."""
+    window, below, lower, fell = metric.backbone.window, [], [], []
+    for photo in clean.values():
+        width, height = photo.size
+        blurred = DEGRADATIONS['blur'](photo, 1.0, np.random.default_rng(0))
+        before = metric.analyze(tensor(photo)[None])
+        for half in ((0, 0, width // 2, height), (width // 2, 0, width, height), (0, 0, width, height // 2),
+                     (0, height // 2, width, height)):  # fmt: skip
+            mixed = photo.copy()
+            mixed.paste(blurred.crop(half), half[:2])
+            analysis = metric.analyze(tensor(mixed)[None])
+            boxes, scores = analysis.boxes[:-1], analysis.q_view[0, :-1]
+            left, top, right, bottom = half
+            shared = (boxes[:, 2].clamp(max=right) - boxes[:, 0].clamp(min=left)).clamp(min=0)
+            shared = shared * (boxes[:, 3].clamp(max=bottom) - boxes[:, 1].clamp(min=top)).clamp(min=0)
+            within, outside = shared > 0.999 * window**2, shared < 1
+            pairs = scores[within][:, None] < scores[outside][None]
+            below.append(float(pairs.float().mean()))
+            fell.append(float((scores < before.q_view[0, :-1])[within].float().mean()))
+            inside = torch.zeros(height, width, dtype=torch.bool)
+            inside[top:bottom, left:right] = True
+            map_ = analysis.quality_map()[0, 0]
+            lower.append(bool(map_[inside].mean() < map_[~inside].mean()))
+    return {
+        'pairs of a blurred and a sharp window in the right order': float(np.mean(below)),
+        'windows below what they were before the blur': float(np.mean(fell)),
+        'maps lower over the blurred half': float(np.mean(lower)),
+    }
+
+
+@torch.inference_mode()
+def seconds(metric: MACLIP, repeat: int = 9) -> float:
+    """Median time of one 512x384 image."""
+    x = torch.rand(1, 3, 384, 512, generator=torch.Generator().manual_seed(0))
+    metric(x)
+    times = []
+    for _ in range(repeat):
+        start = time.perf_counter()
+        metric(x)
+        times.append(time.perf_counter() - start)
+    return statistics.median(times)
+
+
+def plot(path: Path, found: dict[str, np.ndarray], title: str) -> None:
+    """A panel for each kind: mean of Q and both cues over the photos against the step."""
+    from matplotlib.figure import Figure
+
+    columns = 5
+    rows = -(-len(found) // columns)
+    figure = Figure((2.2 * columns, 1.9 * rows + 0.5), layout='constrained')
+    panels = figure.subplots(rows, columns, sharex=True, sharey=True).ravel()
+    for axes, (kind, values) in zip(panels, found.items(), strict=False):
+        for c, (cue, colour) in enumerate(zip(CUES, ('black', '#0072b2', '#d55e00'), strict=True)):
+            mean, spread = values[..., c].mean(0), values[..., c].std(0)
+            axes.plot(range(len(mean)), mean, color=colour, label=cue)
+            axes.fill_between(range(len(mean)), mean - spread, mean + spread, color=colour, alpha=0.12, linewidth=0)
+        axes.set_title(f'{kind} ({KINDS[kind][0]})', fontsize=9)
+        axes.set_xticks(range(len(mean)), ['clean', *map(str, range(1, len(mean)))], fontsize=7)
+        axes.tick_params(axis='y', labelsize=8)
+    for axes in panels[len(found) :]:
+        axes.set_axis_off()
+    panels[0].legend(fontsize=7)
+    figure.suptitle(title, fontsize=10)
+    figure.savefig(path, dpi=120)
+
+
+def table(columns: list[str], rows: list[list]) -> str:
+    lines = ['| ' + ' | '.join(columns) + ' |', '|' + ' --- |' * len(columns)]
+    lines += ['| ' + ' | '.join(v if isinstance(v, str) else f'{v:.3f}' for v in row) + ' |' for row in rows]
+    return '\n'.join(lines)
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('folders', nargs='*', help='of train_demo.py (default: the backbone in the package)')
+    parser.add_argument('-o', '--output', type=Path, default=Path('results/demo'), help='default: %(default)s')
+    args = parser.parse_args(argv)
+
+    from tqdm import tqdm
+
+    backbones = [f'local-dir:{folder}' for folder in args.folders] or ['demo']
+    clean, runs = photos(), {}
+    args.output.mkdir(parents=True, exist_ok=True)
+    bar = tqdm(total=len(backbones) * len(KINDS) * len(clean), file=sys.stderr, disable=None)
+    for backbone in backbones:
+        try:
+            metric = MACLIP(backbone=backbone)
+        except WeightsError as error:
+            print(error, file=sys.stderr)
+            return 3
+        name = backbone.removeprefix('local-dir:')
+        runs[name] = metric, degraded(metric, clean, bar)
+    bar.close()
+
+    columns = ['q', 'q_sim', 'q_mag', 'pooled', 'clean above strongest', 'clean', 'strongest']
+    parts, records = [], []
+    for name, (metric, found) in runs.items():
+        rows = {kind: summary(values) for kind, values in found.items()}
+        records += [{'backbone': name, 'kind': kind, 'group': KINDS[kind][0]} | row for kind, row in rows.items()]
+        body = [[kind, KINDS[kind][0], *(row[c] for c in columns)] for kind, row in rows.items()]
+        for group in GROUPS:
+            mine = [row for kind, row in rows.items() if KINDS[kind][0] == group]
+            body.append([f'mean, {group}', group, *(float(np.mean([row[c] for row in mine])) for c in columns)])
+        parts.append(f'## {name}, {len(clean)} photos\n\n' + table(['', 'group', *columns], body))
+        parts.append('\n'.join(f'- {what}: {100 * value:.1f} %' for what, value in halves(metric, clean).items()))
+        with torch.inference_mode():
+            parts.append(table(['image', 'Q'], [[n, float(metric(i[None]))] for n, i in without_content().items()]))
+        parts.append(f'One image of 512x384: {seconds(metric):.3f} s on {torch.get_num_threads()} threads.')
+    if len(runs) > 1:
+        spread = []
+        for group in GROUPS:
+            for c in columns[:5]:
+                means = [
+                    np.mean([r[c] for r in records if r['backbone'] == name and r['group'] == group]) for name in runs
+                ]
+                spread.append([group, c, float(min(means)), float(statistics.median(means)), float(max(means))])
+        parts.append(f'## Spread of {len(runs)} runs\n\n' + table(['group', '', 'least', 'median', 'greatest'], spread))
+    text = '\n\n'.join(parts) + '\n'
+    print(text)
+    (args.output / 'report.md').write_text(text, encoding='utf-8')
+    with open(args.output / 'report.csv', 'w', newline='', encoding='utf-8') as file:
+        writer = csv.DictWriter(file, list(records[0]))
+        writer.writeheader()
+        writer.writerows(records)
+    name, (_, found) = next(iter(runs.items()))
+    plot(
+        args.output / 'report.png', found, f'demonstration backbone ({name}): mean and spread over {len(clean)} photos'
+    )
+    return 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())
