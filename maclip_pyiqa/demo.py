@@ -154,7 +154,7 @@ def draw(images: dict[str, list[Image.Image]], analyses: dict[str, list[Analysis
                 axes.plot(range(count), mine[:, columns.index(name) - 2], marker='.', label=name, **style)
             axes.set_title(f'{title}, {kind}', fontsize=9)
             axes.set_xticks(range(count), ['as it is', *map(str, range(1, count))] if place else [''] * count)
-            axes.set_ylim(0, 1)
+            axes.set_ylim(0, max(1.0, 1.05 * mine[:, 0].max(), 1.05 * mine[:, 2].max()))
             axes.tick_params(labelsize=8)
             axes.legend(fontsize=7, loc='center left', bbox_to_anchor=(1, 0.5), frameon=False)
     bar = figure.colorbar(shown, ax=pictures, location='bottom', fraction=0.02, pad=0.01, aspect=60)
