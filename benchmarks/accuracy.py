@@ -490,7 +490,9 @@ def markdown(results: Path) -> str:
             low, high = (number(row, c) for c in ('low', 'high'))
             cells = (row[c] for c in ('dataset', 'metric_a', 'metric_b', 'n'))
             lines.append(table_line(*cells, number(row, 'difference'), f'{low} to {high}'))
-    return '\n'.join([*lines, '', *published(rows)])
+    if any(row['protocol'] == 'paper' for row in rows):
+        lines += ['', *published(rows)]
+    return '\n'.join(lines) + '\n'
 
 
 def published(rows: list[dict]) -> list[str]:
@@ -660,6 +662,8 @@ def _datasets(args: argparse.Namespace, team: Team) -> list[DataSet]:
     if args.list:
         lower_better = None if args.labels is None else args.labels == 'dmos'
         images = args.images or args.list.parent
+        if not images.is_dir():
+            raise UsageError(f'--images {images}: no such folder')
         found.append(from_list(args.list, images, args.name, args.file_column, args.label_column, lower_better))
     return found
 

@@ -276,7 +276,7 @@ def table(columns: list[str], rows: list[list]) -> str:
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('folders', nargs='*', help='of train_demo.py (default: the backbone in the package)')
-    parser.add_argument('-o', '--output', type=Path, default=Path('results/demo'), help='default: %(default)s')
+    parser.add_argument('-o', '--output', type=Path, default=Path('demo_report'), help='default: %(default)s')
     args = parser.parse_args(argv)
 
     from tqdm import tqdm

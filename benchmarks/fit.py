@@ -7,7 +7,8 @@
 
 Writes into RESULTS/fit, or -o:
 
-  DATASET.METRIC.yml   options of the fitted metric. It is not the published one: say so where you report it
+  DATASET.METRIC.yml   options of the fitted metric (.weights.yml with --weights). It is not the published one: say so
+                       where you report it; its scores order images, and may leave 0 to 1
   DATASET.METRIC.png   SRCC along lambda and along alpha, the other constants as they were and as they were fitted
 
 The gain is that on held-out images: all versions of one photo are in one fold where the data set tells which they are.
@@ -110,7 +111,8 @@ def main(argv: list[str] | None = None) -> int:
             seed=args.seed,
             start=start,
         )
-        output = (args.output or args.results / 'fit') / f'{args.dataset}.{meta["metric"]}.yml'
+        name = f'{args.dataset}.{meta["metric"]}{".weights" * args.weights}.yml'
+        output = (args.output or args.results / 'fit') / name
         output.parent.mkdir(parents=True, exist_ok=True)
         names = ('backbone', 'pretrained', 'prompts', 'views', 'stride')
         found.save(output, **{name: meta[name] for name in names if meta.get(name) is not None})
@@ -122,7 +124,7 @@ def main(argv: list[str] | None = None) -> int:
         return USAGE
     low, high = found.interval
     print(title)
-    print(f'SRCC on held-out images: unfitted {found.baseline:.4f}, fitted {found.srcc:.4f}')
+    print(f'SRCC on held-out images, mean over the folds: unfitted {found.baseline:.4f}, fitted {found.srcc:.4f}')
     print(f'gain {found.gain:+.4f}, 95 % interval [{low:+.4f}, {high:+.4f}]: {found.verdict}')
     for name, value in found.options.items():
         print(f'{name}: {value}')

@@ -130,7 +130,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('file', type=Path, help='where to write the state dict (.pt)')
     parser.add_argument('--backbone', default='RN50', help='an open_clip architecture (default: RN50)')
-    parser.add_argument('--seed', type=int, default=0)
+    parser.add_argument('--seed', type=int, default=0, help='default: %(default)s')
     args = parser.parse_args()
     torch.save(state_dict(make_clip(args.backbone, synthetic_images(), args.seed)), args.file)
     print(f'{args.file}: stand-in weights for {args.backbone}; scores from them mean nothing')

@@ -253,7 +253,9 @@ class MACLIP(nn.Module):
         elif isinstance(x, (list, tuple)):
             images = list(x)
         else:
-            raise TypeError(f'images are a tensor (N, 3, H, W) or a list of tensors (C, H, W), not {type(x).__name__}')
+            hint = '; maclip_pyiqa.images.read_image reads a file' if isinstance(x, (str, os.PathLike)) else ''
+            wanted = 'images are a tensor (N, 3, H, W) or a list of tensors (C, H, W)'
+            raise TypeError(f'{wanted}, not {type(x).__name__}{hint}')
         if not images:
             raise ValueError('an empty batch has no score; at least one image is wanted')
         for i, image in enumerate(images):
@@ -264,6 +266,8 @@ class MACLIP(nn.Module):
                 raise TypeError(f'images are floating point in [0, 1], not {image.dtype}{hint}')
             if image.ndim != 3 or image.shape[0] not in (1, 3) or 0 in image.shape:
                 hint = '; drop the alpha channel or composite it' if image.ndim == 3 and image.shape[0] == 4 else ''
+                if image.ndim == 3 and image.shape[0] > 4 and image.shape[2] in (1, 3, 4):
+                    hint = '; channels come first: x.movedim(-1, -3)'
                 raise ValueError(f'an image is (3, H, W) or (1, H, W), not {tuple(image.shape)}{hint}')
             if image.device != mean.device:
                 raise ValueError(f'image {i} is on {image.device}, the metric on {mean.device}; move one with .to()')

@@ -96,6 +96,8 @@ def _load(name: str, pretrained: str | os.PathLike, quick_gelu: bool | None):
     import open_clip  # seconds of imports, so only where a backbone is built
 
     if name == 'demo':
+        if pretrained != 'openai':  # the default
+            raise ValueError(f"backbone 'demo' brings its own weights; leave out pretrained={pretrained!r}")
         name = f'local-dir:{DEMO}'
     if name.startswith(('local-dir:', 'hf-hub:')):
         clip = _load_folder(name, quick_gelu)
@@ -203,7 +205,7 @@ def _fill(clip: nn.Module, state: dict[str, Tensor], path: Path, name: str) -> N
     if problems:
         raise WeightsError(
             f'{path} does not fit backbone {name!r}: it holds {_describe(state)}; wanted is {_describe(want)}. '
-            f'{len(problems)} of {len(want)} tensors differ, the first: {problems[0]}.'
+            f'{len(problems)} tensors differ or are in one of them only, the first: {problems[0]}.'
         )
     broken = next((k for k, v in converted.items() if v.is_floating_point() and not v.isfinite().all()), None)
     if broken:

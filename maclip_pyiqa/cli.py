@@ -42,8 +42,8 @@ MA-CLIP: quality of images without a reference and without training. Higher is b
 
 SCORE = """\
 Scores images. Results go to standard output, `path<TAB>score`, one image a line, in the order of the input; progress
-and errors go to standard error. In these lines a tab, line break or backslash in a path is written as \\t, \\n, \\r,
-\\\\; CSV and JSON hold all paths as they are.
+and errors go to standard error, and with --details the names of the columns. In these lines a tab, line break or
+backslash in a path is written as \\t, \\n, \\r, \\\\; CSV and JSON hold all paths as they are.
 
 PATH is a file, a folder (searched with all its folders; hidden files and files that are no images by their suffix are
 left out; those without a suffix are judged by their content), a pattern such as 'photos/**/*.jpg', or - for paths on
@@ -103,12 +103,14 @@ def main(argv: list[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     raw = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser('maclip-pyiqa', description=DESCRIPTION, epilog=CODES, formatter_class=raw)
+    parser.add_argument('--version', action=_Version, nargs=0, help='print the version')
     commands = parser.add_subparsers(metavar='COMMAND', required=True)
 
     demo = commands.add_parser(
         'demo',
         help='see it at work on one photo, without a download',
-        description='Degrades a photo step by step, scores each step with the demonstration backbone in this package, '
+        description='Degrades a photo (reduced to 640 pixels) in three steps each of blur, noise, JPEG and blur of its '
+        'right half, scores each step with the demonstration backbone in this package, '
         'and draws images, scores, maps, cues and attributes into DIR/demo.png; the numbers go to DIR/demo.csv. '
         'The demonstration backbone is a tiny one, trained on a few photos. Its scores are not those of MA-CLIP. '
         'Needs matplotlib.',
@@ -146,7 +148,7 @@ def _parser() -> argparse.ArgumentParser:
     score.add_argument('--csv', metavar='FILE', help='write a CSV table in place of plain lines; - for standard output')
     score.add_argument('--json', metavar='FILE', help='write JSON, one object a line; - for standard output')
     score.add_argument('--details', action='store_true', help='cues, weight and attributes too (means over the views)')
-    score.add_argument('--maps', metavar='DIR', help='draw a map of each image into this folder (needs matplotlib)')
+    score.add_argument('--maps', metavar='DIR', help='draw a map of each image, DIR/NAME.png (needs matplotlib)')
     score.add_argument(
         '--metrics', default='', metavar='A,B', help="pyiqa's no-reference metrics beside ours, such as clipiqa,niqe"
     )
@@ -166,7 +168,8 @@ def _parser() -> argparse.ArgumentParser:
         'map',
         parents=[metric],
         help='draw the map of an image',
-        description='Draws an image, the map of its quality over it, its attributes and cues. Needs matplotlib.',
+        description='Draws an image, the map of its quality over it, its attributes and cues, and prints its score. '
+        'Needs matplotlib.',
     )
     draw.add_argument('image', metavar='IMAGE')
     draw.add_argument('-o', '--output', required=True, metavar='FILE', help='.png, .pdf, .svg, ...')
@@ -185,6 +188,14 @@ def _parser() -> argparse.ArgumentParser:
     weights.add_argument('--fetch', action='store_true', help='get them if they are not here, or say why not and how')
     weights.set_defaults(run=_weights)
     return parser
+
+
+class _Version(argparse.Action):
+    def __call__(self, parser, namespace, values, option_string=None) -> None:
+        from importlib.metadata import version
+
+        print(version('maclip_pyiqa'))
+        parser.exit()
 
 
 def _count(least: int) -> Callable[[str], int]:
@@ -440,6 +451,8 @@ def _score(args: argparse.Namespace) -> int:
     tables = [_Table(path, kind, [*columns, 'error']) for kind, path in wanted.items() if path]
     tables = tables or [_Table('-', 'plain', columns)]
     live = [table for table in tables if not (args.sort and table.stream)]
+    if len(columns) > 2 and tables[0].kind == 'plain':
+        _say('columns: ' + ', '.join(columns))
     for table in live:
         table.fill(done)
 
@@ -572,6 +585,10 @@ def _map(args: argparse.Namespace) -> int:
     metric = _metric(args, device)
     with torch.inference_mode():
         analysis = metric.analyze([image.to(device)])[0]
+        try:
+            analysis.quality_map(args.of)
+        except ValueError as error:
+            raise UsageError(f'--of: {error}') from error
         try:
             _draw(image, analysis, args.output, args.of, args.backbone)
         except (OSError, ValueError) as error:

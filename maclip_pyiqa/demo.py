@@ -126,6 +126,8 @@ def draw(images: dict[str, list[Image.Image]], analyses: dict[str, list[Analysis
     """
     from matplotlib.figure import Figure
 
+    from .plot import LABELS
+
     count = len(next(iter(images.values())))
     maps = {kind: [a.quality_map()[0, 0].numpy() for a in row] for kind, row in analyses.items()}
     low = min(m.min() for row in maps.values() for m in row)
@@ -149,16 +151,17 @@ def draw(images: dict[str, list[Image.Image]], analyses: dict[str, list[Analysis
             bottom.set_axis_off()
         for place, names, title in ((0, columns[2:5], 'score and cues'), (1, columns[6:], 'attributes')):
             axes = figure.add_subplot(grid[2 * band + place, count])
-            for name in names:
-                style = {'color': 'black', 'linewidth': 2} if name == 'score' else {}
-                axes.plot(range(count), mine[:, columns.index(name) - 2], marker='.', label=name, **style)
+            for name, line in zip(names, ('-', '--', ':', '-.', '-'), strict=False):
+                style = {'color': 'black', 'linewidth': 2} if name == 'score' else {'linestyle': line}
+                label = LABELS.get(name, name)
+                axes.plot(range(count), mine[:, columns.index(name) - 2], marker='.', label=label, **style)
             axes.set_title(f'{title}, {kind}', fontsize=9)
             axes.set_xticks(range(count), ['as it is', *map(str, range(1, count))] if place else [''] * count)
             axes.set_ylim(0, max(1.0, 1.05 * mine[:, 0].max(), 1.05 * mine[:, 2].max()))
             axes.tick_params(labelsize=8)
             axes.legend(fontsize=7, loc='center left', bbox_to_anchor=(1, 0.5), frameon=False)
     bar = figure.colorbar(shown, ax=pictures, location='bottom', fraction=0.02, pad=0.01, aspect=60)
-    bar.set_label('quality maps: score of the windows', fontsize=8)
+    bar.set_label('quality maps, one scale: score of the windows', fontsize=8)
     bar.ax.tick_params(labelsize=8)
     return figure
 

@@ -6,6 +6,7 @@ What is exported is the same score from the same parts, with all views of a batc
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -27,7 +28,7 @@ def export(
 
     H and W are dynamic too where `size` is None; not so with views='full' where the positional embedding is kept. The
     program does not check its values, and encodes all views of a batch at once, whatever `chunk` is. Of a size that it
-    was not made for, a program of torch's raises; an ONNX file may give a wrong score.
+    was not made for, a program of torch's raises. An ONNX file may not: it fails below one window only.
 
     Args:
         metric: on the device that the program is to run on
@@ -57,7 +58,9 @@ def export(
         raise ValueError(f'path ends in .pt2 or .onnx, not {os.fspath(path)!r}')
     if suffix == '.onnx' and find_spec('onnxscript') is None:
         raise ModuleNotFoundError("ONNX files need pip install 'maclip_pyiqa[export]'", name='onnxscript')
-    if size is not None and not (len(size) == 2 and all(isinstance(side, int) and side > 0 for side in size)):
+    if size is not None and not (
+        isinstance(size, Sequence) and len(size) == 2 and all(isinstance(side, int) and side > 0 for side in size)
+    ):
         raise ValueError(f'size is (height, width) in pixels, not {size!r}')
 
     window, mean = metric.backbone.window, metric.backbone.mean

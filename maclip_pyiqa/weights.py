@@ -7,6 +7,7 @@ import os
 import warnings
 import zipfile
 from pathlib import Path
+from urllib.parse import urlparse
 
 import torch
 from torch import Tensor
@@ -61,12 +62,16 @@ def find(name: str, tag: str) -> Path:
     except Exception as error:
         if not repo:
             tried.append(f'{url}: {_line(error)}')
+    other = f'; or put that of {urlparse(url).netloc} at {local}' if 'openaipublic' in url else ''
+    if repo and not other:
+        other = '; or copy the cache folder of this repository from there'
     sources = [url] * bool(url) + [f'https://huggingface.co/{repo.rpartition("/")[0]}'] * bool(repo)
     raise WeightsError(
         f'No weights {tag!r} for {name} on this machine, and none could be fetched.\n'
         + ''.join(f'  tried: {line}\n' for line in tried)
-        + f'Get the file on a machine with a network from {" or ".join(sources)}, then either pass its path, '
-        f"pretrained='/path/to/file', or put it where it is looked for (the first line above)."
+        + f'Get the file on a machine with a network from {" or ".join(sources)} and pass its path, '
+        f"pretrained='FILE' or --pretrained FILE{other}. "
+        "backbone='demo' or --backbone demo works without a download, and is not the published metric."
     ) from None
 
 
