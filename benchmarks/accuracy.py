@@ -41,7 +41,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from iqa_data import UsageError, line
-from store import Shelf, image_key, pack, save_run, write
+from store import Shelf, image_key, lock, pack, runs, save_run, write
 
 if TYPE_CHECKING:  # they take seconds to import
     import numpy as np
@@ -112,7 +112,7 @@ class OurMetric:
         features = self.net.features([image])[0].float().cpu()
         if not features.isfinite().all():
             raise ValueError('features are not finite numbers')
-        return pack(features, self.scores)
+        return pack(features, self.all_scores)
 
     def scores(self, features: Tensor) -> Tensor:
         """Score of one image and its two cues, means over the views: (V, D) -> (3,), q, q_sim, q_mag."""
@@ -120,6 +120,18 @@ class OurMetric:
 
         cues = self.net._cues(features.to(self.net.backbone.text.device), **self.net.constants)[:3]
         return torch.stack(cues).mean(1).cpu()
+
+    def all_scores(self, features: Tensor) -> Tensor:
+        """What ablations make of them too: other lambdas, single attributes, the global view, mean |f|."""
+        import torch
+
+        features = features.to(self.net.backbone.text.device)
+        parts = [features.abs().mean()[None]]
+        for box_lam in (0.0, 0.5, 1.0, self.net.constants['box_lam']):
+            cues = torch.stack(self.net._cues(features, **self.net.constants | {'box_lam': box_lam})[:3])  # (3, V)
+            parts += [cues.mean(1), cues[:, -1]]
+        attributes = self.net._cues(features, **self.net.constants)[-1]
+        return torch.cat([*parts, attributes.mean(0), attributes[-1]]).cpu()
 
     def score(self, kept: np.ndarray) -> float:
         import torch
@@ -130,11 +142,15 @@ class OurMetric:
 class OtherMetric:
     """Any other no-reference metric of pyiqa: its scores are kept."""
 
-    def __init__(self, name: str, metric: nn.Module) -> None:
+    def __init__(self, name: str, metric: nn.Module, options: dict) -> None:
         import pyiqa
 
-        self.name, self.weights, self.metric, self.lower_better = name, '', metric, metric.lower_better
-        self.setting = {'metric': name, 'pyiqa': pyiqa.__version__}
+        from store import checksum
+
+        self.name, self.metric, self.lower_better = name, metric, metric.lower_better
+        weights = checksum(metric.net)
+        self.weights = weights[:12]  # for tables
+        self.setting = {'metric': name, 'pyiqa': pyiqa.__version__, 'weights': weights, 'options': repr(options)}
         self.meta, self.kept = dict(self.setting), {}
 
     def make(self, image: Tensor) -> np.ndarray:
@@ -198,7 +214,7 @@ def load_metrics(names: list[str], device, backbone: str | None, pretrained: str
         chosen = {'backbone': 'RN50', 'pretrained': 'openai'} | options | extra
         if chosen['backbone'] == 'demo' or ':' in chosen['backbone']:
             chosen['pretrained'] = None  # they bring their own weights
-        metrics.append(OurMetric(name, metric, chosen) if ours else OtherMetric(name, metric))
+        metrics.append(OurMetric(name, metric, chosen) if ours else OtherMetric(name, metric, options))
     return metrics
 
 
@@ -383,15 +399,23 @@ def report(dataset: DataSet, scored: list[Scored], results: Path, resamples: int
         names = [('-' if s.lower_better else '') + s.metric, ('-' if dataset.lower_better else '') + 'label']
         title = f'{s.metric} on {dataset.name} ({dataset.protocol}), n = {good.sum()}, SRCC = {row["srcc"]:.4f}'
         plot(results / 'plots' / f'{dataset.name}.{s.metric}.png', values[good], labels[good], fitted, names, title)
+    scores_of = {(s.metric, dataset.name) for s in scored}
     for a, b in combinations(turned, 2):
         good = np.isfinite(turned[a]) & np.isfinite(turned[b])
         x, y, z = turned[a][good], turned[b][good], labels[good]
         difference, low, high = srcc_difference(x, y, z, resamples)
         pair = (dataset.name, a, b, len(z), srcc(x, z), srcc(y, z), difference, low, high)
         pairs.append(dict(zip(DIFFERENCES, pair, strict=True)))
-    merge(results / 'results.csv', COLUMNS, rows, ('metric', 'dataset'))
-    merge(results / 'differences.csv', DIFFERENCES, pairs, ('dataset', 'metric_a', 'metric_b'))
-    write(results / 'results.md', lambda file: file.write(markdown(results).encode()))
+    with lock(results):
+        merge(results / 'results.csv', COLUMNS, rows, lambda row: (row['metric'], row['dataset']) in scores_of)
+        again = {name for name, _ in scores_of}
+        merge(
+            results / 'differences.csv',
+            DIFFERENCES,
+            pairs,
+            lambda row: row['dataset'] == dataset.name and not again.isdisjoint((row['metric_a'], row['metric_b'])),
+        )
+        write(results / 'results.md', lambda file: file.write(markdown(results).encode()))
     return sum(row['failed'] for row in rows)
 
 
@@ -443,10 +467,9 @@ def read_table(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def merge(path: Path, columns: tuple[str, ...], rows: list[dict], key: tuple[str, ...]) -> None:
-    """Put rows into a table, in place of those with the same key."""
-    new = {tuple(row[k] for k in key) for row in rows}
-    old = [row for row in read_table(path) if tuple(row[k] for k in key) not in new]
+def merge(path: Path, columns: tuple[str, ...], rows: list[dict], stale: Callable[[dict], bool]) -> None:
+    """Put rows into a table, in place of those that are stale."""
+    old = [row for row in read_table(path) if not stale(row)]
     save_table(path, columns, [*old, *rows])
 
 
@@ -470,11 +493,13 @@ def markdown(results: Path) -> str:
     rows = read_table(results / 'results.csv')
     lines = ['# Results', '', 'Higher is better everywhere. In brackets: 95% bootstrap intervals. Made by accuracy.py;']
     lines += ['run.json tells what was run.', '']
-    lines += table_head('data set', 'metric', 'protocol', 'n', 'failed', 'SRCC', 'KRCC', 'PLCC, raw', 'PLCC, fitted')
+    lines += table_head(
+        'data set', 'metric', 'weights', 'protocol', 'n', 'failed', 'SRCC', 'KRCC', 'PLCC, raw', 'PLCC, fitted'
+    )
     lines[-2] += ' RMSE, fitted | note |'
     lines[-1] += ' --- | --- |'
     for row in rows:
-        cells = [row[c] for c in ('dataset', 'metric', 'protocol', 'n', 'failed')]
+        cells = [row[c] for c in ('dataset', 'metric', 'weights', 'protocol', 'n', 'failed')]
         cells += [number(row, c, True) for c in ('srcc', 'krcc', 'plcc')]
         cells += [number(row, c) for c in ('plcc_fit', 'rmse_fit')]
         lines.append(table_line(*cells, row['note']))
@@ -503,7 +528,9 @@ def published(rows: list[dict]) -> list[str]:
     ours = {
         (names['datasets'].get(row['dataset']), names['metrics'].get(row['metric'])): float(row['srcc'])
         for row in rows
-        if row['protocol'] == 'paper' and row['srcc'] and row['weights'].split(' ')[0] in ('', 'RN50')
+        if row['protocol'] == 'paper'
+        and row['srcc']
+        and (row['metric'] != 'maclip' or row['weights'].startswith('RN50 '))
     }
     facts = read_table(HERE / 'paper_results.csv')
     lines = ['## Beside the paper, SRCC', '', f'Published: {facts[0]["source"]}, in paper_results.csv. Ours: of the']
@@ -555,8 +582,11 @@ def note_run(args: argparse.Namespace, argv: list[str], datasets: list[DataSet],
         told = {k: v for k, v in asdict(dataset).items() if k in ('name', 'protocol', 'preparation', 'lower_better')}
         entry['datasets'].append(told | {'images': len(dataset.paths), 'groups': len(set(dataset.groups or []))})
     path = args.output / 'run.json'
-    before = json.loads(path.read_text('utf-8')) if path.exists() else []
-    write(path, lambda file: file.write(json.dumps([*before, entry], indent=1).encode()))
+    with lock(args.output):
+        before = []
+        with contextlib.suppress(FileNotFoundError, json.JSONDecodeError):  # not there, or cut off by a power cut
+            before = json.loads(path.read_text('utf-8'))
+        write(path, lambda file: file.write(json.dumps([*before, entry], indent=1).encode()))
 
 
 # --- command line ------------------------------------------------------------------------------------------------
@@ -632,6 +662,7 @@ def _main(args: argparse.Namespace, argv: list[str], team: Team) -> int:
         name, protocol = row['dataset'], row['protocol']
         if mine.get(name, protocol) != protocol:
             raise UsageError(f'{args.output} holds {name!r} by protocol {protocol!r}; take another folder for this one')
+    _same_images(args.output, datasets, set(args.metrics))
     device = _device(args.device)
     names = list(dict.fromkeys(args.metrics))
     metrics = team.first(lambda: load_metrics(names, device, args.backbone, args.pretrained))
@@ -654,6 +685,19 @@ def _main(args: argparse.Namespace, argv: list[str], team: Team) -> int:
     return FAILED if team.gather({team.rank: failed} if team.rank == 0 else {})[0] else OK
 
 
+def _same_images(results: Path, datasets: list[DataSet], again: set[str]) -> None:
+    """A table compares metrics on the same images, or there is none."""
+    mine = {d.name: list(zip(d.names, d.labels, strict=True)) for d in datasets}
+    with contextlib.suppress(FileNotFoundError):
+        for name, metric, run in runs(results):
+            images = [(image['name'], image['label']) for image in run['images']]
+            if metric not in again and mine.get(name, images) != images:
+                raise UsageError(
+                    f'{results} holds {metric!r} on {name!r} with other images or labels; run all metrics again, or '
+                    'take another folder'
+                )
+
+
 def _datasets(args: argparse.Namespace, team: Team) -> list[DataSet]:
     from iqa_data import by_name, from_list
 
@@ -674,7 +718,9 @@ def _device(name: str | None):
     gpus = torch.cuda.device_count()
     own = f'cuda:{int(os.environ.get("LOCAL_RANK", 0)) % gpus}' if gpus else 'cpu'
     try:
-        device = torch.device(name or own)
+        device = torch.device(own if name is None or (name == 'cuda' and gpus) else name)
+        if device.type == 'cuda':
+            torch.cuda.set_device(device)  # some of pyiqa's metrics say just 'cuda'
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
         raise UsageError(f'device {name!r} cannot be used: {line(error)}') from error

@@ -13,6 +13,7 @@ import math
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 from scipy import optimize, special, stats
@@ -81,20 +82,30 @@ def fit(scores: np.ndarray, labels: np.ndarray) -> Fit:
         return _failed(f'all {"scores" if np.ptp(scores) == 0 else "labels"} are equal')
     mean, std = scores.mean(), scores.std()
     u = (scores - mean) / std  # one start then serves scores of any scale
-    start = (np.ptp(labels), 1.0, 0.0, 0.0, labels.mean())
-    try:
-        with warnings.catch_warnings():  # of a covariance that nobody asked for
-            warnings.simplefilter('ignore', optimize.OptimizeWarning)
-            (b1, b2, b3, b4, b5), _ = optimize.curve_fit(logistic, u, labels, start, maxfev=20_000)
-    except RuntimeError as error:
-        return _failed(' '.join(str(error).split()))
-    parameters = (b1, b2 / std, mean + std * b3, b4 / std, b5 - b4 * mean / std)
-    fitted = logistic(scores, *parameters)
-    if not np.isfinite(fitted).all():
-        return _failed('it ran to values that are not finite')
-    rmse = float(np.sqrt(np.mean((fitted - labels) ** 2)))
+    found, problem, tall = [], '', np.ptp(labels)
+    # without bounds a nearly cubic relation sends b1 to infinity and b2 to zero
+    bounds = np.array([20 * tall, 200.0, 10.0, np.inf, np.inf])
+    for height, slope in product((tall, -tall), (1.0, 4.0)):  # each start has its own valley
+        start = (height, slope, 0.0, 0.0, labels.mean())
+        try:
+            with warnings.catch_warnings():  # of a covariance that nobody asked for
+                warnings.simplefilter('ignore', optimize.OptimizeWarning)
+                (b1, b2, b3, b4, b5), _ = optimize.curve_fit(
+                    logistic, u, labels, start, bounds=(-bounds, bounds), x_scale='jac', max_nfev=2_000
+                )
+        except RuntimeError as error:
+            problem = ' '.join(str(error).split())
+            continue
+        parameters = (b1, b2 / std, mean + std * b3, b4 / std, b5 - b4 * mean / std)
+        fitted = logistic(scores, *parameters)
+        if np.isfinite(fitted).all():
+            found.append((float(np.sqrt(np.mean((fitted - labels) ** 2))), parameters, fitted))
+    if not found:
+        return _failed(problem or 'it ran to values that are not finite')
+    rmse, parameters, fitted = min(found, key=lambda f: f[0])
     line = stats.linregress(scores, labels)
-    if rmse > 1.001 * float(np.sqrt(np.mean((line.slope * scores + line.intercept - labels) ** 2))):
+    straight = float(np.sqrt(np.mean((line.slope * scores + line.intercept - labels) ** 2)))
+    if rmse > 1.001 * straight + 1e-6 * np.ptp(labels):
         return _failed('it ended worse than a straight line')
     return Fit(tuple(float(b) for b in parameters), plcc(fitted, labels), rmse)
 
@@ -122,6 +133,7 @@ def interval(statistic: Callable[..., float], *samples: np.ndarray, resamples: i
         paired=True,
         vectorized=False,
         method='percentile',
+        batch=max(1, 2_000_000 // len(samples[0])),
         rng=np.random.default_rng(seed),
     ).bootstrap_distribution
     drawn = drawn[np.isfinite(drawn)]  # a resample may be constant, and then has no correlation

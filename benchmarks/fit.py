@@ -100,6 +100,8 @@ def main(argv: list[str] | None = None) -> int:
         start = dict(meta['constants'])
         if meta.get('prompt_weights'):
             start['prompt_weights'] = meta['prompt_weights']
+        if args.resamples < 100:
+            raise ValueError(f'--resamples {args.resamples}: an interval needs at least 100')
         cues = Cues(kept.features, kept.text, kept.scale)
         found = fit(
             cues,

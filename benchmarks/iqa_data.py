@@ -127,7 +127,7 @@ def _from_pyiqa(name: str, dataset, folder: Path, lower_better: bool, preparatio
     else:
         raise UsageError(f'data set {name!r} is of pairs of images; wanted is one with a label for each image')
     names = [os.path.relpath(path, folder) for path in paths]
-    labels = [float(label) for label in labels]
+    labels = [_number(Path(f'meta_info of {name}'), i, label) for i, label in enumerate(labels)]
     paths, groups = [str(p) for p in paths], groups and list(groups)
     return DataSet(name, paths, names, labels, groups, lower_better, preparation, protocol)
 
@@ -156,7 +156,7 @@ def from_list(
         UsageError: a table that cannot be read or lacks a column, labels that are no numbers, no images
     """
     rows = _rows(table)
-    columns = {column.strip().lower(): column for column in rows[0]}
+    columns = {column.strip().lower(): column for column in rows[0] if column is not None}  # None: too many fields
     file = _column(table, columns, FILE, file_column, 'file')
     label = _column(table, columns, LABEL, label_column, 'label')
     group = next((columns[c] for c in GROUP if c in columns), None)

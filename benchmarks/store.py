@@ -11,13 +11,13 @@ of how it was prepared. Files appear whole or not at all, so that any number of 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
+import re
 import tempfile
-import zipfile
-import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
@@ -25,12 +25,10 @@ from typing import IO, TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:  # torch takes seconds to import
-    from torch import Tensor
-
-    from maclip_pyiqa import MACLIP
+    from torch import Tensor, nn
 
 TOLERANCE = 1e-4  # the most that float16 may move a score
-LAYOUT = 1  # of the files; part of their keys
+LAYOUT = 2  # of the files; part of their keys
 
 
 @dataclass(frozen=True)
@@ -74,7 +72,7 @@ class Shelf:
         try:
             with np.load(self._path(key)) as file:
                 return file['array']
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
+        except Exception:  # a damaged archive fails in all kinds of ways
             return None
 
     def put(self, key: str, array: np.ndarray) -> None:
@@ -94,11 +92,17 @@ def image_key(data: bytes, preparation: object) -> str:
     return hashlib.sha256(json.dumps(preparation, sort_keys=True).encode() + b'\0' + data).hexdigest()[:32]
 
 
-def checksum(net: MACLIP) -> str:
-    """SHA-256 of the image tower's tensors as they are computed with, whatever file they came from."""
-    digest = hashlib.sha256()
-    visual = net.backbone.visual
-    for name, tensor in sorted([*visual.named_buffers(), *visual.named_parameters()]):
+def checksum(net: nn.Module) -> str:
+    """SHA-256 of what features or scores are computed with, whatever file it came from: tensors, layers, heads; of a
+    MACLIP its image tower's, with window and normalisation."""
+    told = ''
+    if (backbone := getattr(net, 'backbone', None)) and hasattr(backbone, 'window'):
+        told = f'{backbone.window} {backbone.mean.tolist()} {backbone.std.tolist()}'
+        net = backbone.visual
+    heads = [getattr(module, 'num_heads', getattr(module, 'heads', None)) for module in net.modules()]
+    layers = re.sub(r'0x[0-9a-f]+', '', repr(net))  # addresses of functions
+    digest = hashlib.sha256(f'{told} {heads} {layers}'.encode())
+    for name, tensor in sorted([*net.named_buffers(), *net.named_parameters()]):
         digest.update(f'{name} {tuple(tensor.shape)} {tensor.dtype}'.encode())
         digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()
@@ -178,6 +182,18 @@ def load(results: Path, dataset: str, metric: str | None = None) -> Kept:
         names=[image['name'] for image in images],
         meta=run['meta'],
     )
+
+
+@contextlib.contextmanager
+def lock(results: Path) -> Iterator[None]:
+    """Alone among the processes that write tables of a results folder (where the system has such locks)."""
+    results.mkdir(parents=True, exist_ok=True)
+    with open(results / '.lock', 'w') as file:
+        with contextlib.suppress(ImportError):
+            import fcntl
+
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def write(path: Path, fill: Callable[[IO[bytes]], object]) -> None:

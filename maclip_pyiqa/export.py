@@ -63,6 +63,9 @@ def export(
     ):
         raise ValueError(f'size is (height, width) in pixels, not {size!r}')
 
+    if path is not None and not Path(path).parent.is_dir():
+        raise FileNotFoundError(f'{os.fspath(path)}: no such folder to write to')
+
     window, mean = metric.backbone.window, metric.backbone.mean
     # dynamic sides start where nothing has a single row, windows or the tower's steps: the exporter would fix it
     least = {'windows': window + metric.stride, 'global': 2, 'full': 2 * metric.backbone.min_size}[metric.views]

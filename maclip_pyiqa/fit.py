@@ -110,7 +110,7 @@ class Fit:
     @property
     def real(self) -> bool:
         """Whether the whole interval of the gain is above zero."""
-        return self.interval[0] > 0
+        return self.gain > 0 and self.interval[0] > 0
 
     @property
     def verdict(self) -> str:

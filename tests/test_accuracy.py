@@ -234,7 +234,7 @@ def test_report(finished, tiny, tiny_metric):
     ]
     assert entry['versions']['pyiqa'] and '--backbone' in entry['command']
     text = (finished / 'results.md').read_text()
-    assert '| csiq | maclip | paper | 20 | 0 |' in text
+    assert f'| csiq | maclip | {tiny} {store.checksum(tiny_metric)[:12]} | paper | 20 | 0 |' in text
     # another backbone than the paper's is not set beside its numbers
     assert '| CSIQ | MA-CLIP | not run | 0.7374 |  |' in text and '0.6435, not 0.6296' in text
     assert '| average of the rows | CLIP-IQA | not run | 0.6435 |' in text
@@ -339,6 +339,38 @@ def test_demonstration_is_no_result_of_the_paper(root, tmp_path):
     assert 'maclip_demo: demonstration backbone: not CLIP, and not the published metric.' in text
     assert '| CSIQ | MA-CLIP | not run |' in text
     assert float(table(tmp_path / 'results.csv')[0]['srcc']) > 0.6  # photos blurred in steps
+
+
+def test_nothing_stale_in_the_tables(root, tiny, tmp_path, capsys):
+    assert run(root, tmp_path, tiny, '-d', 'csiq', '--protocol', 'paper', metrics=('maclip', 'piqe')) == 0
+    assert len(table(tmp_path / 'differences.csv')) == 1
+    options = ['--data-root', str(root), '-o', str(tmp_path), '--resamples', '0', '--device', 'cpu', '--workers', '0']
+    protocol = ['-d', 'csiq', '--protocol', 'paper']
+    assert accuracy.main(['-m', 'maclip', '--backbone', 'demo', *protocol, *options]) == 0
+    rows = {row['metric']: row for row in table(tmp_path / 'results.csv')}
+    assert rows['maclip']['weights'].startswith('demo ') and set(rows) == {'maclip', 'piqe'}
+    assert not table(tmp_path / 'differences.csv')  # it was of other weights
+    assert run(root, tmp_path, tiny, *protocol, metrics=('piqe', 'maclip')) == 0
+    (pair,) = table(tmp_path / 'differences.csv')
+    assert (pair['metric_a'], pair['metric_b']) == ('piqe', 'maclip')
+
+    (tmp_path / 'own').mkdir()
+    for name in ('a', 'b'):
+        (tmp_path / 'own' / f'{name}.csv').write_text(f'file,mos\n{name}.png,1\n')
+        with Image.open(next(iter(root.rglob('*.png')))) as image:
+            image.save(tmp_path / 'own' / f'{name}.png')
+    lists = [['--list', str(tmp_path / 'own' / f'{name}.csv'), '--name', 'own'] for name in ('a', 'b')]
+    assert accuracy.main(['-m', 'piqe', *lists[0], *options]) == 0
+    assert accuracy.main(['-m', 'maclip_demo', *lists[1], *options]) == 2
+    assert "'piqe' on 'own' with other images" in capsys.readouterr().err
+
+
+def test_scores_of_other_metrics_are_of_their_weights():
+    nets = [torch.nn.Linear(2, 2) for _ in range(2)]
+    metrics = [type('Metric', (), {'net': net, 'lower_better': False}) for net in nets]
+    a, b = (accuracy.OtherMetric('x', metric, {}).setting for metric in metrics)
+    assert a != b and a == accuracy.OtherMetric('x', metrics[0], {}).setting
+    assert a != accuracy.OtherMetric('x', metrics[0], {'k': 1}).setting
 
 
 # --- going on, and several processes -----------------------------------------------------------------------------

@@ -109,3 +109,20 @@ def test_paired_difference_is_narrower_than_unpaired():
     alone = correlation.interval(correlation.srcc, x, y, resamples=200)
     assert high - low < 0.3 * (alone[1] - alone[0])  # resampled together, what both share cancels
     assert correlation.srcc_difference(x, x, y, 50) == (0, 0, 0)
+
+
+@pytest.mark.parametrize('slope', [2.0, -2.0])
+def test_a_perfect_line_is_a_fit(slope):
+    x = np.linspace(0, 1, 50)
+    found = correlation.fit(x, slope * x + 1)
+    assert not found.problem and found.plcc == pytest.approx(1) and found.rmse == pytest.approx(0, abs=1e-5)
+
+
+def test_a_mirrored_metric_fits_as_well():
+    """Saturated scores that fall with the label: from one start the fit ends in a poorer valley."""
+    for seed in range(10):
+        rng = np.random.default_rng(seed)
+        labels = rng.uniform(0, 10, 80)
+        scores = -np.tanh((labels - 5) / 1.5) + rng.normal(0, 0.3, 80)
+        one, other = correlation.fit(scores, labels), correlation.fit(-scores, labels)
+        assert one.rmse == pytest.approx(other.rmse, rel=2e-3)

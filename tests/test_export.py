@@ -87,6 +87,10 @@ def test_wrong_arguments(tiny_metric, arguments, error, say):
 def test_what_cannot_be_exported(tiny, monkeypatch):
     with pytest.raises(TypeError, match=r'Linear.*\.net'):
         export(torch.nn.Linear(1, 1))
+    with pytest.raises(ValueError, match=r'\(height, width\)'):
+        export(MACLIP(backbone=tiny), size=100)
+    with pytest.raises(FileNotFoundError, match='no such folder'):
+        export(MACLIP(backbone=tiny), '/nowhere/a.pt2')
     with pytest.raises(ValueError, match='cannot be exported for any size'):
         export(MACLIP(backbone=tiny, views='full', pos_embedding=True))
     monkeypatch.setattr('maclip_pyiqa.export.find_spec', lambda name: None)

@@ -192,7 +192,7 @@ def test_benchmark(monkeypatch, capsys, tmp_path, features, cues, groups):
     labels = cues.scores(**TRUE)
     kept = store.Kept(*features, labels, groups, [], meta | {'protocol': 'paper'})
     monkeypatch.setattr(benchmark, 'load', lambda *asked: asked == (tmp_path, 'csiq', None) and kept)
-    assert benchmark.main([str(tmp_path), 'csiq', '--folds', '3', '--resamples', '50']) == 0
+    assert benchmark.main([str(tmp_path), 'csiq', '--folds', '3', '--resamples', '100']) == 0
     out = capsys.readouterr().out
     assert 'real' in out and 'n = 240' in out
     options = yaml.safe_load((tmp_path / 'fit' / 'csiq.maclip.yml').read_text())
@@ -211,6 +211,13 @@ def test_benchmark(monkeypatch, capsys, tmp_path, features, cues, groups):
     monkeypatch.setattr(benchmark, 'load', lambda *asked: store.Kept(*features, labels, groups, [], meta))
     assert benchmark.main([str(tmp_path), 'csiq']) == 2
     assert 'one cue alone' in capsys.readouterr().err
+
+
+def test_too_few_resamples(monkeypatch, tmp_path, capsys, features):
+    kept = store.Kept(*features, np.arange(COUNT), None, [], {'metric': 'maclip', 'constants': PAPER})
+    monkeypatch.setattr(benchmark, 'load', lambda *asked: kept)
+    assert benchmark.main([str(tmp_path), 'csiq', '--resamples', '1']) == 2
+    assert 'at least 100' in capsys.readouterr().err
 
 
 def test_benchmark_without_features(tmp_path, capsys):

@@ -1,6 +1,8 @@
 """The store: whole files or none, keys by content, float16 only where it is harmless."""
 
 import os
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -48,6 +50,38 @@ def test_keys():
     assert store.image_key(b'bytes', {}) == key
     others = {store.image_key(b'bytez', {}), store.image_key(b'bytes', {'resize': 448})}
     assert len(others | {key}) == 3
+
+
+def test_checksum_is_of_what_has_no_tensors_too(tiny):
+    first = store.checksum(MACLIP(backbone=tiny))
+    for change in ('mean', 'window', 'heads', 'activation'):
+        metric = MACLIP(backbone=tiny)
+        net = metric.backbone
+        if change == 'mean':
+            net.mean = net.mean + 0.01
+        elif change == 'window':
+            net.window += 32
+        elif change == 'heads':
+            net.visual.attnpool.heads *= 2
+        else:
+            net.visual.layer1[0].act1 = torch.nn.SiLU()
+        assert store.checksum(metric) != first, change
+    layers = [torch.nn.Linear(3, 4), torch.nn.Linear(3, 4)]
+    assert store.checksum(layers[0]) != store.checksum(layers[1]) == store.checksum(layers[1])
+
+
+def test_lock(tmp_path):
+    def add(i):
+        for _ in range(20):
+            with store.lock(tmp_path):
+                path = tmp_path / 'count'
+                n = int(path.read_text()) if path.exists() else 0
+                time.sleep(0.001)
+                path.write_text(str(n + 1))
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(add, range(4)))
+    assert (tmp_path / 'count').read_text() == '80'
 
 
 def test_checksum_is_of_the_tower(tiny, tiny_metric):
