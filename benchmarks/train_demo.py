@@ -16,6 +16,7 @@ import argparse
 import json
 import math
 import sys
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -71,6 +72,7 @@ FOLDERS = {'skimage': 'data', 'sklearn': 'datasets/images', 'matplotlib': 'mpl-d
 PIP = {'skimage': 'scikit-image', 'sklearn': 'scikit-learn', 'matplotlib': 'matplotlib'}
 
 
+@cache
 def read_photos() -> list[Image.Image]:
     """The training photos, each at up to four scales."""
     photos = []
@@ -129,6 +131,13 @@ def text(rng: np.random.Generator, size: int = 256) -> Image.Image:
     return image
 
 
+@cache
+def generate(seed: int) -> list[Image.Image]:
+    """The generated training images, each 256x256."""
+    rng = np.random.default_rng(seed)
+    return [make(rng) for make in (dead_leaves, dead_leaves, power_law, text) for _ in range(20)]
+
+
 class Crops(Dataset):
     """One item a training step: crops (crops x 4, 3, 96, 96) in [0, 1] and their faults (crops x 4, 5) in [0, 1].
 
@@ -138,9 +147,7 @@ class Crops(Dataset):
 
     def __init__(self, seed: int, steps: int, crops: int) -> None:
         self.seed, self.steps, self.crops = seed, steps, crops
-        rng = np.random.default_rng(seed)
-        self.photos = read_photos()
-        self.generated = [make(rng) for make in (dead_leaves, dead_leaves, power_law, text) for _ in range(20)]
+        self.photos, self.generated = read_photos(), generate(seed)
 
     def __len__(self) -> int:
         return self.steps

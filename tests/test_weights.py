@@ -260,7 +260,9 @@ def test_nothing_to_be_had(tmp_path):
         str(tmp_path / 'hf' / 'hub'),
         'HF_HUB_OFFLINE',
         'https://openaipublic.azureedge.net/clip/models/afeb0e10f9e5a86da6080e35cf09123aca3b358a0c3e3b6c78a7b63bc04b6762/RN50.pt',
-        "pretrained='/path/to/file'",
+        "pretrained='FILE'",
+        'or put that of openaipublic.azureedge.net at ' + str(tmp_path / 'torch' / 'hub' / 'clip' / 'RN50.pt'),
+        '--backbone demo',
     ):
         assert part in done.stderr, done.stderr
 
