@@ -410,8 +410,9 @@ def test_interruption_keeps_what_is_finished(tiny, folder, tmp_path, workers):
     table = tmp_path / 'o.csv'
     args = ['score', many, '--csv', table, '--backbone', tiny, '--batch', '2', '--workers', workers]
     process = subprocess.Popen(
-        [sys.executable, '-m', 'maclip_pyiqa', *map(str, args)], stderr=subprocess.PIPE, start_new_session=True
-    )
+        [sys.executable, '-m', 'maclip_pyiqa', *map(str, args)], stderr=subprocess.PIPE, start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a background job would ignore it
+    )  # fmt: skip
     for _ in range(600):
         if table.exists() and table.read_bytes().count(b'\n') > 5:
             break

@@ -172,9 +172,10 @@ def test_other_commands_say_what_it_is(clean, tmp_path, capsys):
     clean[0].save(tmp_path / 'a.png')
     assert cli.main(['score', str(tmp_path / 'a.png'), '--backbone', 'demo', '--workers', '0']) == 0
     assert 'not the published metric' in capsys.readouterr().err
-    for extra in ([], ['--backbone', 'demo']):
-        cli.main(['map', str(tmp_path / 'a.png'), '-o', str(tmp_path / 'map.png'), *extra])
+    assert cli.main(['map', str(tmp_path / 'a.png'), '-o', str(tmp_path / 'map.png'), '--backbone', 'demo']) == 0
     assert 'not the published metric' in capsys.readouterr().err
+    assert cli.main(['score', str(tmp_path / 'a.png'), '--backbone', 'demo', '--pretrained', 'x.pt']) == 2
+    assert 'brings its own weights' in capsys.readouterr().err
     assert cli.main(['weights', '--backbone', 'demo']) == 2
     assert 'brings its own weights' in capsys.readouterr().err
 

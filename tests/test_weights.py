@@ -230,7 +230,7 @@ def test_the_default_from_the_hubs_cache(hub, rn50_file):
     first, score = done.stdout.split('\n')[-3:-1]
     assert first == 'maclip_pyiqa.arch False'
     want = MACLIP(pretrained=rn50_file)(torch.linspace(0, 1, 3 * 224 * 224).view(1, 3, 224, 224).sin())
-    assert float(score) == pytest.approx(want.item(), abs=1e-6)
+    assert float(score) == pytest.approx(want.item(), abs=1e-5)
 
 
 def test_torch_hubs_copy_comes_first_if_its_checksum_fits(tmp_path, monkeypatch, rn50_file):
@@ -269,7 +269,8 @@ def test_nothing_to_be_had(tmp_path):
 
 def test_the_hubs_address_is_honoured(tmp_path):
     """Asked at HF_ENDPOINT, and only there: a closed port on this machine, which the error names."""
-    done = run(RUN, tmp_path, HF_HUB_OFFLINE='0', HF_ENDPOINT='http://127.0.0.1:9')
+    at_once = 'import time; time.sleep = lambda seconds: None'  # the hub's library waits between its attempts
+    done = run(at_once + RUN, tmp_path, HF_HUB_OFFLINE='0', HF_ENDPOINT='http://127.0.0.1:9')
     assert done.returncode == 1 and 'http://127.0.0.1:9' in done.stderr.splitlines()[-2]
 
 
