@@ -61,11 +61,7 @@ def variants(kept: Kept) -> dict[tuple[str, str], np.ndarray]:
         return cue(lambda f: magnitude_cue(f, lam))
 
     attributes = cue(lambda f: cosine_cue(f, kept.text, kept.scale))  # (sum of V, P)
-    q_sim, q_mag, plain = (
-        attributes.mean(-1),
-        magnitude(lam),
-        magnitude(1.0),
-    )  # lambda = 1: the standardised |f| as it is
+    q_sim, q_mag, plain = attributes.mean(-1), magnitude(lam), magnitude(1.0)  # lambda = 1: the standardised |f|
 
     def means(q: Tensor, part: slice = slice(None)) -> np.ndarray:
         return torch.stack([values[part].mean() for values in q.split(counts)]).numpy()

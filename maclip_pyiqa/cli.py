@@ -13,6 +13,8 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from typing import IO, TYPE_CHECKING, Any
 
+from . import __version__
+
 # torch and what stands on it take seconds to import, so that they are where they are needed
 if TYPE_CHECKING:
     from torch import Tensor
@@ -103,7 +105,7 @@ def main(argv: list[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     raw = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser('maclip-pyiqa', description=DESCRIPTION, epilog=CODES, formatter_class=raw)
-    parser.add_argument('--version', action=_Version, nargs=0, help='print the version')
+    parser.add_argument('--version', action='version', version=__version__)
     commands = parser.add_subparsers(metavar='COMMAND', required=True)
 
     demo = commands.add_parser(
@@ -188,14 +190,6 @@ def _parser() -> argparse.ArgumentParser:
     weights.add_argument('--fetch', action='store_true', help='get them if they are not here, or say why not and how')
     weights.set_defaults(run=_weights)
     return parser
-
-
-class _Version(argparse.Action):
-    def __call__(self, parser, namespace, values, option_string=None) -> None:
-        from importlib.metadata import version
-
-        print(version('maclip_pyiqa'))
-        parser.exit()
 
 
 def _count(least: int) -> Callable[[str], int]:
@@ -606,10 +600,11 @@ def _demo(args: argparse.Namespace) -> int:
     from . import demo
     from .images import read_image
 
+    path = args.image or str(demo.PHOTO)
     try:
-        pixels = read_image(args.image or demo.PHOTO).permute(1, 2, 0).mul(255).round().byte().numpy()
+        pixels = read_image(path).permute(1, 2, 0).mul(255).round().byte().numpy()
     except (OSError, ValueError) as error:
-        _say(f'{_escape(args.image)}: {_line(error)}')
+        _say(f'{_escape(path)}: {_line(error)}')
         return FAILED
     try:
         columns, rows = demo.run(Image.fromarray(pixels), Path(args.output))

@@ -446,6 +446,7 @@ def test_two_processes_equal_one(finished, root, tiny, tmp_path):
         (['-d', 'csiq', '--resamples', '-1'], 2, 'whole number'),
         (['-d', 'csiq', '--labels', 'dmos'], 2, 'go with --list'),
         (['-d', 'csiq', '--list', 'x.json'], 2, 'x.json cannot be read'),
+        (['--list', 'x.csv', '--images', 'nowhere'], 2, 'nowhere: no such folder'),
     ],
 )
 def test_wrong_use(root, tiny, tmp_path, capsys, options, code, message):

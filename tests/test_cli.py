@@ -16,6 +16,7 @@ import pytest
 import torch
 from PIL import Image, ImageFile
 
+import maclip_pyiqa
 from maclip_pyiqa import cli, weights
 from maclip_pyiqa.images import read_image
 
@@ -58,6 +59,22 @@ def run(tiny, capsys):
         return code, *capsys.readouterr()
 
     return run
+
+
+def test_version(capsys):
+    assert cli.main(['--version']) == 0
+    assert capsys.readouterr().out.strip() == maclip_pyiqa.__version__
+
+
+def test_details_without_a_table_name_their_columns(run, folder):
+    code, out, err = run(folder / 'a.png', '--details', '--prompts', 'sharp')
+    assert code == 0 and 'columns: path, score, q_sim, q_mag, w_sim, sharp' in err
+    assert len(out.strip().split('\t')) == 6
+
+
+def test_an_unknown_map_is_not_the_files_fault(run, folder, tmp_path):
+    code, _, err = run(folder / 'a.png', '-o', tmp_path / 'a.png', '--of', 'sharpness', command='map')
+    assert code == 2 and '--of: a map is of one of q, ' in err and 'a.png' not in err
 
 
 # --- reading images ----------------------------------------------------------------------------------------------
