@@ -28,7 +28,7 @@ from scipy import ndimage, stats
 
 from maclip_pyiqa import MACLIP, WeightsError
 from maclip_pyiqa.demo import DEGRADATIONS, reopened
-from maclip_pyiqa.images import to_tensor
+from maclip_pyiqa.scoring.read import to_tensor
 from reading import images as without_content
 
 STRENGTHS = (0.0, 0.25, 0.5, 0.75, 1.0)

@@ -52,7 +52,7 @@ def load(path: Path | None, size: int) -> tuple[Tensor, str]:
         installed = Path(find_spec('pyiqa').origin).parents[1].glob('ResultsCalibra/ref_dir/*.bmp')
         path = min(installed, default=None)
     if path is None:
-        from standin import synthetic_images
+        from maclip_pyiqa.testing import synthetic_images
 
         image, name = Image.fromarray(_bytes(synthetic_images(1)[0][None])), 'generated image'
     else:
@@ -256,7 +256,7 @@ def _stand_in(backbone: str | None, folder: Path) -> str:
     """Random weights of an architecture (None: a tiny one) as a folder; -> the name that loads it."""
     import open_clip
 
-    import standin
+    from maclip_pyiqa import testing as standin
 
     config = open_clip.get_model_config(backbone) if backbone else standin.TINY
     if config is None:

@@ -45,7 +45,7 @@ def main(argv: list[str] | None = None) -> int:
 
     from maclip_pyiqa import MACLIP, WeightsError
     from maclip_pyiqa.demo import NOTE
-    from maclip_pyiqa.images import read_image
+    from maclip_pyiqa.scoring.read import read_image
 
     try:
         metric = MACLIP(backbone=args.backbone, pretrained=args.pretrained)

@@ -56,12 +56,12 @@ from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
 from maclip_pyiqa import MACLIP, WeightsError
-from maclip_pyiqa.arch import PROMPTS
+from maclip_pyiqa.metric.maclip import PROMPTS
 from maclip_pyiqa.cli import _groups, _read
-from maclip_pyiqa.images import to_tensor
-from maclip_pyiqa.views import enlarge
-from maclip_pyiqa.weights import read
-from standin import make_clip, save_torchscript, state_dict, synthetic_images
+from maclip_pyiqa.scoring.read import to_tensor
+from maclip_pyiqa.metric.views import enlarge
+from maclip_pyiqa.backbone.weights import read
+from maclip_pyiqa.testing import make_clip, save_torchscript, state_dict, synthetic_images
 
 REFERENCE, PACKAGE, COMPILED, CLIPIQA, BUILTIN = NAMES = (
     *('straightforward', 'maclip_pyiqa', 'compiled', 'clipiqa', 'maclip_builtin'),

@@ -28,8 +28,8 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from maclip_pyiqa.arch import PROMPTS
-from maclip_pyiqa.cues import cosine_cue, magnitude_cue
+from maclip_pyiqa.metric.maclip import PROMPTS
+from maclip_pyiqa.metric.cues import cosine_cue, magnitude_cue
 from maclip_pyiqa.demo import DEGRADATIONS
 
 CONFIG = {

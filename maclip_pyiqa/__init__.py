@@ -4,9 +4,9 @@
 >>> metric = pyiqa.create_metric('maclip')  # doctest: +SKIP
 """
 
-from .arch import MACLIP
-from .register import register
-from .weights import WeightsError
+from .metric.maclip import MACLIP
+from .integrations.pyiqa import register
+from .backbone.weights import WeightsError
 
 __all__ = ['MACLIP', 'WeightsError', '__version__', 'register']
 __version__ = '0.1.0'

@@ -13,7 +13,7 @@ from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).parents[1] / 'benchmarks'))
 
-import standin
+from maclip_pyiqa import testing as standin
 from maclip_pyiqa import MACLIP
 
 

@@ -1,0 +1,65 @@
+"""All that knows pyiqa: the entry point of the group `pyiqa.archs`, and the metric names.
+
+pyiqa ships a class `MACLIP` of its own, registered by its module's decorator whenever that module is imported. Ours
+takes that name; pyiqa's stays importable and is offered as the metric `maclip_builtin`.
+"""
+
+from __future__ import annotations
+
+import functools
+
+__all__ = ['register']
+
+BUILTIN = 'pyiqa.archs.maclip_arch'
+
+# Metric names beside pyiqa's own `maclip`, the published metric: what each changes of it. None of them is in the paper.
+VARIANTS = {
+    'maclip_rn101': {'backbone': 'RN101'},
+    'maclip_rn50x4': {'backbone': 'RN50x4'},
+    'maclip_rn50x16': {'backbone': 'RN50x16'},
+    'maclip_vitB32': {'backbone': 'ViT-B-32'},
+    'maclip_vitB16': {'backbone': 'ViT-B-16'},
+    'maclip_vitL14': {'backbone': 'ViT-L-14'},
+    'maclip_global': {'views': 'global'},
+    'maclip_full': {'views': 'full'},
+    'maclip_sim': {'cue': 'sim'},
+    'maclip_mag': {'cue': 'mag'},
+    'maclip_demo': {'backbone': 'demo'},
+}
+
+
+def register() -> None:
+    """Make `pyiqa.create_metric('maclip')` build `maclip_pyiqa.MACLIP`. Harmless when called again.
+
+    pyiqa calls it through the entry point; importing `maclip_pyiqa` does too.
+
+    Raises:
+        ImportError: pyiqa is not installed
+    """
+    from pyiqa.default_model_configs import DEFAULT_CONFIGS
+    from pyiqa.utils.registry import ARCH_REGISTRY
+
+    from ..metric.maclip import MACLIP
+
+    _give_way(ARCH_REGISTRY)
+    ARCH_REGISTRY.register(MACLIP, override=True)
+    ARCH_REGISTRY.register_lazy('MACLIPBuiltin', f'{BUILTIN}:MACLIP', override=True)
+    names = {name: {'type': 'MACLIP'} | options for name, options in VARIANTS.items()}
+    for name, options in ({'maclip_builtin': {'type': 'MACLIPBuiltin'}} | names).items():
+        DEFAULT_CONFIGS[name] = {'metric_opts': options, 'metric_mode': 'NR', 'score_range': '0, 1'}
+
+
+def _give_way(registry) -> None:
+    """pyiqa's decorator asserts that its name is free. Let it register its class under another name."""
+    plain = registry._do_register
+    if hasattr(plain, 'gives_way'):
+        return
+
+    @functools.wraps(plain)
+    def do_register(name, obj, override=False):
+        if name == 'MACLIP' and obj.__module__ == BUILTIN:
+            name, override = 'MACLIPBuiltin', True
+        plain(name, obj, override=override)
+
+    do_register.gives_way = True
+    registry._do_register = do_register

@@ -1,0 +1,182 @@
+"""What a score is made of: both cues of each view, and maps of them over the image."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
+
+import torch
+from torch import Tensor
+
+from ..metric.views import enlarge, window_places
+
+__all__ = ['Analysis', 'view_boxes']
+
+FLOOR = 1e-3  # of a window's weight at its rim: keeps the weights of thin slivers of pixels away from rounding errors
+
+
+@dataclass(frozen=True, eq=False)
+class Analysis:
+    """Scores, cues and attributes of N images of one size, each seen in V views. Indexable by image.
+
+    The views are the windows row by row, then the whole image, resized; a metric with views='global' or 'full' has
+    one view, the whole image.
+
+    Attributes:
+        q: the score, as the metric's forward gives it, (N, 1)
+        q_view: fused score of each view, (N, V); `q` is its mean
+        q_sim, q_mag: cosine and magnitude cue, (N, V)
+        w_sim: weight of the cosine cue in `q_view`, (N, V); the magnitude cue weighs 1 - w_sim
+        attributes: probability of the positive prompt of each pair, (N, V, P); `q_sim` is their mean, weighted by
+            the metric's prompt_weights where it has some
+        names: of the P attributes
+        boxes: what each view sees, (left, top, right, bottom) in pixels of the image as it was given, (V, 4)
+        size: height and width of the images, pixels
+
+    Example::
+
+        analysis = metric.analyze(x)           # x: (N, 3, H, W)
+        analysis.q                             # (N, 1)
+        analysis.quality_map()                 # (N, 1, H, W)
+        analysis[0].quality_map('sharp')       # (1, 1, H, W)
+    """
+
+    q: Tensor
+    q_view: Tensor
+    q_sim: Tensor
+    q_mag: Tensor
+    w_sim: Tensor
+    attributes: Tensor
+    names: tuple[str, ...]
+    boxes: Tensor
+    size: tuple[int, int]
+
+    def __len__(self) -> int:
+        return len(self.q)
+
+    def __getitem__(self, index: int | slice) -> Analysis:
+        """analysis[i]: the analysis of image i alone (N = 1); a slice gives that of several.
+
+        Raises:
+            IndexError: no such image
+        """
+        if not isinstance(index, slice):
+            image = range(len(self))[index]
+            index = slice(image, image + 1)
+        return self._each(lambda name, tensor: tensor if name == 'boxes' else tensor[index])
+
+    @staticmethod
+    def cat(parts: list[Analysis]) -> Analysis:
+        """Analyses of images of one size, by one metric, as one."""
+        first = parts[0]
+        return first._each(lambda name, t: t if name == 'boxes' else torch.cat([getattr(p, name) for p in parts]))
+
+    def to(self, *args, **kwargs) -> Analysis:
+        """The same with all tensors moved or cast as `Tensor.to` does."""
+        return self._each(lambda name, tensor: tensor.to(*args, **kwargs))
+
+    def detach(self) -> Analysis:
+        """The same, cut off from the graph."""
+        return self._each(lambda name, tensor: tensor.detach())
+
+    def quality_map(self, of: str = 'q') -> Tensor:
+        r"""The windows' values laid back onto the image; overlapping windows fade smoothly into each other.
+
+        $$m(p) = \frac{\sum_v w_v(p)\, q_v}{S(p)}, \qquad S(p) = \sum_v w_v(p)$$
+
+        where $w_v(p)$ is the integral, over pixel p, of a raised cosine (Hann window) that spans window v and has
+        integral 1. A pixel in no window (the rest at the right and at the bottom) takes the value of the nearest one
+        that is; there S = 0. As each window has weight 1 in all, the map weighted by S sums back to the windows:
+        mean of $S(p)\,m(p)$ / mean of S(p) = mean of $q_v$ (see `coverage`).
+
+        The view of the whole image says nothing about places and is left out; where it is the only one, the map is
+        constant. Differentiable.
+
+        Args:
+            of: 'q' (the fused score), 'q_sim', 'q_mag', 'w_sim' or the name of an attribute
+
+        Returns:
+            (N, 1, H, W), between the windows' least and greatest value
+
+        Raises:
+            ValueError: `of` is none of these
+        """
+        values = self._values(of)  # (N, V)
+        height, width = self.size
+        if values.shape[1] == 1:
+            return values[..., None, None].expand(-1, -1, height, width).clone()
+        weights = (_nearest(w / w.sum(0).clamp_min(1e-300)) for w in self._window_weights())
+        rows, columns = (w.to(values) for w in weights)  # (R, H), (C, W)
+        grid = values[:, :-1].unflatten(1, (len(rows), len(columns)))  # (N, R, C)
+        return (rows.T @ grid @ columns)[:, None]
+
+    def coverage(self) -> Tensor:
+        """S(p) of `quality_map`: how much weight of windows falls on each pixel, (1, 1, H, W), with sum V - 1, the
+        number of windows. All ones where the whole image is the only view."""
+        if len(self.boxes) == 1:
+            return self.boxes.new_ones(1, 1, *self.size)
+        rows, columns = (w.sum(0).to(self.boxes) for w in self._window_weights())
+        return torch.outer(rows, columns)[None, None]
+
+    def _values(self, of: str) -> Tensor:
+        known = {'q': self.q_view, 'q_sim': self.q_sim, 'q_mag': self.q_mag, 'w_sim': self.w_sim}
+        if of in known:
+            return known[of]
+        if of in self.names:
+            return self.attributes[..., self.names.index(of)]
+        raise ValueError(f'a map is of one of {", ".join([*known, *self.names])}, not of {of!r}')
+
+    def _window_weights(self) -> tuple[Tensor, Tensor]:
+        """Windows lie on a grid, and so the weights are products: of rows, (R, H), and of columns, (C, W)."""
+        left, top, right, bottom = self.boxes[:-1].detach().cpu().double().unbind(1)
+        rows = _weights(top.unique(), bottom.unique(), self.size[0])
+        return rows, _weights(left.unique(), right.unique(), self.size[1])
+
+    def _each(self, change: Callable[[str, Tensor], Tensor]) -> Analysis:
+        tensors = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ('names', 'size')}
+        return replace(self, **{name: change(name, tensor) for name, tensor in tensors.items()})
+
+
+def view_boxes(height: int, width: int, window: int, stride: int, views: str = 'windows') -> Tensor:
+    """What the views of an image see of it, the view of the whole image last.
+
+    Args:
+        height, width: of the image as it comes, pixels
+        window, stride: of the windows, pixels of the image after `enlarge`
+        views: 'windows', or another for the whole image only
+
+    Returns:
+        (V, 4), (left, top, right, bottom) in pixels of the image as it comes
+
+    Example:
+        >>> view_boxes(224, 352, 224, 128)
+        tensor([[  0.,   0., 224., 224.],
+                [128.,   0., 352., 224.],
+                [  0.,   0., 352., 224.]])
+    """
+    boxes = [[0, 0, width, height]]
+    if views == 'windows':
+        base = enlarge(torch.empty(1, height, width, device='meta'), window).shape[1:]
+        y, x = height / base[0], width / base[1]
+        places = window_places(0, *base, window, stride)
+        boxes = [[l * x, t * y, (l + window) * x, (t + window) * y] for _, t, l in places] + boxes
+    return torch.tensor(boxes, dtype=torch.float32)
+
+
+def _weights(start: Tensor, end: Tensor, length: int) -> Tensor:
+    """A raised cosine from each start to each end, integrated over each of `length` pixels: (K, length), rows of
+    sum 1."""
+    edges = torch.arange(length + 1, dtype=start.dtype)
+    t = ((edges - start[:, None]) / (end - start)[:, None]).clamp(0, 1)
+    return (FLOOR * t + (1 - FLOOR) * (t - torch.sin(2 * math.pi * t) / (2 * math.pi))).diff()
+
+
+def _nearest(weights: Tensor) -> Tensor:
+    """(K, L) with the columns without any weight replaced by the nearest that has some."""
+    seen = weights.sum(0).nonzero()[:, 0]
+    after = torch.searchsorted(seen, torch.arange(weights.shape[1])).clamp(max=len(seen) - 1)
+    before = (after - 1).clamp(min=0)
+    pixel = torch.arange(weights.shape[1])
+    nearer = torch.where((pixel - seen[before]).abs() <= (seen[after] - pixel).abs(), before, after)
+    return weights[:, seen[nearer]]

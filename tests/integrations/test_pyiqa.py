@@ -1,0 +1,144 @@
+"""The way through pyiqa: registration, CLIP-IQA beside it, its command line."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pyiqa
+import pytest
+import torch
+from PIL import Image
+
+from maclip_pyiqa import MACLIP, register
+
+
+def python(code, **environment):
+    """Run code in a fresh interpreter, outside of the repository."""
+    done = subprocess.run(
+        [sys.executable, '-c', code], capture_output=True, text=True, cwd='/', env=os.environ | environment
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip().splitlines()
+
+
+CREATE = "m = pyiqa.create_metric('maclip', backbone={tiny!r}); print(type(m.net).__module__)"
+BUILTIN = 'from pyiqa.archs.maclip_arch import MACLIP; print(MACLIP.__module__)'
+
+
+@pytest.mark.parametrize(
+    'lines',
+    [
+        ['import pyiqa', CREATE],
+        ['import pyiqa', CREATE, BUILTIN, CREATE],
+        ['import pyiqa', BUILTIN, CREATE, BUILTIN],
+        ['import maclip_pyiqa, pyiqa', BUILTIN, CREATE],
+        ['import pyiqa, maclip_pyiqa', CREATE, BUILTIN, 'maclip_pyiqa.register(); maclip_pyiqa.register()', CREATE],
+        [BUILTIN, 'import maclip_pyiqa, pyiqa', CREATE],
+    ],
+)
+def test_ours_is_built_and_pyiqas_stays_importable(tiny, lines):
+    got = python('\n'.join(lines).format(tiny=tiny))
+    want = ['maclip_pyiqa.metric.maclip' if 'create' in line else 'pyiqa.archs.maclip_arch' for line in lines if 'print' in line]
+    assert got == want
+
+
+def test_builtin_is_offered(tiny):
+    register()
+    assert 'maclip_builtin' in pyiqa.list_models('NR')
+    from pyiqa.archs.maclip_arch import MACLIP as Builtin
+    from pyiqa.utils.registry import ARCH_REGISTRY
+
+    assert ARCH_REGISTRY.get('MACLIPBuiltin') is Builtin
+    assert ARCH_REGISTRY.get('MACLIP') is MACLIP
+    with pytest.raises(AssertionError, match='already registered'):  # the guard is for that one class only
+        ARCH_REGISTRY.register(torch.nn.Linear, name='MACLIP')
+
+
+def test_import_is_light(tiny):
+    code = """
+import sys, maclip_pyiqa
+print(sorted({'open_clip', 'clip', 'timm', 'transformers'} & set(sys.modules)))
+maclip_pyiqa.MACLIP(backbone=%r)
+print('clip' in sys.modules)
+"""
+    assert python(code % tiny) == ['[]', 'False']
+
+
+def test_without_pyiqa(tiny):
+    code = """
+import sys
+sys.modules['pyiqa'] = None  # as if it were not installed
+class Missing:
+    def find_spec(self, name, path=None, target=None):
+        if name.split('.')[0] == 'pyiqa':
+            raise ModuleNotFoundError("No module named 'pyiqa'", name='pyiqa')
+del sys.modules['pyiqa']
+sys.meta_path.insert(0, Missing())
+import torch
+from maclip_pyiqa import MACLIP, register
+print(tuple(MACLIP(backbone=%r)(torch.rand(2, 3, 70, 70)).shape))
+try:
+    register()
+except ImportError as error:
+    print(error)
+"""
+    assert python(code % tiny) == ['(2, 1)', "No module named 'pyiqa'"]
+
+
+def test_options_and_scores_through_pyiqa(tiny, photos, photo_files):
+    metric = pyiqa.create_metric('maclip', backbone=tiny, chunk=3, alpha=2.0)
+    assert isinstance(metric.net, MACLIP) and not metric.lower_better
+    x = torch.stack(photos[:2])
+    got = metric(x)
+    assert got.shape == (2, 1) and not got.requires_grad
+    torch.testing.assert_close(got, MACLIP(backbone=tiny, alpha=2.0)(x))
+    torch.testing.assert_close(metric(x, alpha=0.0), MACLIP(backbone=tiny, alpha=0.0)(x))
+    torch.testing.assert_close(metric(str(photo_files[0])), got[:1])  # a path
+    grey = metric(x[:, :1])
+    torch.testing.assert_close(grey, metric(x[:, :1].repeat(1, 3, 1, 1)))
+
+
+def test_clip_iqa_is_the_cosine_cue_of_the_full_view(rn50_file, photos):
+    """Both libraries read the same file with their own code."""
+    clipiqa = pyiqa.create_metric('clipiqa', backbone=str(rn50_file), device='cpu')
+    ours = MACLIP(pretrained=rn50_file, views='full')
+    x = torch.stack([photos[0], photos[5]])
+    _, q_sim, *_ = ours._cues(torch.cat(ours.features(x)), **ours.constants)
+    want = clipiqa(x)
+    assert (want[0] - want[1]).abs() > 1e-3
+    torch.testing.assert_close(q_sim[:, None], want, rtol=0, atol=2e-5)
+
+
+def test_pyiqas_own_command(tmp_path, tiny, photos):
+    """`pyiqa maclip -t FOLDER`, with the default backbone's name led to the tiny one."""
+    folder = tmp_path / 'images'
+    folder.mkdir()
+    for i in range(2):
+        Image.fromarray((photos[i] * 255).byte().permute(1, 2, 0).numpy()).save(folder / f'{i}.png')
+    code = f"""
+import sys, pyiqa
+from pyiqa.default_model_configs import DEFAULT_CONFIGS
+DEFAULT_CONFIGS['maclip']['metric_opts']['backbone'] = {tiny!r}
+from pyiqa.pyiqa_cmd import main
+sys.argv = ['pyiqa', 'maclip', '-t', {str(folder)!r}, '--device', 'cpu', '-v']
+main()
+"""
+    out = '\n'.join(python(code))
+    want = MACLIP(backbone=tiny)([photos[0], photos[1]])
+    for i, score in enumerate(want):
+        found = re.search(rf'{i}\.png\W+([\d.]+)', out)
+        assert float(found[1]) == pytest.approx(score.item(), abs=1e-5)
+
+
+def test_pyiqas_command_without_weights_says_what_to_do(tmp_path):
+    command = Path(sys.executable).with_name('pyiqa')
+    Image.new('RGB', (64, 64)).save(tmp_path / 'a.png')
+    done = subprocess.run(
+        [command, 'maclip', '-t', str(tmp_path / 'a.png')],
+        capture_output=True,
+        text=True,
+        env=os.environ | {'HF_HUB_OFFLINE': '1', 'HF_HOME': str(tmp_path), 'TORCH_HOME': str(tmp_path)},
+    )
+    assert done.returncode != 0 and "No weights 'openai' for RN50" in done.stderr

@@ -1,0 +1,140 @@
+"""Prompt sets by name, from Python, from YAML and on the command line."""
+
+import math
+
+import pytest
+import torch
+
+from maclip_pyiqa import MACLIP, cli
+from maclip_pyiqa.metric.prompts import NAMES, PROMPTS, SETS, attribute_names, read_prompts
+
+
+def test_sets():
+    assert read_prompts('maclip') == PROMPTS and len(PROMPTS) == 5
+    assert read_prompts('clipiqa') == (('Good photo.', 'Bad photo.'),)
+    assert read_prompts('noise-free') == (('Noise-free image', 'noisy image'),)
+    assert set(SETS) == {'maclip', 'clipiqa', 'good', 'sharp', 'edges', 'resolution', 'noise-free'}
+
+
+@pytest.mark.parametrize('name', NAMES.values())
+def test_a_set_of_one_attribute_is_that_attribute(tiny, photos, name):
+    x = torch.stack(photos[:2])[..., :150, :150]
+    whole, one = MACLIP(backbone=tiny).analyze(x), MACLIP(backbone=tiny, prompts=name).analyze(x)
+    assert one.names == (name,)
+    torch.testing.assert_close(one.q_sim, whole.attributes[..., whole.names.index(name)], rtol=0, atol=1e-6)
+
+
+def test_yaml(tiny, tmp_path, photos):
+    path = tmp_path / 'prompts.yml'
+    path.write_text('- [ein gutes Bild, ein schlechtes Bild]\n- [Sharp image, blurry image]\n')
+    pairs = (('ein gutes Bild', 'ein schlechtes Bild'), ('Sharp image', 'blurry image'))
+    for given in (path, str(path)):
+        metric = MACLIP(backbone=tiny, prompts=given)
+        assert metric.prompts == pairs
+    x = photos[0][None]
+    assert torch.equal(metric(x), MACLIP(backbone=tiny, prompts=pairs)(x))
+    assert metric.analyze(x).names == ('ein gutes Bild', 'sharp')
+
+
+@pytest.mark.parametrize(
+    ('content', 'say'),
+    [
+        ('', 'pairs'),
+        ('[]', 'at least one pair'),
+        ('Good image: bad image', 'pairs'),
+        ('- [a, b, c]', 'pairs'),
+        ('- [a, 3]', 'two texts'),
+        ('- [a, b', 'cannot be read'),
+    ],
+)
+def test_wrong_files(tmp_path, content, say):
+    path = tmp_path / 'prompts.yaml'
+    path.write_text(content)
+    with pytest.raises((TypeError, ValueError), match=say) as caught:
+        read_prompts(path)
+    assert str(path) in str(caught.value)
+
+
+def test_unknown_names():
+    with pytest.raises(ValueError, match=r'maclip, clipiqa, good.*clipqia'):
+        read_prompts('clipqia')
+    with pytest.raises(ValueError, match=r'cannot be read from /nowhere/prompts\.yml'):
+        read_prompts('/nowhere/prompts.yml')
+
+
+def test_names_that_repeat():
+    pairs = [('good', 'bad'), ('good', 'ugly'), PROMPTS[1]]
+    assert attribute_names(pairs) == ('good / bad', 'good / ugly', 'sharp')
+
+
+def test_encoded_once(monkeypatch, tiny, photos):
+    import open_clip
+
+    calls, real = [], open_clip.model.CLIP.encode_text
+    monkeypatch.setattr(open_clip.model.CLIP, 'encode_text', lambda *a, **k: calls.append(1) or real(*a, **k))
+    metric = MACLIP(backbone=tiny, prompts='clipiqa')
+    for photo in photos[:2]:
+        metric(photo[None])
+    assert calls == [1]
+
+
+# --- weights of the pairs ---------------------------------------------------------------------------------------------
+
+
+def test_prompt_weights(tiny, photos):
+    x = torch.stack(photos[:3])
+    equal = MACLIP(backbone=tiny, cue='sim')
+    got = MACLIP(backbone=tiny, cue='sim', prompt_weights=[3, 0, 1, 0, 0])(x)
+    a = equal.analyze(x).attributes
+    torch.testing.assert_close(got[:, 0], (0.75 * a[..., 0] + 0.25 * a[..., 2]).mean(1), rtol=0, atol=1e-6)
+    same = MACLIP(backbone=tiny, prompt_weights=[2.0] * 5)
+    torch.testing.assert_close(same(x), MACLIP(backbone=tiny)(x), rtol=0, atol=1e-6)
+    assert not same.state_dict()
+
+
+@pytest.mark.parametrize(
+    ('weights', 'error'),
+    [
+        ([1, 1], ValueError),
+        ([0] * 5, ValueError),
+        ([1, 1, 1, 1, -1], ValueError),
+        ([math.nan] * 5, ValueError),
+        ([math.inf, 1, 1, 1, 1], ValueError),
+        ([], ValueError),
+        (['1'] * 5, TypeError),
+        (1.0, TypeError),
+        ('11111', TypeError),
+    ],
+)
+def test_wrong_prompt_weights(tiny, weights, error):
+    with pytest.raises(error, match='prompt_weights are 5 numbers'):
+        MACLIP(backbone=tiny, prompt_weights=weights)
+
+
+# --- command line -----------------------------------------------------------------------------------------------------
+
+
+def test_command_line(capsys, tiny, tmp_path, photo_files):
+    photo = str(photo_files[0])
+    own = tmp_path / 'own.yml'
+    own.write_text('- [a fine photo, a poor photo]\n')
+    from maclip_pyiqa.scoring.read import read_image
+
+    for prompts in ('clipiqa', str(own)):
+        run = ['score', photo, '--backbone', tiny, '--device', 'cpu', '--workers', '0', '--prompts', prompts]
+        assert cli.main([*run, '--details', '--csv', '-']) == 0
+        header, row = capsys.readouterr().out.strip().splitlines()
+        metric = MACLIP(backbone=tiny, prompts=prompts)
+        want = metric.analyze(read_image(photo)[None])
+        assert header == f'path,score,q_sim,q_mag,w_sim,{want.names[0]},error'
+        assert float(row.split(',')[1]) == pytest.approx(want.q.item(), abs=1e-5)
+        assert float(row.split(',')[5]) == pytest.approx(want.attributes.mean().item(), abs=1e-5)
+
+
+def test_command_line_errors(capsys, tmp_path, photo_files):
+    assert cli.main(['score', str(photo_files[0]), '--prompts', 'clipqia']) == 2
+    assert 'maclip, clipiqa, good' in capsys.readouterr().err
+    taken = tmp_path / 'taken.yml'
+    taken.write_text('- [score, no score]\n')
+    assert cli.main(['score', str(photo_files[0]), '--details', '--prompts', str(taken)]) == 2
+    assert "no column for 'score'" in capsys.readouterr().err
