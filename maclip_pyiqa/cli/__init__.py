@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
 __all__ = ['main']
 
-OK, FAILED, USAGE, NO_WEIGHTS, INTERRUPTED = 0, 1, 2, 3, 130
+from . import ablate, evaluate, fit
+from .common import FAILED, INTERRUPTED, NO_WEIGHTS, OK, USAGE, UsageError
 
 SUFFIXES = (
     *('.apng', '.avif', '.avifs', '.bmp', '.dib', '.gif', '.icns', '.ico', '.j2c', '.j2k', '.jfif', '.jp2', '.jpc'),
@@ -60,10 +61,6 @@ exit codes:
   3    no weights
   130  interrupted; what was finished is written, and --resume goes on from there
 """
-
-
-class UsageError(Exception):
-    """Wrong use; the message says what was wanted."""
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -189,6 +186,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     weights.add_argument('--fetch', action='store_true', help='get them if they are not here, or say why not and how')
     weights.set_defaults(run=_weights)
+    for command in (evaluate, ablate, fit):
+        command.add(commands, None)
     return parser
 
 

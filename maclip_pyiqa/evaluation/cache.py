@@ -53,6 +53,11 @@ class Features:
     names: list[str]
     metadata: dict[str, Any]
 
+    @property
+    def title(self) -> str:
+        """Metric, data set, protocol and number of images."""
+        return '{metric} on {dataset} ({protocol}), n = {n}'.format(**self.metadata, n=len(self.names))
+
 
 class FeatureCache:
     """Arrays of images, one file each.
@@ -95,8 +100,8 @@ def save_run(results: Path, dataset: str, metric: str, run: dict[str, Any]) -> N
     """Write how a metric scored a data set.
 
     Args:
-        run: plain data: `metadata`, `cache_key`, `lower_better`, `images` (each with name, key, label, group and error);
-            for features also `text` and `scale` as nested lists
+        run: plain data: `metadata`, `cache_key`, `lower_better`, `images` (each with name, key, label, group and
+            error); for features also `text` and `scale` as nested lists
     """
     text = json.dumps(run, ensure_ascii=False)
     write_file(_run_file(results, dataset, metric), lambda file: file.write(text.encode('utf-8', 'surrogateescape')))

@@ -206,7 +206,9 @@ def _rows(table: Path) -> list[dict[str, Any]]:
     except (OSError, ValueError, csv.Error) as error:
         raise OSError(f'{table} cannot be read: {one_line(error)}') from error
     if not isinstance(rows, list) or not rows or not all(isinstance(row, dict) for row in rows):
-        raise ValueError(f'{table} has no entries; expected a CSV file with a header and rows, or a JSON list of objects')
+        raise ValueError(
+            f'{table} has no entries; expected a CSV file with a header and rows, or a JSON list of objects'
+        )
     return rows
 
 
@@ -231,8 +233,8 @@ def _number(table: str, i: int, text: Any) -> float:
 def prepared(data: bytes, preparation: dict[str, Any]) -> np.ndarray:
     """Pixels of an image file as a protocol prepares it, (H, W, 3), uint8.
 
-    Opened as pyiqa's data sets do: no EXIF rotation, converted to RGB. Unlike there, truncated files are refused: some of
-    pyiqa's modules disable Pillow's check for the whole process.
+    Opened as pyiqa's data sets do: no EXIF rotation, converted to RGB. Unlike there, truncated files are refused: some
+    of pyiqa's modules disable Pillow's check for the whole process.
 
     Raises:
         OSError, ValueError: not an image, or a damaged one

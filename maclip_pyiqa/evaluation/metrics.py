@@ -150,10 +150,9 @@ def load_metrics(
     import torch
     from pyiqa.default_model_configs import DEFAULT_CONFIGS
 
-    import maclip_pyiqa
-    from maclip_pyiqa import MACLIP, WeightsError
+    from ..backbone import WeightsError
+    from ..metric import MACLIP
 
-    maclip_pyiqa.register()
     names = list(dict.fromkeys(names))
     given = {'backbone': backbone, 'pretrained': pretrained}
     given = {key: value for key, value in given.items() if value is not None}
