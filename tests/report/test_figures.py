@@ -8,16 +8,16 @@ import pytest
 import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-from maclip_pyiqa.metric.analysis import Analysis, view_boxes
+from maclip_pyiqa.metric import Analysis, ViewPlan
 from maclip_pyiqa.report.figures import plot_analysis
 
 
 def analysis_of(height, width, names=('good', 'sharp', 'edges', 'resolution', 'noise-free'), images=1):
-    boxes = view_boxes(height, width, 64, 37)
+    plan = ViewPlan.windows(height, width, 64, 37)
     generator = torch.Generator().manual_seed(0)
-    values = torch.rand(4, images, len(boxes), generator=generator)
-    attributes = torch.rand(images, len(boxes), len(names), generator=generator)
-    return Analysis(values[0].mean(1, keepdim=True), *values, attributes, names, boxes, (height, width))
+    values = torch.rand(4, images, plan.views, generator=generator)
+    attributes = torch.rand(images, plan.views, len(names), generator=generator)
+    return Analysis(values[0].mean(1, keepdim=True), *values, attributes, names, plan)
 
 
 def draw(figure):
@@ -112,11 +112,11 @@ def test_without_matplotlib_the_extra_is_named(monkeypatch):
 def test_no_pyplot_and_no_matplotlib_before_it_is_needed(tmp_path):
     code = """if True:
         import sys, torch
-        from maclip_pyiqa.metric.analysis import Analysis, view_boxes
+        from maclip_pyiqa.metric import Analysis, ViewPlan
         from maclip_pyiqa.report.figures import plot_analysis
         assert 'matplotlib.figure' not in sys.modules
         v = torch.rand(1, 2)
-        a = Analysis(v[:, :1], v, v, v, v, torch.rand(1, 2, 1), ('good',), view_boxes(64, 64, 64, 37), (64, 64))
+        a = Analysis(v[:, :1], v, v, v, v, torch.rand(1, 2, 1), ('good',), ViewPlan.resized(64, 64, 64))
         plot_analysis(torch.rand(3, 64, 64), a).savefig(sys.argv[1])
         assert 'matplotlib.pyplot' not in sys.modules
     """
