@@ -285,7 +285,7 @@ def test_pos_embedding(tiny, tiny_clip, photos, size):
         (lambda: torch.full((1, 3, 64, 64), math.inf), ValueError, 'not finite'),
         (lambda: [torch.rand(3, 64, 64), torch.rand(4, 64, 64)], ValueError, 'alpha'),
         (lambda: [torch.rand(3, 64, 64), 'b.png'], TypeError, 'image 1 is a str'),
-        (lambda: 'a.png', TypeError, 'str; maclip_pyiqa.scoring.read.read_image'),
+        (lambda: 'a.png', TypeError, r'str; .*maclip_pyiqa.scoring.read_image'),
         (lambda: torch.rand(1, 64, 80, 3), ValueError, r'channels come first: x.movedim\(-1, -3\)'),
         (lambda: np.zeros((1, 3, 64, 64)), TypeError, 'ndarray'),
         (lambda: torch.rand(1, 3, 64, 64, device='meta'), ValueError, 'is on meta'),

@@ -116,8 +116,8 @@ def test_no_pyplot_and_no_matplotlib_before_it_is_needed(tmp_path):
         from maclip_pyiqa.report.figures import plot_analysis
         assert 'matplotlib.figure' not in sys.modules
         v = torch.rand(1, 2)
-        a = Analysis(v[:, :1], v, v, v, v, torch.rand(1, 2, 1), ('good',), ViewPlan.resized(64, 64, 64))
-        plot_analysis(torch.rand(3, 64, 64), a).savefig(sys.argv[1])
+        a = Analysis(v[:, :1], v, v, v, v, torch.rand(1, 2, 1), ('good',), ViewPlan.windows(64, 70, 64, 37))
+        plot_analysis(torch.rand(3, 64, 70), a).savefig(sys.argv[1])
         assert 'matplotlib.pyplot' not in sys.modules
     """
     subprocess.run([sys.executable, '-c', code, str(tmp_path / 'a.png')], check=True)
