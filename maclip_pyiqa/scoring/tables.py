@@ -30,8 +30,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from importlib.util import find_spec
 from typing import IO, TYPE_CHECKING, Any
 
+from ..metric.prompts import summary_columns
+
 if TYPE_CHECKING:
-    from ..metric.maclip import MACLIP
+    from ..metric import MACLIP
 
 __all__ = [
     *('FORMATS', 'CSVTable', 'JSONLTable', 'ParquetTable', 'PlainTable', 'Table', 'columns', 'escape_path', 'finished'),
@@ -57,13 +59,12 @@ def columns(attributes: Iterable[str], others: Iterable[str] = (), details: bool
         >>> columns(['sharp'], ['niqe'])
         ('path', 'score', 'q_sim', 'q_mag', 'w_sim', 'attribute_sharp', 'niqe', 'error')
     """
-    cues = ('q_sim', 'q_mag', 'w_sim')
     others = tuple(others)
     for name in others:
-        if name in ('path', 'score', *cues, 'error') or name.startswith('attribute_') or others.count(name) > 1:
+        if name in ('path', *summary_columns(()), 'error') or name.startswith('attribute_') or others.count(name) > 1:
             raise ValueError(f'a metric named {name!r} would share its column with another; give it another name')
-    details = (*cues, *(f'attribute_{name}' for name in attributes)) if details else ()
-    return ('path', 'score', *details, *others, 'error')
+    ours = summary_columns(tuple(attributes))
+    return ('path', *(ours if details else ours[:1]), *others, 'error')
 
 
 def label(metric: MACLIP) -> dict[str, Any]:
@@ -215,7 +216,7 @@ class JSONLTable(Table):
     @classmethod
     def read(cls, path: str) -> tuple[tuple[str, ...], list[Row]]:
         rows = []
-        for number, line in enumerate(_whole_lines(path).splitlines(), start=1):
+        for number, line in enumerate(_whole_lines(path).split('\n')[:-1], start=1):
             try:
                 cells = {_unescape(key): value for key, value in json.loads(line).items()}
                 rows.append({k: _unescape(v) if k in TEXT else None if v is None else float(v) for k, v in cells.items()})
@@ -388,6 +389,7 @@ def finished(path: str | os.PathLike, columns: Sequence[str], label: dict[str, A
 
 def _difference(old: dict[str, Any], new: dict[str, Any]) -> str:
     """What differs between two labels, in words."""
+    new = json.loads(json.dumps(new))  # tuples as the lists that they are in `old`
     before, now = old['config'], new['config']
     names = [name for name in {**before, **now} if before.get(name) != now.get(name)]
     if names:
