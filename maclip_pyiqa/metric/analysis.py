@@ -9,9 +9,10 @@ from dataclasses import dataclass, fields, replace
 import torch
 from torch import Tensor
 
+from .prompts import summary_columns
 from .views import ViewPlan
 
-__all__ = ['Analysis', 'summary_columns']
+__all__ = ['Analysis']
 
 FLOOR = 1e-3  # of a window's weight at its rim: keeps the weights of thin slivers of pixels away from rounding errors
 
@@ -164,11 +165,6 @@ class Analysis:
     def _each(self, change: Callable[[str, Tensor], Tensor]) -> Analysis:
         tensors = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ('names', 'plan')}
         return replace(self, **{name: change(name, tensor) for name, tensor in tensors.items()})
-
-
-def summary_columns(names: Sequence[str]) -> tuple[str, ...]:
-    """Keys of `Analysis.summary()` for attributes of these names; the prefix keeps them apart from other columns."""
-    return ('score', 'q_sim', 'q_mag', 'w_sim', *(f'attribute_{name}' for name in names))
 
 
 def _weights(spans: Sequence[tuple[float, float]], length: int) -> Tensor:

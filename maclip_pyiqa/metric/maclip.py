@@ -19,9 +19,9 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from ..backbone import Backbone
-from .analysis import Analysis, summary_columns
+from .analysis import Analysis
 from .cues import Cues, cosine_cue, fuse, magnitude_cue
-from .prompts import PROMPTS, attribute_names, read_prompts
+from .prompts import PROMPTS, attribute_names, read_prompts, summary_columns
 from .views import ViewPlan
 
 __all__ = ['MACLIP', 'PROMPTS']
