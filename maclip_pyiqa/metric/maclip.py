@@ -26,6 +26,7 @@ from .views import ViewPlan
 
 __all__ = ['MACLIP', 'PROMPTS']
 
+
 class MACLIP(nn.Module):
     """Magnitude-aware CLIP: a score of an image's quality without a reference and without training.
 
@@ -325,9 +326,7 @@ class MACLIP(nn.Module):
                 hint = '; drop the alpha channel or composite it' if image.ndim == 3 and image.shape[0] == 4 else ''
                 if image.ndim == 3 and image.shape[0] > 4 and image.shape[2] in (1, 3, 4):
                     hint = '; channels come first: x.movedim(-1, -3)'
-                raise ValueError(
-                    f'image {i} has the shape {tuple(image.shape)}; expected (3, H, W) or (1, H, W){hint}'
-                )
+                raise ValueError(f'image {i} has the shape {tuple(image.shape)}; expected (3, H, W) or (1, H, W){hint}')
             if image.device != mean.device:
                 raise ValueError(f'image {i} is on {image.device}, the metric on {mean.device}; move one with .to()')
             if not torch.compiler.is_compiling() and not (torch.is_grad_enabled() and image.requires_grad):

@@ -53,7 +53,9 @@ def plot_analysis(image: Tensor, analysis: Analysis, of: str = 'q', note: str = 
     if len(analysis) != 1:
         raise ValueError(f'the analysis is of {len(analysis)} images; a figure shows one: pick it with analysis[i]')
     if image.ndim != 3 or len(image) not in (1, 3) or image.shape[1:] != analysis.size:
-        raise ValueError(f'the image has the shape {tuple(image.shape)}; expected that of the analysed one, (3, {height}, {width})')
+        raise ValueError(
+            f'the image has the shape {tuple(image.shape)}; expected that of the analysed one, (3, {height}, {width})'
+        )
     values = analysis.quality_map(of)[0, 0].numpy()
 
     # image and map side by side, or stacked where the image is wide; the bars below

@@ -90,20 +90,21 @@ class Table:
     Args:
         target: path of a file, or a text stream
         columns: see `columns`; a row's other keys are not written
-        label: see `label`; None: without one
     """
 
-    def __init__(
-        self, target: str | os.PathLike | IO[str], columns: Sequence[str], label: dict[str, Any] | None = None
-    ) -> None:
+    def __init__(self, target: str | os.PathLike | IO[str], columns: Sequence[str]) -> None:
         self.path = None if hasattr(target, 'write') else os.path.realpath(target)
         self.file = target if self.path is None else None
-        self.columns, self.label = tuple(columns), label
+        self.columns = tuple(columns)
         # not replaceable: a stream, or a path such as /dev/stdout or that of a named pipe
         self.is_stream = self.path is None or (os.path.exists(self.path) and not os.path.isfile(self.path))
 
-    def fill(self, rows: Iterable[Row] = ()) -> None:
+    def fill(self, rows: Iterable[Row] = (), label: dict[str, Any] | None = None) -> None:
         """Begin, with these rows in place of all earlier ones. A file is replaced at once, never half written.
+
+        Args:
+            rows: see `score_files`
+            label: see `label`; None: without one. Streams have none
 
         Raises:
             OSError: the file cannot be written
@@ -116,9 +117,9 @@ class Table:
         with _replacing(self.path) as part, self._open(part, 'w') as self.file:
             self._put(rows, header=True)
         # the label after the table: until then the table has no scores that an older label could be wrong about
-        if self.label is not None:
+        if label is not None:
             with _replacing(self.path + '.meta.json') as part, open(part, 'w', encoding='utf-8') as file:
-                json.dump(self.label, file, indent=1)
+                json.dump(label, file, indent=1)
         else:
             _remove(self.path + '.meta.json')
         self.file = self._open(self.path, 'a')
@@ -219,7 +220,9 @@ class JSONLTable(Table):
         for number, line in enumerate(_whole_lines(path).split('\n')[:-1], start=1):
             try:
                 cells = {_unescape(key): value for key, value in json.loads(line).items()}
-                rows.append({k: _unescape(v) if k in TEXT else None if v is None else float(v) for k, v in cells.items()})
+                rows.append(
+                    {k: _unescape(v) if k in TEXT else None if v is None else float(v) for k, v in cells.items()}
+                )
             except (AttributeError, TypeError, ValueError) as error:
                 raise ValueError(f'{path}, line {number}: not a row of scores: {error}') from error
         return tuple(rows[0]) if rows else (), rows
@@ -228,18 +231,17 @@ class JSONLTable(Table):
 class ParquetTable(Table):
     """Parquet, through a journal of JSON lines until it is complete. Needs pyarrow."""
 
-    def __init__(
-        self, target: str | os.PathLike | IO[str], columns: Sequence[str], label: dict[str, Any] | None = None
-    ) -> None:
-        super().__init__(target, columns, label)
+    def __init__(self, target: str | os.PathLike | IO[str], columns: Sequence[str]) -> None:
+        super().__init__(target, columns)
         if self.is_stream:
             raise ValueError('Parquet cannot be written to a stream; expected the path of a file')
         if find_spec('pyarrow') is None:
             raise ModuleNotFoundError("Parquet needs pyarrow: pip install 'maclip_pyiqa[parquet]'", name='pyarrow')
-        self.journal = JSONLTable(_journal(self.path), columns, label)
+        self.journal, self.label = JSONLTable(_journal(self.path), columns), None
 
-    def fill(self, rows: Iterable[Row] = ()) -> None:
-        self.journal.fill(rows)
+    def fill(self, rows: Iterable[Row] = (), label: dict[str, Any] | None = None) -> None:
+        self.journal.fill(rows, label)
+        self.label = label
 
     def write(self, row: Row) -> None:
         self.journal.write(row)
@@ -283,26 +285,25 @@ class ParquetTable(Table):
 FORMATS: dict[str, type[Table]] = {'.csv': CSVTable, '.jsonl': JSONLTable, '.parquet': ParquetTable}
 
 
-def open_table(path: str | os.PathLike, columns: Sequence[str], label: dict[str, Any] | None = None) -> Table:
+def open_table(path: str | os.PathLike, columns: Sequence[str]) -> Table:
     """A table in a file, in the format of its suffix: see FORMATS.
 
     Args:
         path: of the file; nothing is written before `Table.fill`
         columns: see `columns`
-        label: see `label`; None: without one
 
     Raises:
-        ValueError: an unknown suffix
+        ValueError: an unknown suffix, or a stream where the format needs a file
         ModuleNotFoundError: the format's library is not installed
 
     Example::
 
-        with contextlib.closing(open_table('scores.csv', columns(metric.attribute_names), label(metric))) as table:
-            table.fill()
+        with contextlib.closing(open_table('scores.csv', columns(metric.attribute_names))) as table:
+            table.fill(label=label(metric))
             for row in score_files(metric, paths):
                 table.write(row)
     """
-    return _format(path)(path, columns, label)
+    return _format(path)(path, columns)
 
 
 # --- reading ----------------------------------------------------------------------------------------------------------
