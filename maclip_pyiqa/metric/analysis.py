@@ -60,7 +60,7 @@ class Analysis:
     @property
     def boxes(self) -> Tensor:
         """What each view sees, (left, top, right, bottom) in pixels of the image as it is given, (V, 4)."""
-        return torch.tensor(self.plan.boxes, device=self.q.device)
+        return self.q.new_tensor(self.plan.boxes)
 
     def summary(self) -> dict[str, float]:
         """One image as a row of a table: score, cues and attributes, means over the views weighted by their shares.
