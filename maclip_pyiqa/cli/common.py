@@ -153,8 +153,8 @@ def save_figure(image: Tensor, analysis: Analysis, path: str, of: str, backbone:
 def _backbone(name: str) -> str:
     if not is_known(name):
         raise argparse.ArgumentTypeError(
-            f"unknown backbone {name!r}; expected an architecture of open_clip such as RN50 or ViT-B-32, 'local-dir:PATH', "
-            "'hf-hub:ID' or 'demo'"
+            f'unknown backbone {name!r}; expected an architecture of open_clip such as RN50 or ViT-B-32, '
+            "'local-dir:PATH', 'hf-hub:ID' or 'demo'"
         )
     return name
 

@@ -18,10 +18,10 @@ def add(commands: argparse._SubParsersAction, parents: Parents) -> None:
     demo = commands.add_parser(
         'demo',
         help='see it at work on one photo, without a download',
-        description='Degrades a photo (reduced to 640 pixels) by blur, noise, JPEG, and blur of its right half, each in '
-        'three steps; scores each step with the demonstration backbone in this package, and draws images, scores, maps, '
-        'cues and attributes into DIR/demo.png; the numbers go to DIR/demo.csv. The demonstration backbone is a tiny '
-        'one, trained on a few photos. Its scores are not those of MA-CLIP. Needs matplotlib.',
+        description='Degrades a photo (reduced to 640 pixels) by blur, noise, JPEG, and blur of its right half, each '
+        'in three steps; scores each step with the demonstration backbone in this package, and draws images, scores, '
+        'maps, cues and attributes into DIR/demo.png; the numbers go to DIR/demo.csv. The demonstration backbone is a '
+        'tiny one, trained on a few photos. Its scores are not those of MA-CLIP. Needs matplotlib.',
     )
     demo.add_argument('image', nargs='?', metavar='IMAGE', help='default: a photo in this package')
     demo.add_argument('-o', '--output', default='maclip_demo', metavar='DIR', help='default: %(default)s')

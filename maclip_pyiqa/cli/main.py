@@ -7,7 +7,7 @@ import os
 import sys
 from importlib import import_module
 
-from .. import __version__
+from .._version import __version__
 from .common import CODES, FAILED, INTERRUPTED, NO_WEIGHTS, USAGE, UsageError, parent_parsers, say
 
 __all__ = ['COMMANDS', 'main']
@@ -41,7 +41,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         args = _parser().parse_args(argv)
     except SystemExit as stop:
-        return stop.code
+        return int(stop.code or 0)
     try:
         return args.run(args)
     except UsageError as error:

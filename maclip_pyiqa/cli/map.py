@@ -50,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
     metric = load_metric(args, device)
     with torch.inference_mode():
         try:
-            analysis = metric.analyze(image[None].to(device))
+            analysis = metric.analyze([image.to(device)])[0]
         except ValueError as error:  # a shape that is refused
             say(f'{escape_path(args.image)}: {one_line(error).removeprefix("image 0: ")}')
             return FAILED

@@ -92,8 +92,8 @@ def add(commands: argparse._SubParsersAction, parents: Parents) -> None:
     score.add_argument(
         '--resume',
         action='store_true',
-        help='continue an earlier run with the same -o FILE: paths that have a score in any of these files are skipped, '
-        'and in the end each file has all rows',
+        help='continue an earlier run with the same -o FILE: paths that have a score in any of these files are '
+        'skipped, and in the end each file has all rows',
     )
     score.add_argument(
         '--batch', type=whole_number(1), default=16, metavar='N', help='at most N images at once (default: 16)'

@@ -66,7 +66,7 @@ def plot_analysis(image: Tensor, analysis: Analysis, of: str = 'q', note: str = 
     bars = 0.55 + 0.21 * rows
     pictures = 2 * (tall + 0.3) if stacked else tall + 0.3
     figure = Figure(figsize=(WIDTH, pictures + bars), dpi=150, layout='constrained')
-    top, bottom = figure.subfigures(2, 1, height_ratios=[pictures, bars])
+    top, bottom = figure.subfigures(2, 1, height_ratios=[pictures, bars], squeeze=False)[:, 0]
     first, second = top.subplots(*((2, 1) if stacked else (1, 2)))
 
     shown = image.clamp(0, 1).expand(3, -1, -1).permute(1, 2, 0).numpy()

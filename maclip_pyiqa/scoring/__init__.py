@@ -13,8 +13,19 @@ if TYPE_CHECKING:
     from .tables import columns, label, open_table, read_label, read_table
 
 __all__ = [
-    *('columns', 'find_images', 'groups', 'label', 'load_metrics', 'open_table', 'read_files', 'read_image'),
-    *('read_label', 'read_pixels', 'read_table', 'score_files', 'to_tensor'),
+    'columns',
+    'find_images',
+    'groups',
+    'label',
+    'load_metrics',
+    'open_table',
+    'read_files',
+    'read_image',
+    'read_label',
+    'read_pixels',
+    'read_table',
+    'score_files',
+    'to_tensor',
 ]
 
 __getattr__ = lazy(

@@ -17,7 +17,7 @@ SUFFIXES = (
 )
 
 
-def find_images(paths: Iterable[str | os.PathLike], listing: IO[bytes] | None = None) -> list[str]:
+def find_images(paths: Iterable[str | os.PathLike[str]], listing: IO[bytes] | None = None) -> list[str]:
     """Image files in folders, matched by patterns, listed in a stream, or named; each once, in the order given.
 
     A folder is searched with all its subfolders, in order of names. Hidden files are skipped, and so are files whose
@@ -43,7 +43,7 @@ def find_images(paths: Iterable[str | os.PathLike], listing: IO[bytes] | None = 
         find_images(['photos', 'more/*.png'])
     """
     found: list[str] = []
-    for path in map(os.fspath, paths):
+    for path in [os.fspath(path) for path in paths]:
         if path == '-':
             if listing is None:
                 raise ValueError("the path '-' needs a listing, a binary stream with one path a line")
@@ -65,7 +65,7 @@ def find_images(paths: Iterable[str | os.PathLike], listing: IO[bytes] | None = 
     return list(dict.fromkeys(found))
 
 
-def check_file(path: str | os.PathLike) -> None:
+def check_file(path: str | os.PathLike[str]) -> None:
     """Check that a path is that of a regular file; opening a named pipe or a device could block for ever.
 
     Raises:

@@ -14,7 +14,7 @@ from .find import check_file
 __all__ = ['read_image', 'read_pixels', 'to_tensor']
 
 
-def read_image(path: str | os.PathLike) -> Tensor:
+def read_image(path: str | os.PathLike[str]) -> Tensor:
     """RGB image of a file, (3, H, W), float32 in [0, 1].
 
     EXIF orientation is applied, transparency is composited on white, 16-bit grey keeps its 16 bits, animations give
@@ -27,7 +27,7 @@ def read_image(path: str | os.PathLike) -> Tensor:
     return to_tensor(read_pixels(path))
 
 
-def read_pixels(path: str | os.PathLike) -> np.ndarray:
+def read_pixels(path: str | os.PathLike[str]) -> np.ndarray:
     """The same before scaling, (H, W, 3): uint8 in [0, 255], or float32 in [0, 1] where the file holds more bits.
 
     Raises:

@@ -20,7 +20,7 @@ __all__ = ['score_files']
 
 def score_files(
     metric: MACLIP,
-    paths: Iterable[str | os.PathLike],
+    paths: Iterable[str | os.PathLike[str]],
     *,
     batch: int = 16,
     workers: int = 0,
