@@ -9,12 +9,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hypothesis import settings
 from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).parents[1] / 'benchmarks'))
 
 from maclip_pyiqa import testing as standin
 from maclip_pyiqa import MACLIP
+
+
+settings.register_profile('tests', deadline=None, derandomize=True)  # no timings, and the same examples each time
+settings.load_profile('tests')
 
 
 @pytest.fixture(scope='session')

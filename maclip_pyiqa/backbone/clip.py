@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -44,6 +45,12 @@ class Backbone(nn.Module):
         ValueError: an unknown architecture or tag
         WeightsError: weights that cannot be found, downloaded or read, or that do not fit
     """
+
+    visual: nn.Module
+    text: Tensor
+    scale: Tensor
+    mean: Tensor
+    std: Tensor
 
     def __init__(
         self,
@@ -102,7 +109,7 @@ def _contents(module: nn.Module) -> list[str | Tensor]:
     return [repr(layers), *(tensor for _, tensor in tensors)]
 
 
-def _text_digest(clip: nn.Module, tokens: Tensor) -> str:
+def _text_digest(clip: Any, tokens: Tensor) -> str:
     """Of what the prompts' features are computed with. Not of the features: their last bits differ by machine."""
     visual, clip.visual = clip.visual, None
     try:
@@ -116,6 +123,7 @@ def _digest(*parts: str | Tensor) -> str:
     for part in parts:
         if isinstance(part, Tensor):
             digest.update(f'{tuple(part.shape)} {part.dtype}'.encode())
-            part = part.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy()
-        digest.update(part.encode() if isinstance(part, str) else part)
+            digest.update(part.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
+        else:
+            digest.update(part.encode())
     return digest.hexdigest()

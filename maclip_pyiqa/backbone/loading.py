@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -24,7 +24,7 @@ DEMO = Path(__file__).parent / 'demo'  # the folder of the demonstration backbon
 class LoadedCLIP(NamedTuple):
     """A CLIP of open_clip on the CPU in float32, its image normalisation, (3,) each, and its tokenizer."""
 
-    clip: nn.Module
+    clip: Any  # open_clip has no types
     mean: Sequence[float]
     std: Sequence[float]
     tokenizer: Callable[[list[str]], Tensor]
@@ -82,7 +82,7 @@ def load(name: str, pretrained: str | os.PathLike, quick_gelu: bool | None = Non
     return LoadedCLIP(clip, mean, std, _tokenizer(name))
 
 
-def _load_folder(name: str, quick_gelu: bool | None) -> nn.Module:
+def _load_folder(name: str, quick_gelu: bool | None) -> Any:
     import open_clip
 
     try:

@@ -56,8 +56,8 @@ def export(
         raise TypeError(
             f'metric is a {type(metric).__name__}; expected a MACLIP (of a metric of pyiqa, its attribute net)'
         )
-    suffix = None if path is None else Path(path).suffix.lower()
-    if suffix not in (None, '.pt2', '.onnx'):
+    suffix = '' if path is None else Path(path).suffix.lower()
+    if path is not None and suffix not in ('.pt2', '.onnx'):
         raise ValueError(f'path={os.fspath(path)!r}; expected a name that ends in .pt2 or .onnx')
     if suffix == '.onnx' and find_spec('onnxscript') is None:
         raise ModuleNotFoundError("ONNX files need pip install 'maclip_pyiqa[export]'", name='onnxscript')
@@ -79,16 +79,19 @@ def export(
     with torch.no_grad():
         shapes = ({0: torch.export.Dim('batch')} | sides,)
         try:
-            program = torch.export.export(_Batched(metric, size and tuple(size)).eval(), (x,), dynamic_shapes=shapes)
+            program = torch.export.export(
+                _Batched(metric, size and (size[0], size[1])).eval(), (x,), dynamic_shapes=shapes
+            )
         except Exception as error:
             if size is None:
                 raise ValueError('this metric cannot be exported for any size; give size=(height, width)') from error
             raise
+        if path is None:
+            return program
         if suffix == '.pt2':
-            torch.export.save(program, path)
-        elif suffix == '.onnx':
+            torch.export.save(program, os.fspath(path))
+        else:
             weights = sum(b.numel() * b.element_size() for b in metric.buffers())
-            names = {'input_names': ['images'], 'output_names': ['scores']}
             torch.onnx.export(
                 program,
                 (),
@@ -97,7 +100,8 @@ def export(
                 dynamic_shapes=shapes,  # for their names
                 external_data=weights > PROTOBUF_LIMIT,
                 verbose=False,
-                **names,
+                input_names=['images'],
+                output_names=['scores'],
             )
     return program
 

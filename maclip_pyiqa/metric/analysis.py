@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -164,7 +165,8 @@ class Analysis:
 
     def _each(self, change: Callable[[str, Tensor], Tensor]) -> Analysis:
         tensors = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ('names', 'plan')}
-        return replace(self, **{name: change(name, tensor) for name, tensor in tensors.items()})
+        changed: dict[str, Any] = {name: change(name, tensor) for name, tensor in tensors.items()}
+        return replace(self, **changed)
 
 
 def _weights(spans: Sequence[tuple[float, float]], length: int) -> Tensor:

@@ -78,7 +78,7 @@ def attribute_names(prompts: Sequence[tuple[str, str]]) -> tuple[str, ...]:
         >>> attribute_names([('a', 'b'), ('a', 'c'), ('a / b', 'z')])
         ('a / b', 'a / c', 'a / b / z')
     """
-    pairs = [tuple(pair) for pair in prompts]
+    pairs = [(positive, negative) for positive, negative in prompts]
     short = [NAMES.get(pair, pair[0]) for pair in pairs]
     both = [' / '.join(pair) for pair in pairs]
     names = [

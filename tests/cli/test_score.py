@@ -152,14 +152,14 @@ def test_bad_files_are_reported_and_the_rest_is_scored(run, folder, tmp_path):
 
 def test_named_pipes_never_block(run, folder, tmp_path):
     """One in a folder is skipped; one that is named itself gets a row with an error. Opening it would wait for ever."""
-    os.mkfifo(folder / 'a-pipe.png')
+    named = tmp_path / 'named.png'
+    for pipe in (named, folder / 'in-folder.png', folder / 'sub' / 'in-folder'):
+        os.mkfifo(pipe)
     command = [sys.executable, '-m', 'maclip_pyiqa', 'score', '--backbone', 'demo', '--workers', '0', '--format', 'csv']
-    done = subprocess.run([*command, folder], capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0 and len(read_csv(done.stdout)) == 3
-    done = subprocess.run([*command, folder / 'a-pipe.png', folder], capture_output=True, text=True, timeout=120)
+    done = subprocess.run([*command, named, folder], capture_output=True, text=True, timeout=120)
     rows = read_csv(done.stdout)
-    assert done.returncode == 1 and len(rows) == 4
-    assert rows[0]['path'].endswith('a-pipe.png') and 'a named pipe' in rows[0]['error'] and not rows[0]['score']
+    assert done.returncode == 1 and [Path(row['path']).name for row in rows] == ['named.png', 'a.png', 'b.jpg', 'c.png']
+    assert 'a named pipe' in rows[0]['error'] and not rows[0]['score'] and all(row['score'] for row in rows[1:])
 
 
 def test_folders_that_cannot_be_read_are_reported(run, folder, monkeypatch):

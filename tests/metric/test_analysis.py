@@ -7,7 +7,7 @@ import pickle
 import pytest
 import torch
 import torch.nn.functional as F
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from maclip_pyiqa import MACLIP, Analysis, ViewPlan
@@ -185,7 +185,6 @@ def test_map_properties(size, stride):
     check_map(analysis_of(*size, stride=stride))
 
 
-@settings(deadline=None)
 @given(st.integers(1, 150), st.integers(1, 150), st.integers(8, 64), st.integers(3, 80), st.integers(1, 30))
 def test_map_properties_of_any_plan(height, width, window, stride, max_views):
     if max(height, width) <= 100 * min(height, width):

@@ -5,7 +5,7 @@ from itertools import pairwise
 import pytest
 import torch
 import torch.nn.functional as F
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from maclip_pyiqa.metric.views import ViewPlan
@@ -95,7 +95,6 @@ def test_windows_are_those_of_unfold(height, width, window, stride):
             assert torch.equal(plan.cut(x, 1, 3), want[1:3])
 
 
-@settings(deadline=None)
 @given(plans(max_views=True), st.data())
 def test_views_in_parts_are_those_of_a_whole_enlarged_image(plan, data):
     image = torch.rand(3, *plan.size, dtype=torch.float64, generator=torch.Generator().manual_seed(0))

@@ -58,7 +58,7 @@ def save(path, rows, names=NAMES, label=None):
 
 
 @pytest.mark.parametrize('suffix', SUFFIXES)
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(rows=st.lists(rows, max_size=5))
 @example(rows=[row('lone\rreturn', 0.5), row('"quote"\n', 0.25, 'a\n"b",\r\nc')])
 @example(rows=[row('\ufffd', 0.5), row('\ufffd\\udcff\\', 0.5), row('\\udcff', 0.5), row('bytes\udcff\\', 0.5)])
@@ -72,7 +72,7 @@ def test_rows_read_back_equal(suffix, rows):
 
 
 @pytest.mark.parametrize('suffix', SUFFIXES)
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(names=st.lists(st.text(st.characters(exclude_categories=())), max_size=3, unique=True))
 def test_columns_of_any_name_read_back_equal(suffix, names):
     names = columns(names)
@@ -83,7 +83,7 @@ def test_columns_of_any_name_read_back_equal(suffix, names):
 
 
 @pytest.mark.parametrize('suffix', SUFFIXES)
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(rows=st.lists(rows, max_size=4, unique_by=lambda row: row['path']), data=st.data())
 def test_resuming_after_a_cut_at_any_byte_gives_all_rows_once(suffix, rows, data):
     with tempfile.TemporaryDirectory() as folder:
