@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from .common import OK, count, need_extra, say, usage_errors
+from .common import OK, Parents, need_extra, say, usage_errors, whole_number
 
 __all__ = ['add', 'run']
 
@@ -28,7 +28,7 @@ Written to RESULTS/ablation, or -o:
 """
 
 
-def add(commands: Any, parents: Any = None) -> None:
+def add(commands: Any, parents: Parents) -> None:
     """Register the command."""
     raw = argparse.RawDescriptionHelpFormatter
     parser = commands.add_parser(
@@ -40,7 +40,7 @@ def add(commands: Any, parents: Any = None) -> None:
     parser.add_argument('-o', '--output', type=Path, metavar='DIR', help='default: RESULTS/ablation')
     parser.add_argument(
         '--resamples',
-        type=count(0),
+        type=whole_number(0),
         default=0,
         metavar='N',
         help='bootstrap for an interval of `change`: low, high (default: none)',

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .common import FAILED, INTERRUPTED, OK, UsageError, count, need_extra, say, usage_errors
+from .common import FAILED, INTERRUPTED, OK, Parents, UsageError, need_extra, say, usage_errors, whole_number
 
 if TYPE_CHECKING:  # seconds to import
     from ..evaluation.datasets import DataSet
@@ -46,7 +46,7 @@ exit codes:
 """
 
 
-def add(commands: Any, parents: Any = None) -> None:
+def add(commands: Any, parents: Parents) -> None:
     """Register the command."""
     raw = argparse.RawDescriptionHelpFormatter
     parser = commands.add_parser(
@@ -74,10 +74,12 @@ def add(commands: Any, parents: Any = None) -> None:
     how.add_argument('--backbone', metavar='NAME', help='of maclip: an open_clip architecture (default: RN50)')
     how.add_argument('--pretrained', metavar='TAG|FILE', help='of maclip: its weights (default: openai)')
     how.add_argument('--device', help='such as cpu or cuda (default: a GPU if there is one, one for each process)')
-    how.add_argument('--resamples', type=count(0), default=1000, metavar='N', help='bootstrap (default: %(default)s)')
+    how.add_argument(
+        '--resamples', type=whole_number(0), default=1000, metavar='N', help='bootstrap (default: %(default)s)'
+    )
     how.add_argument(
         '--workers',
-        type=count(0),
+        type=whole_number(0),
         default=min(4, os.cpu_count() or 1),
         metavar='N',
         help='processes that read images, for each that computes; 0: that process itself (default: %(default)s)',

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from .common import OK, count, need_extra, usage_errors
+from .common import OK, Parents, need_extra, usage_errors, whole_number
 
 __all__ = ['add', 'run']
 
@@ -31,7 +31,7 @@ fitted to: they show how much a constant matters, not what fitting is worth.
 """
 
 
-def add(commands: Any, parents: Any = None) -> None:
+def add(commands: Any, parents: Parents) -> None:
     """Register the command."""
     raw = argparse.RawDescriptionHelpFormatter
     parser = commands.add_parser(
@@ -42,11 +42,11 @@ def add(commands: Any, parents: Any = None) -> None:
     parser.add_argument('-m', '--metric', metavar='NAME', help='default: the only one with features of DATASET')
     parser.add_argument('-o', '--output', type=Path, metavar='DIR', help='default: RESULTS/fit')
     parser.add_argument('--weights', action='store_true', help='fit weights of the prompt pairs too')
-    parser.add_argument('--folds', type=count(2), default=5, metavar='N', help='default: %(default)s')
+    parser.add_argument('--folds', type=whole_number(2), default=5, metavar='N', help='default: %(default)s')
     parser.add_argument(
-        '--resamples', type=count(100), default=1000, metavar='N', help='bootstrap (default: %(default)s)'
+        '--resamples', type=whole_number(100), default=1000, metavar='N', help='bootstrap (default: %(default)s)'
     )
-    parser.add_argument('--seed', type=count(0), default=0, help='of folds and bootstrap (default: %(default)s)')
+    parser.add_argument('--seed', type=whole_number(0), default=0, help='of folds and bootstrap (default: %(default)s)')
     parser.set_defaults(run=run)
 
 

@@ -16,7 +16,9 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ['DATA', 'DataSet', 'load_dataset', 'one_line', 'prepared', 'protocols', 'read_list']
+from ..scoring.tables import one_line
+
+__all__ = ['DATA', 'DataSet', 'load_dataset', 'prepared', 'protocols', 'read_list']
 
 DATA = Path(__file__).parent  # of protocols.yml and the published results
 
@@ -24,12 +26,6 @@ DATA = Path(__file__).parent  # of protocols.yml and the published results
 FILE = ('dist_name', 'img_path', 'img_name', 'image_name', 'image_path', 'filename', 'file', 'image', 'path', 'name')
 LABEL = ('gt_score', 'mos', 'dmos', 'label', 'score')
 GROUP = ('group', 'ref_name', 'ref_path')
-
-
-def one_line(error: Exception) -> str:
-    """The message of an error in one line."""
-    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    return ' '.join(text.split()) or type(error).__name__
 
 
 @dataclass(frozen=True)

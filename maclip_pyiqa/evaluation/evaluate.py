@@ -18,8 +18,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..scoring.tables import one_line
 from .cache import FeatureCache, image_key, lock, read_runs, save_run, write_file
-from .datasets import DataSet, one_line, prepared
+from .datasets import DataSet, prepared
 
 if TYPE_CHECKING:  # seconds to import
     import numpy as np

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from .datasets import one_line
+from ..scoring.tables import one_line
 
 if TYPE_CHECKING:  # seconds to import
     import torch
@@ -152,16 +152,13 @@ def load_metrics(
 
     from ..backbone import WeightsError
     from ..metric import MACLIP
+    from ..scoring.others import check_metrics
 
     names = list(dict.fromkeys(names))
     given = {'backbone': backbone, 'pretrained': pretrained}
     given = {key: value for key, value in given.items() if value is not None}
-    configs = {}
-    for name in names:
-        config = DEFAULT_CONFIGS.get(name, {})
-        if config.get('metric_mode') != 'NR':
-            raise ValueError(f"{name!r} is not a no-reference metric of pyiqa; see pyiqa.list_models('NR')")
-        configs[name] = config['metric_opts']
+    check_metrics(names)
+    configs = {name: DEFAULT_CONFIGS[name]['metric_opts'] for name in names}
     takes = [name for name, options in configs.items() if options['type'] == 'MACLIP' and 'backbone' not in options]
     if given and not takes:
         raise ValueError(f'--backbone and --pretrained are for maclip, which is not among {", ".join(names)}')

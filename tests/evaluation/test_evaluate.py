@@ -313,7 +313,7 @@ def test_one_process_alone(monkeypatch):
     [
         ([], 2, 'name some with -d'),
         (['-d', 'nonsense'], 2, 'unknown data set'),
-        (['-d', 'csiq', '-m', 'psnr'], 2, "'psnr' is not a no-reference metric of pyiqa"),
+        (['-d', 'csiq', '-m', 'psnr'], 2, "'psnr' is not a metric of pyiqa that works without a reference"),
         (['-d', 'csiq', '-m', 'piqe'], 2, '--backbone and --pretrained are for maclip'),
         (['-d', 'csiq', '--backbone', 'local-dir:nowhere'], 3, 'nowhere'),
         (['-d', 'csiq', '--backbone', 'nonsense'], 2, "'nonsense'"),

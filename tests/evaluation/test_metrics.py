@@ -102,7 +102,7 @@ def test_load_metrics(tiny):
     ours, entropy, mag = load_metrics(['maclip', 'entropy', 'maclip_mag', 'maclip'], backbone=tiny)
     assert isinstance(entropy, PyiqaAdapter) and (ours.name, mag.config['cue']) == ('maclip', 'mag')
     assert ours.config['backbone'] == mag.config['backbone'] == tiny
-    with pytest.raises(ValueError, match="'psnr' is not a no-reference metric"):
+    with pytest.raises(ValueError, match="'psnr' is not a metric of pyiqa that works without"):
         load_metrics(['psnr'])
     with pytest.raises(ValueError, match='maclip, which is not among entropy'):
         load_metrics(['entropy'], backbone=tiny)
