@@ -2,12 +2,14 @@
 
 import importlib
 import os
+import shutil
 import subprocess
 import sys
 import zipfile
 from pathlib import Path
 
 import pytest
+import setuptools
 
 import maclip_pyiqa
 
@@ -33,7 +35,7 @@ def python(code: str, *args: str, **options) -> str:
 def test_public_names():
     for name in maclip_pyiqa.__all__:
         assert getattr(maclip_pyiqa, name) is not None and name in dir(maclip_pyiqa)
-    with pytest.raises(AttributeError, match='no attribute .MACLIPS'):
+    with pytest.raises(AttributeError, match=r'no attribute .MACLIPS'):
         maclip_pyiqa.MACLIPS  # noqa: B018
     for room in ('metric', 'backbone', 'scoring'):
         module = importlib.import_module(f'maclip_pyiqa.{room}')
@@ -41,12 +43,11 @@ def test_public_names():
 
 
 def test_import_is_light():
-    heavy = (
-        "{'torch', 'numpy', 'PIL', 'pyiqa', 'open_clip', 'scipy', 'pandas', 'pyarrow', 'matplotlib'} & set(sys.modules)"
-    )
-    assert python(f'import sys, maclip_pyiqa; print({heavy})') == 'set()'
-    code = f'import sys; from maclip_pyiqa import ViewPlan; ViewPlan.windows(9, 9, 9, 9); print(sorted({heavy}))'
-    assert 'pyiqa' not in python(code) and 'open_clip' not in python(code)
+    code = 'import sys, maclip_pyiqa; print(*sys.modules)'
+    heavy = {'torch', 'numpy', 'PIL', 'pyiqa', 'open_clip', 'scipy', 'pandas', 'pyarrow', 'matplotlib'}
+    assert not heavy & set(python(code).split())
+    code = 'import sys; from maclip_pyiqa import ViewPlan, MACLIP; print(*sys.modules)'
+    assert not {'pyiqa', 'open_clip', 'torchvision', 'scipy'} & set(python(code).split())
 
 
 @pytest.mark.parametrize('imports', ['maclip_pyiqa, pyiqa', 'pyiqa, maclip_pyiqa'])
@@ -58,8 +59,8 @@ def test_metric_names_in_either_order(imports):
 @pytest.fixture(scope='module')
 def wheel(tmp_path_factory) -> Path:
     """Built from a copy, so that the checkout stays as it is."""
-    import shutil
-
+    if int(setuptools.__version__.split('.')[0]) < 77:
+        pytest.skip('building needs setuptools 77, as pyproject.toml says')
     folder = tmp_path_factory.mktemp('wheel')
     source = folder / 'source'
     source.mkdir()
