@@ -2,17 +2,45 @@
 
 >>> import pyiqa
 >>> metric = pyiqa.create_metric('maclip')  # doctest: +SKIP
+
+Importing this package imports neither torch nor pyiqa: a name is loaded when it is first used. Where pyiqa is imported,
+before or after, its `create_metric` knows the metric names of `register`.
 """
 
-from .metric.maclip import MACLIP
-from .integrations.pyiqa import register
-from .backbone.weights import WeightsError
+from __future__ import annotations
 
-__all__ = ['MACLIP', 'WeightsError', '__version__', 'register']
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from .integrations.pyiqa import register, register_when_imported
+
+if TYPE_CHECKING:
+    from .backbone import WeightsError
+    from .metric import MACLIP, Analysis, Cues, ViewPlan
+    from .scoring import score_files
+
 __version__ = '0.1.0'
+__all__ = ['MACLIP', 'Analysis', 'Cues', 'ViewPlan', 'WeightsError', '__version__', 'register', 'score_files']
 
-try:
-    register()
-except ModuleNotFoundError as error:
-    if error.name != 'pyiqa':  # without pyiqa the class works all the same; a broken pyiqa is not hidden
-        raise
+_ROOMS = {
+    'MACLIP': 'metric',
+    'ViewPlan': 'metric',
+    'Cues': 'metric',
+    'Analysis': 'metric',
+    'WeightsError': 'backbone',
+    'score_files': 'scoring',
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _ROOMS:
+        raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
+    value = globals()[name] = getattr(import_module(f'.{_ROOMS[name]}', __name__), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
+register_when_imported()

@@ -1,4 +1,4 @@
-"""CLIP's weights: where they are found, and how a file of them is read. Nothing here runs code out of a file."""
+"""CLIP's weights: finding, downloading and reading files of them. No code inside a file is ever run."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from urllib.parse import urlparse
 import torch
 from torch import Tensor
 
-__all__ = ['WeightsError', 'architecture', 'find', 'places', 'read']
+__all__ = ['WeightsError', 'architecture', 'find', 'places', 'read', 'sha256']
 
 
 class WeightsError(RuntimeError):
@@ -35,10 +35,10 @@ def find(name: str, tag: str) -> Path:
     1. OpenAI's tag: the file that pyiqa and OpenAI's `clip` package download, in torch hub's folder `clip`,
        if its SHA-256 is the one in OpenAI's published address.
     2. The Hugging Face hub's cache, then the hub (HF_HOME, HF_ENDPOINT and HF_HUB_OFFLINE are honoured), or, for
-       weights that are on no hub, open_clip's own download.
+       weights outside the hub, open_clip's own download.
 
     Raises:
-        WeightsError: nothing could be had; says what was tried and how to hand the file over.
+        WeightsError: no weights found or downloaded; the message says what was tried and what to do
     """
     from open_clip.pretrained import download_pretrained_from_url, get_pretrained_cfg
 
@@ -67,7 +67,7 @@ def find(name: str, tag: str) -> Path:
         other = '; or copy the cache folder of this repository from there'
     sources = [url] * bool(url) + [f'https://huggingface.co/{repo.rpartition("/")[0]}'] * bool(repo)
     raise WeightsError(
-        f'No weights {tag!r} for {name} on this machine, and none could be fetched.\n'
+        f'No weights {tag!r} for {name} on this machine, and none could be downloaded.\n'
         + ''.join(f'  tried: {line}\n' for line in tried)
         + f'Get the file on a machine with a network from {" or ".join(sources)} and pass its path, '
         f"pretrained='FILE' or --pretrained FILE{other}. "
@@ -76,7 +76,7 @@ def find(name: str, tag: str) -> Path:
 
 
 def _from_hub(repo: str, tried: list[str]) -> Path:
-    """Weights file of a hub repository, out of the cache without asking the hub wherever it is there."""
+    """Weights file of a hub repository; the hub is asked only where its cache lacks the file."""
     from huggingface_hub import constants, hf_hub_download, try_to_load_from_cache
     from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
@@ -90,7 +90,7 @@ def _from_hub(repo: str, tried: list[str]) -> Path:
     for name in names:
         try:
             return Path(hf_hub_download(repo_id, name))
-        except LocalEntryNotFoundError as error:  # offline, or no connection: the next name fares no better
+        except LocalEntryNotFoundError as error:  # offline, or no connection: the next name would fail too
             offline = 'offline mode (HF_HUB_OFFLINE)' if constants.HF_HUB_OFFLINE else _line(error)
             tried.append(f'{constants.ENDPOINT}: {offline}')
             raise
@@ -114,7 +114,7 @@ def _hub_files(repo: str) -> tuple[str, list[str]]:
 
 
 def places(name: str, tag: str) -> list[tuple[Path, str]]:
-    """Where `find` looks on this machine for an architecture and a tag, and what is there.
+    """Where `find` looks on this machine for an architecture's tag, and what is there.
 
     Returns:
         paths, each with 'ok' (the published checksum fits), 'unchecked' (none is known), 'damaged' or 'missing'
@@ -145,13 +145,17 @@ def places(name: str, tag: str) -> list[tuple[Path, str]]:
     return [(path, state(path, digest)) for path, digest in wanted]
 
 
-def sha256(path: Path) -> str:
+def sha256(path: str | os.PathLike) -> str:
+    """Of a file, as hexadecimal digits."""
     with open(path, 'rb') as file:
-        return hashlib.file_digest(file, 'sha256').hexdigest()
+        digest = hashlib.sha256()
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def read(path: str | os.PathLike) -> dict[str, Tensor]:
-    """State dict of a weights file on the CPU; its format is told by its content, not by its name.
+    """State dict of a weights file on the CPU; its format is detected from the content, not the file name.
 
     Reads OpenAI's TorchScript archives, state dicts written by torch.save (plain, or under the key `state_dict` as
     training checkpoints have them, with or without `module.` before each name) and .safetensors.
@@ -175,7 +179,7 @@ def read(path: str | os.PathLike) -> dict[str, Tensor]:
                 raise ValueError(f'checksum of {damaged} differs')
             if script:
                 kind = 'TorchScript archive'
-                with warnings.catch_warnings():  # torch announces TorchScript's end; OpenAI's files stay what they are
+                with warnings.catch_warnings():  # torch deprecates TorchScript; OpenAI's files are in it
                     warnings.simplefilter('ignore')
                     state = torch.jit.load(str(path), map_location='cpu').state_dict()
             else:
@@ -192,15 +196,15 @@ def read(path: str | os.PathLike) -> dict[str, Tensor]:
         elif head.startswith(b'version https://git-lfs'):
             raise ValueError('it is a Git LFS pointer, not the file it stands for; run `git lfs pull`')
         elif head.lstrip()[:1] == b'<':
-            raise ValueError('it is a web page, not the file it was to lead to')
+            raise ValueError('it is a web page, not the file behind it')
         else:
-            raise ValueError('its first bytes are those of no known format')
+            raise ValueError('its first bytes match no known format')
         state = _unwrap(state)
     except Exception as error:
         raise WeightsError(
-            f'{path} ({kind}, {path.stat().st_size} bytes) cannot be read: {_line(error)}. Wanted are CLIP weights: '
+            f'{path} ({kind}, {path.stat().st_size} bytes) cannot be read: {_line(error)}. Expected CLIP weights: '
             f"OpenAI's TorchScript archive, a state dict written by torch.save, or .safetensors. "
-            f'If it was downloaded or copied, it may be truncated: fetch it again.'
+            f'If it was downloaded or copied, it may be truncated: download it again.'
         ) from None
     return state
 

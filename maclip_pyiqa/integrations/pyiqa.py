@@ -1,4 +1,4 @@
-"""All that knows pyiqa: the entry point of the group `pyiqa.archs`, and the metric names.
+"""Registration in pyiqa: the entry point of the group `pyiqa.archs`, and the metric names.
 
 pyiqa ships a class `MACLIP` of its own, registered by its module's decorator whenever that module is imported. Ours
 takes that name; pyiqa's stays importable and is offered as the metric `maclip_builtin`.
@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import functools
 
-__all__ = ['register']
+import wrapt
+
+__all__ = ['VARIANTS', 'register', 'register_when_imported']
 
 BUILTIN = 'pyiqa.archs.maclip_arch'
 
-# Metric names beside pyiqa's own `maclip`, the published metric: what each changes of it. None of them is in the paper.
+# Metric names beside `maclip`, the published metric, and the options that each changes. None of them is in the paper.
 VARIANTS = {
     'maclip_rn101': {'backbone': 'RN101'},
     'maclip_rn50x4': {'backbone': 'RN50x4'},
@@ -31,7 +33,8 @@ VARIANTS = {
 def register() -> None:
     """Make `pyiqa.create_metric('maclip')` build `maclip_pyiqa.MACLIP`. Harmless when called again.
 
-    pyiqa calls it through the entry point; importing `maclip_pyiqa` does too.
+    pyiqa calls it through the entry point of the group `pyiqa.archs`, and so does the import of `maclip_pyiqa` once
+    pyiqa is imported too.
 
     Raises:
         ImportError: pyiqa is not installed
@@ -39,7 +42,7 @@ def register() -> None:
     from pyiqa.default_model_configs import DEFAULT_CONFIGS
     from pyiqa.utils.registry import ARCH_REGISTRY
 
-    from ..metric.maclip import MACLIP
+    from ..metric import MACLIP
 
     _give_way(ARCH_REGISTRY)
     ARCH_REGISTRY.register(MACLIP, override=True)
@@ -47,6 +50,11 @@ def register() -> None:
     names = {name: {'type': 'MACLIP'} | options for name, options in VARIANTS.items()}
     for name, options in ({'maclip_builtin': {'type': 'MACLIPBuiltin'}} | names).items():
         DEFAULT_CONFIGS[name] = {'metric_opts': options, 'metric_mode': 'NR', 'score_range': '0, 1'}
+
+
+def register_when_imported() -> None:
+    """Call `register` as soon as pyiqa is imported, or now if it is."""
+    wrapt.register_post_import_hook(lambda module: register(), 'pyiqa')
 
 
 def _give_way(registry) -> None:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 
 import torch
 from torch import Tensor
 
-from ..metric.views import enlarge, window_places
+from .views import ViewPlan
 
-__all__ = ['Analysis', 'view_boxes']
+__all__ = ['Analysis', 'summary_columns']
 
 FLOOR = 1e-3  # of a window's weight at its rim: keeps the weights of thin slivers of pixels away from rounding errors
 
@@ -25,14 +25,14 @@ class Analysis:
 
     Attributes:
         q: the score, as the metric's forward gives it, (N, 1)
-        q_view: fused score of each view, (N, V); `q` is its mean
+        q_view: fused score of each view, (N, V); `q` is their mean, weighted by `plan.shares` (equal, unless the
+            metric has `max_views`)
         q_sim, q_mag: cosine and magnitude cue, (N, V)
         w_sim: weight of the cosine cue in `q_view`, (N, V); the magnitude cue weighs 1 - w_sim
         attributes: probability of the positive prompt of each pair, (N, V, P); `q_sim` is their mean, weighted by
             the metric's prompt_weights where it has some
         names: of the P attributes
-        boxes: what each view sees, (left, top, right, bottom) in pixels of the image as it was given, (V, 4)
-        size: height and width of the images, pixels
+        plan: where the views lie, and their shares in the score
 
     Example::
 
@@ -49,8 +49,37 @@ class Analysis:
     w_sim: Tensor
     attributes: Tensor
     names: tuple[str, ...]
-    boxes: Tensor
-    size: tuple[int, int]
+    plan: ViewPlan
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of the images, pixels."""
+        return self.plan.size
+
+    @property
+    def boxes(self) -> Tensor:
+        """What each view sees, (left, top, right, bottom) in pixels of the image as it is given, (V, 4)."""
+        return torch.tensor(self.plan.boxes, device=self.q.device)
+
+    def summary(self) -> dict[str, float]:
+        """One image as a row of a table: score, cues and attributes, means over the views weighted by their shares.
+
+        Returns:
+            'score', 'q_sim', 'q_mag', 'w_sim', and 'attribute_NAME' for each attribute
+
+        Raises:
+            ValueError: the analysis is of several images
+
+        Example::
+
+            [analysis.summary() for analysis in metric.analyze(list(images))]
+        """
+        if len(self) != 1:
+            raise ValueError(f'a summary is of one image; pick one of these {len(self)} with analysis[i]')
+        shares = self.q_view.new_tensor(self.plan.shares)
+        cues = [float((cue[0] * shares).sum()) for cue in (self.q_sim, self.q_mag, self.w_sim)]
+        values = [float(self.q), *cues, *(shares @ self.attributes[0]).tolist()]
+        return dict(zip(summary_columns(self.names), values, strict=True))
 
     def __len__(self) -> int:
         return len(self.q)
@@ -64,20 +93,20 @@ class Analysis:
         if not isinstance(index, slice):
             image = range(len(self))[index]
             index = slice(image, image + 1)
-        return self._each(lambda name, tensor: tensor if name == 'boxes' else tensor[index])
+        return self._each(lambda name, tensor: tensor[index])
 
     @staticmethod
     def cat(parts: list[Analysis]) -> Analysis:
         """Analyses of images of one size, by one metric, as one."""
         first = parts[0]
-        return first._each(lambda name, t: t if name == 'boxes' else torch.cat([getattr(p, name) for p in parts]))
+        return first._each(lambda name, _: torch.cat([getattr(part, name) for part in parts]))
 
     def to(self, *args, **kwargs) -> Analysis:
         """The same with all tensors moved or cast as `Tensor.to` does."""
         return self._each(lambda name, tensor: tensor.to(*args, **kwargs))
 
     def detach(self) -> Analysis:
-        """The same, cut off from the graph."""
+        """The same, detached from the graph."""
         return self._each(lambda name, tensor: tensor.detach())
 
     def quality_map(self, of: str = 'q') -> Tensor:
@@ -114,9 +143,9 @@ class Analysis:
     def coverage(self) -> Tensor:
         """S(p) of `quality_map`: how much weight of windows falls on each pixel, (1, 1, H, W), with sum V - 1, the
         number of windows. All ones where the whole image is the only view."""
-        if len(self.boxes) == 1:
-            return self.boxes.new_ones(1, 1, *self.size)
-        rows, columns = (w.sum(0).to(self.boxes) for w in self._window_weights())
+        if self.plan.views == 1:
+            return torch.ones(1, 1, *self.size, device=self.q.device)
+        rows, columns = (w.sum(0).float().to(self.q.device) for w in self._window_weights())
         return torch.outer(rows, columns)[None, None]
 
     def _values(self, of: str) -> Tensor:
@@ -125,49 +154,28 @@ class Analysis:
             return known[of]
         if of in self.names:
             return self.attributes[..., self.names.index(of)]
-        raise ValueError(f'a map is of one of {", ".join([*known, *self.names])}, not of {of!r}')
+        raise ValueError(f'no map of {of!r}; expected one of {", ".join([*known, *self.names])}')
 
     def _window_weights(self) -> tuple[Tensor, Tensor]:
-        """Windows lie on a grid, and so the weights are products: of rows, (R, H), and of columns, (C, W)."""
-        left, top, right, bottom = self.boxes[:-1].detach().cpu().double().unbind(1)
-        rows = _weights(top.unique(), bottom.unique(), self.size[0])
-        return rows, _weights(left.unique(), right.unique(), self.size[1])
+        """Windows lie on a grid, so the weights are products: of rows, (R, H), and of columns, (C, W)."""
+        height, width = self.size
+        return _weights(self.plan.rows, height), _weights(self.plan.columns, width)
 
     def _each(self, change: Callable[[str, Tensor], Tensor]) -> Analysis:
-        tensors = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ('names', 'size')}
+        tensors = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ('names', 'plan')}
         return replace(self, **{name: change(name, tensor) for name, tensor in tensors.items()})
 
 
-def view_boxes(height: int, width: int, window: int, stride: int, views: str = 'windows') -> Tensor:
-    """What the views of an image see of it, the view of the whole image last.
-
-    Args:
-        height, width: of the image as it comes, pixels
-        window, stride: of the windows, pixels of the image after `enlarge`
-        views: 'windows', or another for the whole image only
-
-    Returns:
-        (V, 4), (left, top, right, bottom) in pixels of the image as it comes
-
-    Example:
-        >>> view_boxes(224, 352, 224, 128)
-        tensor([[  0.,   0., 224., 224.],
-                [128.,   0., 352., 224.],
-                [  0.,   0., 352., 224.]])
-    """
-    boxes = [[0, 0, width, height]]
-    if views == 'windows':
-        base = enlarge(torch.empty(1, height, width, device='meta'), window).shape[1:]
-        y, x = height / base[0], width / base[1]
-        places = window_places(0, *base, window, stride)
-        boxes = [[l * x, t * y, (l + window) * x, (t + window) * y] for _, t, l in places] + boxes
-    return torch.tensor(boxes, dtype=torch.float32)
+def summary_columns(names: Sequence[str]) -> tuple[str, ...]:
+    """Keys of `Analysis.summary()` for attributes of these names; the prefix keeps them apart from other columns."""
+    return ('score', 'q_sim', 'q_mag', 'w_sim', *(f'attribute_{name}' for name in names))
 
 
-def _weights(start: Tensor, end: Tensor, length: int) -> Tensor:
-    """A raised cosine from each start to each end, integrated over each of `length` pixels: (K, length), rows of
+def _weights(spans: Sequence[tuple[float, float]], length: int) -> Tensor:
+    """A raised cosine over each span (start, end), integrated over each of `length` pixels: (K, length), rows of
     sum 1."""
-    edges = torch.arange(length + 1, dtype=start.dtype)
+    start, end = torch.tensor(spans, dtype=torch.float64).unbind(1)
+    edges = torch.arange(length + 1, dtype=torch.float64)
     t = ((edges - start[:, None]) / (end - start)[:, None]).clamp(0, 1)
     return (FLOOR * t + (1 - FLOOR) * (t - torch.sin(2 * math.pi * t) / (2 * math.pi))).diff()
 

@@ -9,11 +9,31 @@ All of them are differentiable, work on any leading shape, and keep the dtype th
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ['cosine_cue', 'fuse', 'magnitude_cue']
+__all__ = ['Cues', 'box_cox', 'cosine_cue', 'fuse', 'magnitude_cue', 'standardise']
+
+
+class Cues(NamedTuple):
+    """What `MACLIP.cues` makes of features (..., D).
+
+    Attributes:
+        q: fused score of each view, (...)
+        q_sim: cosine cue, (...)
+        q_mag: magnitude cue, (...)
+        w_sim: weight of the cosine cue in `q`, (...); the magnitude cue's is 1 - w_sim
+        attributes: probability of the positive prompt of each pair, (..., P)
+    """
+
+    q: Tensor
+    q_sim: Tensor
+    q_mag: Tensor
+    w_sim: Tensor
+    attributes: Tensor
 
 
 def cosine_cue(f: Tensor, text: Tensor, scale: Tensor | float) -> Tensor:
@@ -38,15 +58,39 @@ def cosine_cue(f: Tensor, text: Tensor, scale: Tensor | float) -> Tensor:
     return (scale * cos).unflatten(-1, (-1, 2)).softmax(-1)[..., 0]
 
 
+def standardise(f: Tensor) -> Tensor:
+    r"""Absolute values of a feature in units of their standard deviation, $z = |f| / (\mathrm{std}(|f|) + 10^{-6})$.
+
+    The standard deviation is the unbiased one over the D dimensions of one feature. z does not change when f is
+    scaled: what counts is the shape of the distribution of |f|, not its length.
+
+    Args:
+        f: image features before normalisation, (..., D)
+
+    Returns:
+        (..., D), not negative
+    """
+    a = f.abs()
+    return a / (a.std(-1, keepdim=True) + 1e-6)
+
+
+def box_cox(z: Tensor, lam: float = 0.5) -> Tensor:
+    r"""Box-Cox transform of z + 1: $((z + 1)^\lambda - 1) / \lambda$, and log(z + 1) where lambda = 0.
+
+    Args:
+        z: not negative, any shape
+
+    Returns:
+        of z's shape; `scipy.special.boxcox1p(z, lam)` is the same
+    """
+    # log1p and expm1 are the same formula without its cancellation near lambda = 0 and z = 0
+    log_z1 = torch.log1p(z)
+    return log_z1 if lam == 0 else torch.expm1(lam * log_z1) / lam
+
+
 def magnitude_cue(f: Tensor, box_lam: float = 0.5) -> Tensor:
-    r"""Mean of the Box-Cox transform of the feature's standardised absolute values, `q_mag`.
-
-    $$z = |f| / (\mathrm{std}(|f|) + 10^{-6}), \qquad
-      q_{mag} = \mathrm{mean}_D\,\frac{(z + 1)^\lambda - 1}{\lambda}$$
-
-    with log(z + 1) where lambda = 0. The standard deviation is the unbiased one, over the D dimensions of
-    one feature. z, and so the cue, does not change when f is scaled: what counts is the shape of the
-    distribution of |f|, not its length.
+    r"""Mean of the Box-Cox transform of the feature's standardised absolute values:
+    $q_{mag} = \mathrm{mean}_D\,\mathrm{boxcox}_\lambda(z + 1)$.
 
     Args:
         f: image features before normalisation, (..., D)
@@ -60,10 +104,7 @@ def magnitude_cue(f: Tensor, box_lam: float = 0.5) -> Tensor:
         >>> torch.allclose(magnitude_cue(f), magnitude_cue(10 * f))
         True
     """
-    a = f.abs()
-    # log1p and expm1 are the same formula without its cancellation near lambda = 0 and z = 0
-    log_z1 = torch.log1p(a / (a.std(-1, keepdim=True) + 1e-6))
-    return (log_z1 if box_lam == 0 else torch.expm1(box_lam * log_z1) / box_lam).mean(-1)
+    return box_cox(standardise(f), box_lam).mean(-1)
 
 
 def fuse(

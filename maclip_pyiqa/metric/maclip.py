@@ -6,30 +6,32 @@ Assessment", AAAI 2026, https://arxiv.org/abs/2511.09948
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 import os
-from collections.abc import Sequence
-from itertools import groupby, pairwise
+from collections.abc import Iterator, Sequence
+from itertools import accumulate, groupby, pairwise
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from ..metric.analysis import Analysis, view_boxes
-from ..backbone.loading import Backbone
-from ..metric.cues import cosine_cue, fuse, magnitude_cue
-from ..metric.prompts import PROMPTS, attribute_names, read_prompts
-from ..metric.views import cut, enlarge, resize, window_places
+from ..backbone import Backbone
+from .analysis import Analysis, summary_columns
+from .cues import Cues, cosine_cue, fuse, magnitude_cue
+from .prompts import PROMPTS, attribute_names, read_prompts
+from .views import ViewPlan
 
 __all__ = ['MACLIP', 'PROMPTS']
-
 
 class MACLIP(nn.Module):
     """Magnitude-aware CLIP: a score of an image's quality without a reference and without training.
 
     Each image is seen through sliding windows and once as a whole, resized. CLIP's feature of each view gives two
     cues, which a confidence-guided fusion weighs; the score is the mean over the views. Higher is better; about 0 to
-    about 1, not clamped. The defaults are the paper's; README says what was verified.
+    about 1, not clamped. The defaults are the paper's.
 
     The module has no parameters and an empty state dict, stays in eval mode, is deterministic, and gives an image
     the same score alone and in a batch. It is differentiable in its input.
@@ -49,6 +51,8 @@ class MACLIP(nn.Module):
         stride: of the windows, pixels; None: 128 for a window of 224, and in proportion for others
         pos_embedding: keep CLIP's positional embedding, interpolated where the size differs
         box_lam, base_cos, base_norm, alpha: see `cues.magnitude_cue` and `cues.fuse`
+        max_views: score at most this many windows, spread evenly, and the global view: an estimate of the score, for
+            large photos, and not the published metric; None: all windows
         chunk: the most views encoded at once; bounds memory, changes no score
         sample_views: for training: where gradients flow, score each image by this many of its windows, drawn anew
             at each call from torch's generator, and the global view, so that the expectation is the full score
@@ -57,11 +61,11 @@ class MACLIP(nn.Module):
 
     Raises:
         ValueError, TypeError: an option out of range, unknown or malformed
-        WeightsError: weights that cannot be had, read or used; a RuntimeError
+        WeightsError: weights that cannot be found, downloaded, read or used; a RuntimeError
 
     Example::
 
-        metric = MACLIP()                       # fetches OpenAI's RN50 once
+        metric = MACLIP()                       # downloads OpenAI's RN50 once
         score = metric(torch.rand(2, 3, 384, 512))  # (2, 1)
     """
 
@@ -73,6 +77,7 @@ class MACLIP(nn.Module):
         prompts: Sequence[tuple[str, str]] | str | os.PathLike = PROMPTS,
         views: str = 'windows',
         stride: int | None = None,
+        max_views: int | None = None,
         pos_embedding: bool = False,
         box_lam: float = 0.5,
         base_cos: float = 1.0,
@@ -87,11 +92,11 @@ class MACLIP(nn.Module):
     ) -> None:
         super().__init__()
         if not isinstance(backbone, str):
-            raise TypeError(f"backbone is a name such as 'RN50', not {backbone!r}")
+            raise TypeError(f"backbone={backbone!r}; expected a name such as 'RN50'")
         if views not in ('windows', 'global', 'full'):
-            raise ValueError(f"views is 'windows', 'global' or 'full', not {views!r}")
+            raise ValueError(f"views={views!r}; expected 'windows', 'global' or 'full'")
         if cue not in ('both', 'sim', 'mag'):
-            raise ValueError(f"cue is 'both', 'sim' or 'mag', not {cue!r}")
+            raise ValueError(f"cue={cue!r}; expected 'both', 'sim' or 'mag'")
         self.prompts = read_prompts(prompts)
         weights = _check_weights(prompt_weights, len(self.prompts))
         self.register_buffer('prompt_weights', None if weights is None else torch.tensor(weights), persistent=False)
@@ -101,9 +106,16 @@ class MACLIP(nn.Module):
         )
         self.chunk = _check_count('chunk', chunk)
         self.sample_views = None if sample_views is None else _check_count('sample_views', sample_views)
+        self.max_views = None if max_views is None else _check_count('max_views', max_views)
         self.stride = None if stride is None else _check_count('stride', stride)
         self.views = views
         self.backbone = Backbone(backbone, pretrained, self.prompts, pos_embedding, quick_gelu)
+        self._source = {  # what `config` repeats of the backbone
+            'backbone': backbone,
+            'pretrained': os.fspath(pretrained),
+            'pos_embedding': pos_embedding,
+            'quick_gelu': quick_gelu,
+        }
         if self.stride is None:
             self.stride = round(self.backbone.window * 128 / 224)
         if views == 'full' and not self.backbone.any_size:
@@ -113,6 +125,57 @@ class MACLIP(nn.Module):
     def train(self, mode: bool = True) -> MACLIP:
         """Stays in eval mode, also inside a model that is set to train."""
         return super().train(False)
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The options that rebuild this metric, as plain data: `MACLIP(**metric.config)` gives the same scores."""
+        weights = self.prompt_weights
+        return {
+            **self._source,
+            'prompts': [list(pair) for pair in self.prompts],
+            'prompt_weights': None if weights is None else [float(w) for w in weights],
+            'cue': self.cue,
+            'views': self.views,
+            'stride': self.stride,
+            'max_views': self.max_views,
+            **self.constants,
+            'chunk': self.chunk,
+            'sample_views': self.sample_views,
+        }
+
+    def fingerprint(self) -> str:
+        """SHA-256, as hexadecimal digits, of all that scores are computed with: the backbone's weights and
+        normalisation, the prompts, and the options of `config` that scores depend on.
+
+        Two metrics with one fingerprint give the same scores, to float rounding, wherever their weights came from.
+        """
+        free = (*self._source, 'chunk', 'sample_views')
+        options = {name: value for name, value in self.config.items() if name not in free}
+        text = json.dumps([options, self.backbone.fingerprint(text=True)], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    @property
+    def attribute_names(self) -> tuple[str, ...]:
+        """A name for each prompt pair, no two alike."""
+        return attribute_names(self.prompts)
+
+    @property
+    def summary_columns(self) -> tuple[str, ...]:
+        """Keys of `Analysis.summary()`."""
+        return summary_columns(self.attribute_names)
+
+    def plan(self, height: int, width: int) -> ViewPlan:
+        """What this metric sees of an image of a size, pixels.
+
+        Raises:
+            ValueError: an image that is too long and thin, see `ViewPlan.windows`
+        """
+        window = self.backbone.window
+        if self.views == 'windows':
+            return ViewPlan.windows(height, width, window, self.stride, self.max_views)
+        if self.views == 'global':
+            return ViewPlan.resized(height, width, window)
+        return ViewPlan.full(height, width, window, self.backbone.min_size)
 
     def forward(
         self,
@@ -133,24 +196,24 @@ class MACLIP(nn.Module):
 
         Raises:
             TypeError: not tensors, or not of a floating dtype
-            ValueError: a wrong shape, an empty batch, mixed devices, or, where no gradient is wanted, values that are
-                not finite or outside [0, 1]
+            ValueError: a wrong shape, an empty batch, mixed devices, an image that is too long and thin (see
+                `ViewPlan.windows`), or, where no gradient is wanted, values that are not finite or outside [0, 1]
         """
         given = {'box_lam': box_lam, 'base_cos': base_cos, 'base_norm': base_norm, 'alpha': alpha}
-        constants = self.constants | _check_constants({k: v for k, v in given.items() if v is not None})
-        features, weights = self._encode(self._images(x))
-        q = self._cues(features, **constants)[0]  # (all views,)
-        scores = [(part * w).sum() for part, w in zip(q.split([len(w) for w in weights]), weights, strict=True)]
-        return torch.stack(scores)[:, None]
+        given = _check_constants({name: value for name, value in given.items() if value is not None})
+        images, plans = self._see(x)
+        q = self.cues(self._encode(images, plans), **given).q  # (all views,)
+        parts = zip(q.split([plan.views for plan in plans]), plans, strict=True)
+        return torch.stack([(part * part.new_tensor(plan.shares)).sum() for part, plan in parts])[:, None]
 
     def features(self, x: Tensor | Sequence[Tensor]) -> list[Tensor]:
-        """CLIP's features of each image's views before L2 normalisation: N tensors (V, D), windows row by row, the
-        global view last."""
-        features, weights = self._encode(self._images(x))
-        return list(features.split([len(w) for w in weights]))
+        """CLIP's features of each image's views before L2 normalisation: N tensors (V, D), in the order of the views
+        of `plan`: windows row by row, the whole image last."""
+        images, plans = self._see(x)
+        return list(self._encode(images, plans).split([plan.views for plan in plans]))
 
     def analyze(self, x: Tensor | Sequence[Tensor]) -> Analysis | list[Analysis]:
-        """What the score is made of. All windows count, whatever `sample_views` is; differentiable as the score is.
+        """What the score is made of. `sample_views` has no effect here; differentiable as the score is.
 
         Args:
             x: as for `forward`
@@ -161,86 +224,76 @@ class MACLIP(nn.Module):
         Raises:
             as `forward`
         """
-        images = self._images(x)
-        features, weights = self._encode(images, sample=False)
-        counts = [len(w) for w in weights]
-        names = attribute_names(self.prompts)
-        parts = []
-        for image, w, *cues in zip(
-            images, weights, *(cue.split(counts) for cue in self._cues(features, **self.constants)), strict=True
-        ):
-            q_view, q_sim, q_mag, w_sim, attributes = (cue[None] for cue in cues)  # (1, V), attributes (1, V, P)
-            size = tuple(image.shape[-2:])
-            boxes = view_boxes(*size, self.backbone.window, self.stride, self.views).to(w.device)
-            q = (cues[0] * w).sum().view(1, 1)
-            parts.append(Analysis(q, q_view, q_sim, q_mag, w_sim, attributes, names, boxes, size))
+        images, plans = self._see(x, sample=False)
+        cues = self.cues(self._encode(images, plans))
+        counts = [plan.views for plan in plans]
+        names, parts = self.attribute_names, []
+        for plan, *image in zip(plans, *(cue.split(counts) for cue in cues), strict=True):
+            q_view, q_sim, q_mag, w_sim, attributes = (cue[None] for cue in image)  # (1, V), attributes (1, V, P)
+            q = (q_view * q_view.new_tensor(plan.shares)).sum().view(1, 1)
+            parts.append(Analysis(q, q_view, q_sim, q_mag, w_sim, attributes, names, plan))
         return Analysis.cat(parts) if isinstance(x, Tensor) else parts
 
-    def _cues(self, f: Tensor, box_lam: float, base_cos: float, base_norm: float, alpha: float):
-        """(..., D) -> q, q_sim, q_mag, w_sim (...) and attributes (..., P), in float32 also under autocast."""
+    def cues(self, features: Tensor, **constants: float) -> Cues:
+        """Both cues of features and their fusion, in float32 also under autocast.
+
+        Args:
+            features: before L2 normalisation, (..., D), as `features` gives them
+            **constants: box_lam, base_cos, base_norm, alpha in place of the constructor's
+        """
+        constants = self.constants | constants
+        f, text, scale = features, self.backbone.text, self.backbone.scale
         with torch.autocast(f.device.type, enabled=False):
-            text, scale = self.backbone.text, self.backbone.scale
             if f.dtype in (torch.float16, torch.bfloat16):
                 f = f.float()
             attributes = cosine_cue(f, text.to(f.dtype), scale.to(f.dtype))
             weights = self.prompt_weights
             q_sim = attributes.mean(-1) if weights is None else attributes @ weights.to(f.dtype)
-            q_mag = magnitude_cue(f, box_lam)
-            q, w_sim = fuse(q_sim, q_mag, base_cos, base_norm, alpha)
+            q_mag = magnitude_cue(f, constants.pop('box_lam'))
+            q, w_sim = fuse(q_sim, q_mag, **constants)
             if self.cue != 'both':
                 q, w_sim = (q_sim, torch.ones_like(q)) if self.cue == 'sim' else (q_mag, torch.zeros_like(q))
-        return q, q_sim, q_mag, w_sim, attributes
+        return Cues(q, q_sim, q_mag, w_sim, attributes)
 
-    def _encode(self, images: list[Tensor], sample: bool = True) -> tuple[Tensor, list[Tensor]]:
-        """-> features of all views, (sum of V, D), and for each image its views' weights in the score, (V,)."""
-        window, wants_grad = self.backbone.window, torch.is_grad_enabled() and any(i.requires_grad for i in images)
-        if self.views == 'full':
-            return self._encode_full(images, wants_grad)
-        bases, places, weights = images, [], []
-        if self.views == 'windows':
-            bases = [enlarge(image, window) for image in images]
-        for i, base in enumerate(bases):
-            mine = window_places(i, *base.shape[-2:], window, self.stride) if self.views == 'windows' else []
-            total, drawn = len(mine), self.sample_views if sample else None
-            if wants_grad and drawn is not None and drawn < total:
-                mine = [mine[j] for j in torch.randperm(total)[:drawn].tolist()]
-            w = [total / max(len(mine), 1)] * len(mine) + [1.0]  # each drawn window stands for total / drawn of them
-            weights.append(base.new_tensor(w) / (total + 1))
-            places += mine
+    def _see(self, x: Tensor | Sequence[Tensor], sample: bool = True) -> tuple[list[Tensor], list[ViewPlan]]:
+        """Check what was given; -> images (3, H, W) in the module's dtype, and a plan for each."""
+        images, plans = self._images(x), []
+        for i, image in enumerate(images):
+            try:
+                plans.append(self.plan(*image.shape[-2:]))
+            except ValueError as error:
+                raise ValueError(f'image {i}: {error}') from None
+        if sample and self.sample_views is not None and _wants_grad(images):
+            plans = [plan.sample(self.sample_views) for plan in plans]
+        return images, plans
 
-        # all windows, then all global views, a chunk at a time over the whole batch; then sorted by image
-        views = [*places, *((i, -1, -1) for i in range(len(images)))]
+    def _encode(self, images: list[Tensor], plans: list[ViewPlan]) -> Tensor:
+        """-> features of all views, image by image, (sum of V, D), at most `chunk` views at once.
 
-        def encode(first: int, last: int) -> Tensor:
-            windows, whole = views[first : min(last, len(places))], views[max(first, len(places)) : last]
-            parts = [cut(bases, windows, window)] if windows else []
-            parts += [torch.stack([resize(images[i], window) for i, _, _ in whole])] if whole else []
-            return self.backbone(torch.cat(parts))
-
-        features = self._in_chunks(encode, len(views), wants_grad)
-        order = sorted(range(len(views)), key=lambda v: views[v][0])
-        return features[torch.tensor(order, device=features.device)], weights
-
-    def _encode_full(self, images: list[Tensor], wants_grad: bool) -> tuple[Tensor, list[Tensor]]:
-        images = [
-            i if min(i.shape[-2:]) >= self.backbone.min_size else enlarge(i, self.backbone.window) for i in images
-        ]
-        features = []
-        for _, run in groupby(images, key=lambda image: image.shape):  # images of one size after each other
+        Where a gradient is wanted of more than one chunk, each is encoded again in the backward pass, so that memory
+        holds one chunk only.
+        """
+        features, position = [], 0
+        for _, run in groupby(plans, key=lambda plan: plan.whole):  # views of one size go together
             run = list(run)
-            encode = lambda first, last, run=run: self.backbone(torch.stack(run[first:last]))  # noqa: E731
-            features.append(self._in_chunks(encode, len(run), wants_grad))
-        return torch.cat(features), [image.new_ones(1) for image in images]
+            starts = list(accumulate((plan.views for plan in run), initial=0))
+            mine = images[position : position + len(run)]
+            position += len(run)
 
-    def _in_chunks(self, encode, total: int, wants_grad: bool) -> Tensor:
-        """encode(first, last) over `total` views, at most `chunk` at once and evenly. Where a gradient is wanted of
-        more than one chunk, each is encoded again in the backward pass, so that memory holds one chunk only."""
-        parts = -(-total // self.chunk)
-        edges = [total * part // parts for part in range(parts + 1)]
-        chunks = list(pairwise(edges))
-        if wants_grad and parts > 1:
-            return torch.cat([checkpoint(encode, *c, use_reentrant=False, preserve_rng_state=False) for c in chunks])
-        return torch.cat([encode(*c) for c in chunks])
+            def encode(first: int, last: int, run=run, starts=starts, mine=mine) -> Tensor:
+                parts = [
+                    plan.cut(image, max(first - start, 0), min(last - start, plan.views))
+                    for image, plan, start in zip(mine, run, starts, strict=False)
+                    if start < last and first < start + plan.views
+                ]
+                return self.backbone(torch.cat(parts) if len(parts) > 1 else parts[0])
+
+            chunks = list(_chunks(starts[-1], self.chunk))
+            if len(chunks) > 1 and _wants_grad(mine):
+                features += [checkpoint(encode, *c, use_reentrant=False, preserve_rng_state=False) for c in chunks]
+            else:
+                features += [encode(*c) for c in chunks]
+        return torch.cat(features) if len(features) > 1 else features[0]
 
     def _images(self, x: Tensor | Sequence[Tensor]) -> list[Tensor]:
         """Check what was given; -> N images (3, H, W) in the module's dtype."""
@@ -248,27 +301,33 @@ class MACLIP(nn.Module):
         if isinstance(x, Tensor):
             if x.ndim != 4:
                 hint = '; add the batch axis with x[None]' if x.ndim == 3 else ''
-                raise ValueError(f'images are (N, 3, H, W) or (N, 1, H, W), not {tuple(x.shape)}{hint}')
+                raise ValueError(
+                    f'the images have the shape {tuple(x.shape)}; expected (N, 3, H, W) or (N, 1, H, W){hint}'
+                )
             images = list(x.unbind(0))
         elif isinstance(x, (list, tuple)):
             images = list(x)
         else:
-            hint = '; maclip_pyiqa.scoring.read.read_image reads a file' if isinstance(x, (str, os.PathLike)) else ''
-            wanted = 'images are a tensor (N, 3, H, W) or a list of tensors (C, H, W)'
-            raise TypeError(f'{wanted}, not {type(x).__name__}{hint}')
+            hint = '; maclip_pyiqa.scoring.read_image reads a file' if isinstance(x, (str, os.PathLike)) else ''
+            raise TypeError(
+                f'the images are a {type(x).__name__}; expected a tensor (N, 3, H, W) or a list of tensors '
+                f'(C, H, W){hint}'
+            )
         if not images:
-            raise ValueError('an empty batch has no score; at least one image is wanted')
+            raise ValueError('the batch is empty; expected at least one image')
         for i, image in enumerate(images):
             if not isinstance(image, Tensor):
-                raise TypeError(f'image {i} is a {type(image).__name__}; a tensor (C, H, W) is wanted')
+                raise TypeError(f'image {i} is a {type(image).__name__}; expected a tensor (C, H, W)')
             if not image.is_floating_point():
                 hint = '; divide by 255 (x.float() / 255)' if image.dtype == torch.uint8 else ''
-                raise TypeError(f'images are floating point in [0, 1], not {image.dtype}{hint}')
+                raise TypeError(f'image {i} is {image.dtype}; expected floating point in [0, 1]{hint}')
             if image.ndim != 3 or image.shape[0] not in (1, 3) or 0 in image.shape:
                 hint = '; drop the alpha channel or composite it' if image.ndim == 3 and image.shape[0] == 4 else ''
                 if image.ndim == 3 and image.shape[0] > 4 and image.shape[2] in (1, 3, 4):
                     hint = '; channels come first: x.movedim(-1, -3)'
-                raise ValueError(f'an image is (3, H, W) or (1, H, W), not {tuple(image.shape)}{hint}')
+                raise ValueError(
+                    f'image {i} has the shape {tuple(image.shape)}; expected (3, H, W) or (1, H, W){hint}'
+                )
             if image.device != mean.device:
                 raise ValueError(f'image {i} is on {image.device}, the metric on {mean.device}; move one with .to()')
             if not torch.compiler.is_compiling() and not (torch.is_grad_enabled() and image.requires_grad):
@@ -276,37 +335,50 @@ class MACLIP(nn.Module):
                 if not -1e-4 <= low <= high <= 1 + 1e-4:  # false for NaN too
                     hint = '; divide by 255' if high > 2 else '; clamp it to [0, 1]'
                     hint = hint if math.isfinite(low + high) else '; it holds values that are not finite'
-                    raise ValueError(f'image {i} has values in [{low:.4g}, {high:.4g}], wanted is [0, 1]{hint}')
+                    raise ValueError(f'image {i} has values in [{low:.4g}, {high:.4g}]; expected [0, 1]{hint}')
         return [image.to(mean.dtype).expand(3, -1, -1) for image in images]
+
+
+def _wants_grad(images: list[Tensor]) -> bool:
+    return torch.is_grad_enabled() and any(image.requires_grad for image in images)
+
+
+def _chunks(total: int, most: int) -> Iterator[tuple[int, int]]:
+    """range(total) in even parts of at most `most`: first and last (exclusive) of each."""
+    parts = -(-total // most)
+    return pairwise([total * part // parts for part in range(parts + 1)])
 
 
 def _check_weights(weights: Sequence[float] | None, pairs: int) -> list[float] | None:
     """-> of sum 1."""
     if weights is None:
         return None
-    wanted = f'prompt_weights are {pairs} numbers, one for each pair of prompts, none negative, not all zero'
+    wrong = (
+        f'prompt_weights={weights!r}; expected {pairs} numbers, one for each pair of prompts, none negative, not all '
+        'zero'
+    )
     if isinstance(weights, (str, bytes)) or not isinstance(weights, Sequence):
-        raise TypeError(f'{wanted}, not {weights!r}')
+        raise TypeError(wrong)
     if any(isinstance(w, bool) or not isinstance(w, (int, float)) for w in weights):
-        raise TypeError(f'{wanted}, not {weights!r}')
+        raise TypeError(wrong)
     total = sum(weights)
     if len(weights) != pairs or not (min(weights) >= 0 and 0 < total < math.inf):
-        raise ValueError(f'{wanted}, not {weights!r}')
+        raise ValueError(wrong)
     return [w / total for w in weights]
 
 
 def _check_constants(constants: dict[str, float]) -> dict[str, float]:
     for name, value in constants.items():
         if isinstance(value, bool) or not isinstance(value, (int, float)):
-            raise TypeError(f'{name} is a number, not {value!r}')
+            raise TypeError(f'{name}={value!r}; expected a number')
         if not math.isfinite(value):
-            raise ValueError(f'{name} is a finite number, not {value!r}')
+            raise ValueError(f'{name}={value!r}; expected a finite number')
     return constants
 
 
 def _check_count(name: str, value: int) -> int:
     if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f'{name} is a whole number, not {value!r}')
+        raise TypeError(f'{name}={value!r}; expected a whole number')
     if value < 1:
-        raise ValueError(f'{name} is at least 1, not {value}')
+        raise ValueError(f'{name}={value}; expected at least 1')
     return value

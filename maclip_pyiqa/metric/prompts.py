@@ -1,4 +1,4 @@
-"""Antonym prompt pairs: sets by name, from a YAML file, or one's own."""
+"""Antonym prompt pairs: sets by name, from a YAML file, or your own."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-__all__ = ['NAMES', 'PROMPTS', 'SETS', 'attribute_names', 'read_prompts']
+__all__ = ['CUES', 'NAMES', 'PROMPTS', 'SETS', 'attribute_names', 'read_prompts']
 
 PROMPTS = (
     ('Good image', 'bad image'),
@@ -15,6 +15,7 @@ PROMPTS = (
     ('High resolution image', 'low resolution image'),
     ('Noise-free image', 'noisy image'),
 )
+CUES = ('q', 'q_sim', 'q_mag', 'w_sim')  # names that no attribute may have: maps are of cues and of attributes
 NAMES = dict(zip(PROMPTS, ('good', 'sharp', 'edges', 'resolution', 'noise-free'), strict=True))  # of the attributes
 
 SETS = {
@@ -23,11 +24,11 @@ SETS = {
     **{name: (pair,) for pair, name in NAMES.items()},
 }
 
-WANTED = "prompts are pairs such as [('Good image', 'bad image')]"
+EXPECTED = "expected pairs such as [('Good image', 'bad image')]"
 
 
 def read_prompts(prompts: Sequence[Sequence[str]] | str | os.PathLike) -> tuple[tuple[str, str], ...]:
-    """Prompt pairs from whatever names them.
+    """Prompt pairs from pairs, the name of a set, or a file.
 
     Args:
         prompts: (positive, negative) pairs; or the name of a set: 'maclip', 'clipiqa', or one attribute such as
@@ -37,8 +38,8 @@ def read_prompts(prompts: Sequence[Sequence[str]] | str | os.PathLike) -> tuple[
         the pairs, positive first
 
     Raises:
-        TypeError: something else
-        ValueError: an unknown name, a file that cannot be read or is no YAML, no pairs, or malformed ones
+        TypeError: neither pairs, a name nor a path
+        ValueError: an unknown name, a file that cannot be read or parsed, no pairs, or malformed ones
 
     Example:
         >>> read_prompts('clipiqa')
@@ -51,32 +52,44 @@ def read_prompts(prompts: Sequence[Sequence[str]] | str | os.PathLike) -> tuple[
             return SETS[text]
         if not text.lower().endswith(('.yml', '.yaml')):
             raise ValueError(
-                f'{WANTED}, the name of a set ({", ".join(SETS)}) or a file that ends in .yml or .yaml, not {prompts!r}'
+                f'prompts={prompts!r} is no set of prompts; {EXPECTED}, the name of a set ({", ".join(SETS)}) or a '
+                'file that ends in .yml or .yaml'
             )
-        prompts, where = _read(text), f' in {text}'
+        prompts, where = _read(text), f' (in {text})'
     if isinstance(prompts, (str, bytes)) or not isinstance(prompts, Sequence):
-        raise TypeError(f'{WANTED}, not {prompts!r}{where}')
+        raise TypeError(f'prompts are {prompts!r}{where}; {EXPECTED}')
     if not prompts:
-        raise ValueError(f'{WANTED}; at least one pair is wanted{where}')
+        raise ValueError(f'prompts are empty{where}; {EXPECTED}, at least one pair')
     for pair in prompts:
         if isinstance(pair, str) or not isinstance(pair, Sequence) or len(pair) != 2:
-            raise ValueError(f'{WANTED}, not {pair!r}{where}')
+            raise ValueError(f'{pair!r} is no pair of prompts{where}; {EXPECTED}')
         if not all(isinstance(prompt, str) and prompt.strip() for prompt in pair):
-            raise ValueError(f'{WANTED}: two texts, neither empty, not {pair!r}{where}')
+            raise ValueError(f'{pair!r} is no pair of prompts{where}; {EXPECTED}, two texts, neither empty')
     return tuple((positive, negative) for positive, negative in prompts)
 
 
 def attribute_names(prompts: Sequence[tuple[str, str]]) -> tuple[str, ...]:
-    """A name for each pair: the paper's short one, or else its positive prompt, with the negative where that repeats.
+    """A name for each pair, no two alike: the paper's short one, or else the positive prompt; where that repeats or is
+    the name of a cue, both prompts; where that repeats too, with a number.
 
     Example:
         >>> attribute_names([('Good image', 'bad image'), ('a sunny day', 'a rainy day')])
         ('good', 'a sunny day')
+        >>> attribute_names([('a', 'b'), ('a', 'c'), ('a / b', 'z')])
+        ('a / b', 'a / c', 'a / b / z')
     """
-    names = [NAMES.get(pair, pair[0]) for pair in prompts]
-    return tuple(
-        n if names.count(n) == 1 else ' / '.join(pair) for n, pair in zip(names, map(tuple, prompts), strict=True)
-    )
+    pairs = [tuple(pair) for pair in prompts]
+    short = [NAMES.get(pair, pair[0]) for pair in pairs]
+    both = [' / '.join(pair) for pair in pairs]
+    names = [
+        long if short.count(name) > 1 or name in both or name in CUES else name
+        for name, long in zip(short, both, strict=True)
+    ]
+    for i, name in enumerate(names):
+        number = 2
+        while names[i] in names[:i]:
+            names[i], number = f'{name} ({number})', number + 1
+    return tuple(names)
 
 
 def _read(path: str):

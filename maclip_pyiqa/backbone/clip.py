@@ -1,0 +1,110 @@
+"""A frozen CLIP image tower with the features of some prompts.
+
+Original: Radford et al., "Learning Transferable Visual Models From Natural Language Supervision", ICML 2021.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from .loading import load
+from .tower import freeze, simplify
+
+__all__ = ['Backbone']
+
+
+class Backbone(nn.Module):
+    """Frozen image tower of a CLIP, with the features of some prompts.
+
+    Its tensors are buffers that are in no state dict: nothing here is trained or saved with a model around it, and
+    everything follows `.to()`. Always in eval mode. The text tower is dropped once the prompts are encoded.
+
+    Args:
+        name: an open_clip architecture, also in OpenAI's spelling ('ViT-B/32'); 'local-dir:PATH' or 'hf-hub:ID'; or
+            'demo', the demonstration backbone in this package, which is not CLIP
+        pretrained: an open_clip tag or a path; ignored where `name` brings its own weights
+        prompts: (positive, negative) pairs
+        pos_embedding: keep the positional embedding, interpolated (bicubic) where the size is not the tower's own
+        quick_gelu: activation of the transformers. None: that of the tag; for a file, the one that the published
+            weights of this architecture were trained with where they agree (OpenAI's architectures: QuickGELU)
+
+    Attributes:
+        window: side of the tower's own input, pixels
+        min_size: the shortest side that the tower accepts, pixels
+        any_size: whether it accepts other sizes than its own
+        text: L2-normalised prompt features, (P, 2, D)
+        scale: exp(logit_scale), ()
+
+    Raises:
+        ValueError: an unknown architecture or tag
+        WeightsError: weights that cannot be found, downloaded or read, or that do not fit
+    """
+
+    def __init__(
+        self,
+        name: str,
+        pretrained: str | os.PathLike,
+        prompts: Sequence[tuple[str, str]],
+        pos_embedding: bool = False,
+        quick_gelu: bool | None = None,
+    ) -> None:
+        super().__init__()
+        clip, mean, std, tokenizer = load(name, pretrained, quick_gelu)
+        clip.eval()
+        size = clip.visual.image_size
+        size = size if isinstance(size, tuple) else (size, size)
+        if size[0] != size[1]:
+            raise ValueError(f'backbone {name!r} takes images of {size[0]}x{size[1]}; expected a square input')
+        self.window = size[0]
+        with torch.inference_mode(False), torch.no_grad():
+            tokens = tokenizer([prompt for pair in prompts for prompt in pair])
+            text = clip.encode_text(tokens, normalize=True).unflatten(0, (-1, 2))
+            scale = clip.logit_scale.exp().reshape(())
+            self._text_digest = _digest(tokens, clip.logit_scale, *(t for n, t in _tensors(clip) if n[:7] != 'visual.'))
+            self.visual, self.min_size, self.any_size = simplify(clip.visual, self.window, pos_embedding)
+        for key, value in {'text': text, 'scale': scale}.items():
+            self.register_buffer(key, value.detach().clone(), persistent=False)
+        for key, value in {'mean': mean, 'std': std}.items():
+            self.register_buffer(key, torch.tensor(value).view(3, 1, 1), persistent=False)
+        freeze(self.visual)
+        self.to(memory_format=torch.channels_last)
+
+    def forward(self, views: Tensor) -> Tensor:
+        """RGB images in [0, 1], (K, 3, H, W) -> features before L2 normalisation, (K, D)."""
+        views = (views - self.mean) / self.std
+        return self.visual(views.contiguous(memory_format=torch.channels_last))
+
+    def fingerprint(self, text: bool = False) -> str:
+        """SHA-256, as hexadecimal digits, of what image features are computed with: the tower's tensors, layers and
+        heads, the normalisation and the window.
+
+        Equal on all machines for equal weights, from whichever file they came.
+
+        Args:
+            text: of the prompts' features too: their tokens and the text tower's weights
+        """
+        layers = [
+            (name, type(module).__name__, getattr(module, 'num_heads', getattr(module, 'heads', None)))
+            for name, module in self.visual.named_modules()
+        ]
+        tensors = [self.mean, self.std, *(tensor for _, tensor in _tensors(self.visual))]
+        return _digest(f'{self.window} {layers} {self._text_digest if text else ""}', *tensors)
+
+
+def _tensors(module: nn.Module) -> list[tuple[str, Tensor]]:
+    return sorted([*module.named_parameters(), *module.named_buffers()], key=lambda pair: pair[0])
+
+
+def _digest(*parts: str | Tensor) -> str:
+    digest = hashlib.sha256()
+    for part in parts:
+        if isinstance(part, Tensor):
+            digest.update(f'{tuple(part.shape)} {part.dtype}'.encode())
+            part = part.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy()
+        digest.update(part.encode() if isinstance(part, str) else part)
+    return digest.hexdigest()

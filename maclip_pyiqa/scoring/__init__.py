@@ -1,0 +1,1 @@
+"""Many files: find, read, batch, score, rows, tables. Nothing here knows a command line."""
