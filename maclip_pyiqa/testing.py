@@ -148,7 +148,7 @@ def save_folder(clip: nn.Module, config: dict, folder: Path) -> str:
 
 
 def synthetic_images(count: int = 4, seed: int = 0) -> list[Tensor]:
-    """Smooth colour noise with edges, each (3, 384, 512) in [0, 1]: enough for `make_clip` where there are no photos."""
+    """Smooth colour noise with edges, each (3, 384, 512) in [0, 1]; enough for `make_clip` without photos."""
     generator = torch.Generator().manual_seed(seed)
     images = []
     for _ in range(count):
