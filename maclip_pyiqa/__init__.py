@@ -9,9 +9,9 @@ before or after, its `create_metric` knows the metric names of `register`.
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING
 
+from ._lazy import lazy
 from .integrations.pyiqa import register, register_when_imported
 
 if TYPE_CHECKING:
@@ -22,21 +22,14 @@ if TYPE_CHECKING:
 __version__ = '0.1.0'
 __all__ = ['MACLIP', 'Analysis', 'Cues', 'ViewPlan', 'WeightsError', '__version__', 'register', 'score_files']
 
-_ROOMS = {
-    'MACLIP': 'metric',
-    'ViewPlan': 'metric',
-    'Cues': 'metric',
-    'Analysis': 'metric',
-    'WeightsError': 'backbone',
-    'score_files': 'scoring',
-}
-
-
-def __getattr__(name: str) -> object:
-    if name not in _ROOMS:
-        raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
-    value = globals()[name] = getattr(import_module(f'.{_ROOMS[name]}', __name__), name)
-    return value
+__getattr__ = lazy(
+    __name__,
+    {
+        **dict.fromkeys(('MACLIP', 'Analysis', 'Cues', 'ViewPlan'), 'metric'),
+        'WeightsError': 'backbone',
+        'score_files': 'scoring',
+    },
+)
 
 
 def __dir__() -> list[str]:

@@ -8,17 +8,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hypothesis import settings
 from PIL import Image, ImageOps
 
-import maclip_pyiqa
 from maclip_pyiqa import MACLIP
+from maclip_pyiqa.demo import PHOTO
 from maclip_pyiqa.testing import TINY, make_clip, save_folder, save_torchscript, state_dict
 
-ASTRONAUT = Path(maclip_pyiqa.__file__).parent / 'demo' / 'astronaut.jpg'
-
-
-def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line('markers', 'slow: takes more than 20 s by itself; skip with -m "not slow"')
+settings.register_profile('tests', deadline=None, derandomize=True)  # no timings, and the same examples each time
+settings.load_profile('tests')
 
 
 @pytest.fixture(scope='session')
@@ -29,7 +27,7 @@ def photo_files(tmp_path_factory) -> list[Path]:
 
     left, right, _ = data.stereo_motorcycle()
     pixels = {
-        'astronaut': np.asarray(Image.open(ASTRONAUT)),
+        'astronaut': np.asarray(Image.open(PHOTO)),
         'motorcycle_left': left,
         'coffee': data.coffee(),
         'chelsea': data.chelsea(),
@@ -58,7 +56,7 @@ def photos(photo_files) -> list[torch.Tensor]:
 def held_out(request) -> list[Image.Image]:
     """Photos of 512x384 that the demonstration backbone was not trained on: the package's own, or five from pyiqa's
     wheel, which not every version of pyiqa has."""
-    files = [ASTRONAUT]
+    files = [PHOTO]
     if request.param != 'astronaut':
         spec = find_spec('pyiqa')
         files = sorted(Path(spec.origin).parents[1].glob('ResultsCalibra/ref_dir/*.bmp')) if spec else []

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -45,6 +46,12 @@ class Backbone(nn.Module):
         WeightsError: weights that cannot be found, downloaded or read, or that do not fit
     """
 
+    visual: nn.Module
+    text: Tensor
+    scale: Tensor
+    mean: Tensor
+    std: Tensor
+
     def __init__(
         self,
         name: str,
@@ -65,7 +72,7 @@ class Backbone(nn.Module):
             tokens = tokenizer([prompt for pair in prompts for prompt in pair])
             text = clip.encode_text(tokens, normalize=True).unflatten(0, (-1, 2))
             scale = clip.logit_scale.exp().reshape(())
-            self._text_digest = _digest(tokens, clip.logit_scale, *(t for n, t in _tensors(clip) if n[:7] != 'visual.'))
+            self._text_digest = _text_digest(clip, tokens)
             self.visual, self.min_size, self.any_size = simplify(clip.visual, self.window, pos_embedding)
         for key, value in {'text': text, 'scale': scale}.items():
             self.register_buffer(key, value.detach().clone(), persistent=False)
@@ -88,16 +95,27 @@ class Backbone(nn.Module):
         Args:
             text: of the prompts' features too: their tokens and the text tower's weights
         """
-        layers = [
-            (name, type(module).__name__, getattr(module, 'num_heads', getattr(module, 'heads', None)))
-            for name, module in self.visual.named_modules()
-        ]
-        tensors = [self.mean, self.std, *(tensor for _, tensor in _tensors(self.visual))]
-        return _digest(f'{self.window} {layers} {self._text_digest if text else ""}', *tensors)
+        options = f'{self.window} {self._text_digest if text else ""}'
+        return _digest(options, self.mean, self.std, *_contents(self.visual))
 
 
-def _tensors(module: nn.Module) -> list[tuple[str, Tensor]]:
-    return sorted([*module.named_parameters(), *module.named_buffers()], key=lambda pair: pair[0])
+def _contents(module: nn.Module) -> list[str | Tensor]:
+    """Layers, heads and tensors."""
+    layers = [
+        (name, type(child).__name__, getattr(child, 'num_heads', getattr(child, 'heads', None)))
+        for name, child in module.named_modules()
+    ]
+    tensors = sorted([*module.named_parameters(), *module.named_buffers()], key=lambda pair: pair[0])
+    return [repr(layers), *(tensor for _, tensor in tensors)]
+
+
+def _text_digest(clip: Any, tokens: Tensor) -> str:
+    """Of what the prompts' features are computed with. Not of the features: their last bits differ by machine."""
+    visual, clip.visual = clip.visual, None
+    try:
+        return _digest(tokens, *_contents(clip))
+    finally:
+        clip.visual = visual
 
 
 def _digest(*parts: str | Tensor) -> str:
@@ -105,6 +123,7 @@ def _digest(*parts: str | Tensor) -> str:
     for part in parts:
         if isinstance(part, Tensor):
             digest.update(f'{tuple(part.shape)} {part.dtype}'.encode())
-            part = part.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy()
-        digest.update(part.encode() if isinstance(part, str) else part)
+            digest.update(part.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
+        else:
+            digest.update(part.encode())
     return digest.hexdigest()

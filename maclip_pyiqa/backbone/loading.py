@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -21,11 +21,10 @@ __all__ = ['DEMO', 'LoadedCLIP', 'load']
 DEMO = Path(__file__).parent / 'demo'  # the folder of the demonstration backbone
 
 
-
 class LoadedCLIP(NamedTuple):
     """A CLIP of open_clip on the CPU in float32, its image normalisation, (3,) each, and its tokenizer."""
 
-    clip: nn.Module
+    clip: Any  # open_clip has no types
     mean: Sequence[float]
     std: Sequence[float]
     tokenizer: Callable[[list[str]], Tensor]
@@ -56,7 +55,9 @@ def load(name: str, pretrained: str | os.PathLike, quick_gelu: bool | None = Non
     name = architecture(name)
     config = open_clip.get_model_config(name)
     if config is None:
-        raise ValueError(f'unknown backbone {name!r}; expected one of open_clip.list_models(), such as RN50 or ViT-B-32')
+        raise ValueError(
+            f'unknown backbone {name!r}; expected one of open_clip.list_models(), such as RN50 or ViT-B-32'
+        )
     tags = open_clip.list_pretrained_tags_by_model(name)
     tag = _tag(pretrained, tags)
     path = find(name, tag) if tag else Path(pretrained)
@@ -81,7 +82,7 @@ def load(name: str, pretrained: str | os.PathLike, quick_gelu: bool | None = Non
     return LoadedCLIP(clip, mean, std, _tokenizer(name))
 
 
-def _load_folder(name: str, quick_gelu: bool | None) -> nn.Module:
+def _load_folder(name: str, quick_gelu: bool | None) -> Any:
     import open_clip
 
     try:
@@ -200,5 +201,3 @@ class _NoInit(TorchFunctionMode):
         if getattr(func, '__module__', None) == 'torch.nn.init':
             return kwargs['tensor'] if 'tensor' in kwargs else args[0]
         return func(*args, **kwargs)
-
-

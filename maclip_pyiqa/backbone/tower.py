@@ -6,6 +6,8 @@ the attention pool computed for the one query that is used.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -13,7 +15,7 @@ from torch import Tensor, nn
 __all__ = ['AddGrid', 'MeanQueryPool', 'freeze', 'simplify']
 
 
-def simplify(visual: nn.Module, window: int, pos_embedding: bool) -> tuple[nn.Module, int, bool]:
+def simplify(visual: Any, window: int, pos_embedding: bool) -> tuple[nn.Module, int, bool]:
     """The same tower with less work.
 
     Args:
@@ -60,7 +62,7 @@ def freeze(module: nn.Module) -> None:
         child._non_persistent_buffers_set.update(child._buffers)
 
 
-def _fold(visual: nn.Module) -> None:
+def _fold(visual: Any) -> None:
     """Fold each batch norm of a CLIP ResNet into the convolution before it."""
     pairs = [(visual, f'conv{i}', f'bn{i}') for i in (1, 2, 3)]
     for layer in (visual.layer1, visual.layer2, visual.layer3, visual.layer4):
@@ -82,6 +84,8 @@ def _fold_pair(parent: nn.Module, conv: str, norm: str) -> None:
 class AddGrid(nn.Module):
     """x + grid, the grid (C, H, W) interpolated to x's size where that differs."""
 
+    grid: Tensor
+
     def __init__(self, grid: Tensor) -> None:
         super().__init__()
         self.register_buffer('grid', grid.detach().clone())
@@ -101,11 +105,13 @@ class MeanQueryPool(nn.Module):
     result as open_clip's AttentionPool2d, without projecting each token.
     """
 
-    def __init__(self, pool: nn.Module, grid: int, pos_embedding: bool) -> None:
+    def __init__(self, pool: Any, grid: int, pos_embedding: bool) -> None:
         super().__init__()
-        self.heads = pool.num_heads
-        for name in ('q_proj', 'k_proj', 'v_proj', 'c_proj'):
-            self.add_module(name, getattr(pool, name))
+        self.heads: int = pool.num_heads
+        self.q_proj: nn.Linear = pool.q_proj
+        self.k_proj: nn.Linear = pool.k_proj
+        self.v_proj: nn.Linear = pool.v_proj
+        self.c_proj: nn.Linear = pool.c_proj
         embedding = pool.positional_embedding.detach()
         self.pos_mean = nn.Parameter(embedding[0].clone()) if pos_embedding else None
         self.pos_grid = AddGrid(embedding[1:].T.unflatten(1, (grid, grid))) if pos_embedding else nn.Identity()

@@ -12,21 +12,13 @@ from urllib.parse import urlparse
 import torch
 from torch import Tensor
 
+from .names import architecture
+
 __all__ = ['WeightsError', 'architecture', 'find', 'places', 'read', 'sha256']
 
 
 class WeightsError(RuntimeError):
     """Weights could not be found or read, or do not fit. The message says what was tried and what to do."""
-
-
-def architecture(name: str) -> str:
-    """open_clip's name of an architecture, also from OpenAI's spelling.
-
-    Example:
-        >>> architecture('ViT-L/14@336px')
-        'ViT-L-14-336'
-    """
-    return name.replace('@336px', '-336').replace('/', '-')
 
 
 def find(name: str, tag: str) -> Path:

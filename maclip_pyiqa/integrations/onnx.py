@@ -1,6 +1,6 @@
 """The metric as a `torch.export` program or an ONNX file (extra `export`), to run without this package.
 
-What is exported is the same score from the same parts, with all views of a batch encoded at once.
+The same score from the same parts, with all views of a batch encoded at once.
 """
 
 from __future__ import annotations
@@ -11,10 +11,11 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..metric.maclip import MACLIP
-from ..metric.views import enlarge, resize
+from ..metric import MACLIP
+from ..metric.views import window_count
 
 __all__ = ['export']
 
@@ -26,9 +27,9 @@ def export(
 ) -> torch.export.ExportedProgram:
     """Export a metric for batches (N, 3, H, W), RGB in [0, 1], of its dtype -> scores (N, 1). N is dynamic.
 
-    H and W are dynamic too where `size` is None; not so with views='full' where the positional embedding is kept. The
-    program does not check its values, and encodes all views of a batch at once, whatever `chunk` is. Of a size that it
-    was not made for, a program of torch's raises. An ONNX file may not: it fails below one window only.
+    H and W are dynamic too where `size` is None; this is not possible with `max_views`, nor with views='full' and
+    `pos_embedding`. The program does not check its values, and encodes all views of a batch at once, whatever `chunk`
+    is. At a size that it was not made for, a program of torch raises; an ONNX file fails only below one window.
 
     Args:
         metric: on the device that the program is to run on
@@ -42,7 +43,7 @@ def export(
 
     Raises:
         TypeError: `metric` is no MACLIP
-        ValueError: a size that cannot be, size=None where the size must be fixed, or another suffix
+        ValueError: a size out of range, size=None where the size must be fixed, or another suffix
         OSError: the file cannot be written
         ModuleNotFoundError: ONNX without the extra `export`
 
@@ -52,20 +53,24 @@ def export(
         export(MACLIP(), 'small.onnx', size=(240, 320))
     """
     if not isinstance(metric, MACLIP):
-        raise TypeError(f'a MACLIP is exported, not {type(metric).__name__}; of a metric of pyiqa, it is `.net`')
-    suffix = None if path is None else Path(path).suffix.lower()
-    if suffix not in (None, '.pt2', '.onnx'):
-        raise ValueError(f'path ends in .pt2 or .onnx, not {os.fspath(path)!r}')
+        raise TypeError(
+            f'metric is a {type(metric).__name__}; expected a MACLIP (of a metric of pyiqa, its attribute net)'
+        )
+    suffix = '' if path is None else Path(path).suffix.lower()
+    if path is not None and suffix not in ('.pt2', '.onnx'):
+        raise ValueError(f'path={os.fspath(path)!r}; expected a name that ends in .pt2 or .onnx')
     if suffix == '.onnx' and find_spec('onnxscript') is None:
         raise ModuleNotFoundError("ONNX files need pip install 'maclip_pyiqa[export]'", name='onnxscript')
     if size is not None and not (
         isinstance(size, Sequence) and len(size) == 2 and all(isinstance(side, int) and side > 0 for side in size)
     ):
-        raise ValueError(f'size is (height, width) in pixels, not {size!r}')
+        raise ValueError(f'size={size!r}; expected (height, width) in pixels')
 
     if path is not None and not Path(path).parent.is_dir():
         raise FileNotFoundError(f'{os.fspath(path)}: no such folder to write to')
 
+    if size is None and metric.max_views is not None and metric.views == 'windows':
+        raise ValueError('a metric with max_views cannot be exported for any size; give size=(height, width)')
     window, mean = metric.backbone.window, metric.backbone.mean
     # dynamic sides start where nothing has a single row, windows or the tower's steps: the exporter would fix it
     least = {'windows': window + metric.stride, 'global': 2, 'full': 2 * metric.backbone.min_size}[metric.views]
@@ -74,16 +79,19 @@ def export(
     with torch.no_grad():
         shapes = ({0: torch.export.Dim('batch')} | sides,)
         try:
-            program = torch.export.export(_Batched(metric).eval(), (x,), dynamic_shapes=shapes)
+            program = torch.export.export(
+                _Batched(metric, size and (size[0], size[1])).eval(), (x,), dynamic_shapes=shapes
+            )
         except Exception as error:
             if size is None:
                 raise ValueError('this metric cannot be exported for any size; give size=(height, width)') from error
             raise
+        if path is None:
+            return program
         if suffix == '.pt2':
-            torch.export.save(program, path)
-        elif suffix == '.onnx':
+            torch.export.save(program, os.fspath(path))
+        else:
             weights = sum(b.numel() * b.element_size() for b in metric.buffers())
-            names = {'input_names': ['images'], 'output_names': ['scores']}
             torch.onnx.export(
                 program,
                 (),
@@ -92,40 +100,47 @@ def export(
                 dynamic_shapes=shapes,  # for their names
                 external_data=weights > PROTOBUF_LIMIT,
                 verbose=False,
-                **names,
+                input_names=['images'],
+                output_names=['scores'],
             )
     return program
 
 
 class _Batched(nn.Module):
-    """The score of a batch without a loop over its images and without a check of its values."""
+    """The score of a batch without a loop over its images and without a check of its values.
 
-    def __init__(self, metric: MACLIP) -> None:
+    Args:
+        metric: whose parts it uses
+        size: height and width of the images, pixels; None: any, with windows placed by index arithmetic, since their
+            number depends on the size
+    """
+
+    def __init__(self, metric: MACLIP, size: tuple[int, int] | None) -> None:
         super().__init__()
-        self.metric = metric
+        self.metric, self.size = metric, size
 
     def forward(self, x: Tensor) -> Tensor:
-        net, flat = self.metric, x.flatten(0, 1)  # (3N, H, W): one image to the functions of views.py
-        views = (self._large_enough(flat) if net.views == 'full' else resize(flat, net.backbone.window))[None]
-        if net.views == 'windows':
-            views = torch.cat([self._windows(flat), views])
+        net, flat = self.metric, x.flatten(0, 1)  # (3N, H, W): one image of 3N channels
+        plan = None if self.size is None else net.plan(*self.size)
+        views = self._views(flat) if plan is None else plan.cut(flat)
         views = views.unflatten(1, (-1, 3))  # (V, N, 3, h, w)
         features = net.backbone(views.flatten(0, 1)).unflatten(0, views.shape[:2])  # (V, N, D)
-        q = net._cues(features, **net.constants)[0]  # (V, N)
-        return q.mean(0)[:, None]
+        q = net.cues(features).q  # (V, N)
+        q = q.mean(0) if plan is None else q.new_tensor(plan.shares) @ q
+        return q[:, None]
 
-    def _windows(self, flat: Tensor) -> Tensor:
-        """(C, H, W) -> (windows, C, window, window), by indices, so that their number may hang on a dynamic size."""
-        window, stride = self.metric.backbone.window, self.metric.stride
-        flat = enlarge(flat, window)
+    def _views(self, flat: Tensor) -> Tensor:
+        """(C, H, W) of any size that needs no enlargement -> (V, C, h, w), as `ViewPlan.cut` orders them."""
+        net, window = self.metric, self.metric.backbone.window
+        if net.views == 'full':
+            return flat[None]
+        whole = F.interpolate(flat[None], (window, window), mode='bilinear', align_corners=False)
+        if net.views == 'global':
+            return whole
         rows, columns = (
-            torch.arange((side - window) // stride + 1, device=flat.device)[:, None] * stride
+            torch.arange(window_count(side, window, net.stride), device=flat.device)[:, None] * net.stride
             + torch.arange(window, device=flat.device)
             for side in flat.shape[-2:]
         )  # each (windows along it, window)
-        return flat[:, rows][..., columns].permute(1, 3, 0, 2, 4).flatten(0, 1)
-
-    def _large_enough(self, flat: Tensor) -> Tensor:
-        backbone = self.metric.backbone
-        small = min(flat.shape[-2:]) < backbone.min_size
-        return enlarge(flat, backbone.window) if small else flat
+        windows = flat[:, rows][..., columns].permute(1, 3, 0, 2, 4).flatten(0, 1)
+        return torch.cat([windows, whole])

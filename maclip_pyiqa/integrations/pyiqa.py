@@ -69,5 +69,5 @@ def _give_way(registry) -> None:
             name, override = 'MACLIPBuiltin', True
         plain(name, obj, override=override)
 
-    do_register.gives_way = True
+    do_register.gives_way = True  # type: ignore[attr-defined]
     registry._do_register = do_register

@@ -5,13 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from .prompts import summary_columns
 from .views import ViewPlan
 
-__all__ = ['Analysis', 'summary_columns']
+__all__ = ['Analysis']
 
 FLOOR = 1e-3  # of a window's weight at its rim: keeps the weights of thin slivers of pixels away from rounding errors
 
@@ -59,7 +61,7 @@ class Analysis:
     @property
     def boxes(self) -> Tensor:
         """What each view sees, (left, top, right, bottom) in pixels of the image as it is given, (V, 4)."""
-        return torch.tensor(self.plan.boxes, device=self.q.device)
+        return self.q.new_tensor(self.plan.boxes)
 
     def summary(self) -> dict[str, float]:
         """One image as a row of a table: score, cues and attributes, means over the views weighted by their shares.
@@ -163,12 +165,8 @@ class Analysis:
 
     def _each(self, change: Callable[[str, Tensor], Tensor]) -> Analysis:
         tensors = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ('names', 'plan')}
-        return replace(self, **{name: change(name, tensor) for name, tensor in tensors.items()})
-
-
-def summary_columns(names: Sequence[str]) -> tuple[str, ...]:
-    """Keys of `Analysis.summary()` for attributes of these names; the prefix keeps them apart from other columns."""
-    return ('score', 'q_sim', 'q_mag', 'w_sim', *(f'attribute_{name}' for name in names))
+        changed: dict[str, Any] = {name: change(name, tensor) for name, tensor in tensors.items()}
+        return replace(self, **changed)
 
 
 def _weights(spans: Sequence[tuple[float, float]], length: int) -> Tensor:

@@ -12,19 +12,20 @@ import math
 import os
 from collections.abc import Iterator, Sequence
 from itertools import accumulate, groupby, pairwise
-from typing import Any
+from typing import Any, overload
 
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from ..backbone import Backbone
-from .analysis import Analysis, summary_columns
+from .analysis import Analysis
 from .cues import Cues, cosine_cue, fuse, magnitude_cue
-from .prompts import PROMPTS, attribute_names, read_prompts
+from .prompts import PROMPTS, attribute_names, read_prompts, summary_columns
 from .views import ViewPlan
 
 __all__ = ['MACLIP', 'PROMPTS']
+
 
 class MACLIP(nn.Module):
     """Magnitude-aware CLIP: a score of an image's quality without a reference and without training.
@@ -69,6 +70,9 @@ class MACLIP(nn.Module):
         score = metric(torch.rand(2, 3, 384, 512))  # (2, 1)
     """
 
+    prompt_weights: Tensor | None
+    stride: int
+
     def __init__(
         self,
         *,
@@ -107,7 +111,8 @@ class MACLIP(nn.Module):
         self.chunk = _check_count('chunk', chunk)
         self.sample_views = None if sample_views is None else _check_count('sample_views', sample_views)
         self.max_views = None if max_views is None else _check_count('max_views', max_views)
-        self.stride = None if stride is None else _check_count('stride', stride)
+        if stride is not None:
+            _check_count('stride', stride)
         self.views = views
         self.backbone = Backbone(backbone, pretrained, self.prompts, pos_embedding, quick_gelu)
         self._source = {  # what `config` repeats of the backbone
@@ -116,8 +121,7 @@ class MACLIP(nn.Module):
             'pos_embedding': pos_embedding,
             'quick_gelu': quick_gelu,
         }
-        if self.stride is None:
-            self.stride = round(self.backbone.window * 128 / 224)
+        self.stride = round(self.backbone.window * 128 / 224) if stride is None else stride
         if views == 'full' and not self.backbone.any_size:
             raise ValueError(f"views='full' needs a backbone that takes any image size; {backbone!r} does not")
         self.eval()
@@ -133,7 +137,7 @@ class MACLIP(nn.Module):
         return {
             **self._source,
             'prompts': [list(pair) for pair in self.prompts],
-            'prompt_weights': None if weights is None else [float(w) for w in weights],
+            'prompt_weights': None if weights is None else weights.tolist(),
             'cue': self.cue,
             'views': self.views,
             'stride': self.stride,
@@ -200,9 +204,9 @@ class MACLIP(nn.Module):
                 `ViewPlan.windows`), or, where no gradient is wanted, values that are not finite or outside [0, 1]
         """
         given = {'box_lam': box_lam, 'base_cos': base_cos, 'base_norm': base_norm, 'alpha': alpha}
-        given = _check_constants({name: value for name, value in given.items() if value is not None})
+        constants = _check_constants({name: value for name, value in given.items() if value is not None})
         images, plans = self._see(x)
-        q = self.cues(self._encode(images, plans), **given).q  # (all views,)
+        q = self.cues(self._encode(images, plans), **constants).q  # (all views,)
         parts = zip(q.split([plan.views for plan in plans]), plans, strict=True)
         return torch.stack([(part * part.new_tensor(plan.shares)).sum() for part, plan in parts])[:, None]
 
@@ -211,6 +215,12 @@ class MACLIP(nn.Module):
         of `plan`: windows row by row, the whole image last."""
         images, plans = self._see(x)
         return list(self._encode(images, plans).split([plan.views for plan in plans]))
+
+    @overload
+    def analyze(self, x: Tensor) -> Analysis: ...
+
+    @overload
+    def analyze(self, x: Sequence[Tensor]) -> list[Analysis]: ...
 
     def analyze(self, x: Tensor | Sequence[Tensor]) -> Analysis | list[Analysis]:
         """What the score is made of. `sample_views` has no effect here; differentiable as the score is.
@@ -273,9 +283,10 @@ class MACLIP(nn.Module):
         Where a gradient is wanted of more than one chunk, each is encoded again in the backward pass, so that memory
         holds one chunk only.
         """
-        features, position = [], 0
-        for _, run in groupby(plans, key=lambda plan: plan.whole):  # views of one size go together
-            run = list(run)
+        features: list[Tensor] = []
+        position = 0
+        for _, same in groupby(plans, key=lambda plan: plan.whole):  # views of one size go together
+            run = list(same)
             starts = list(accumulate((plan.views for plan in run), initial=0))
             mine = images[position : position + len(run)]
             position += len(run)
@@ -325,9 +336,7 @@ class MACLIP(nn.Module):
                 hint = '; drop the alpha channel or composite it' if image.ndim == 3 and image.shape[0] == 4 else ''
                 if image.ndim == 3 and image.shape[0] > 4 and image.shape[2] in (1, 3, 4):
                     hint = '; channels come first: x.movedim(-1, -3)'
-                raise ValueError(
-                    f'image {i} has the shape {tuple(image.shape)}; expected (3, H, W) or (1, H, W){hint}'
-                )
+                raise ValueError(f'image {i} has the shape {tuple(image.shape)}; expected (3, H, W) or (1, H, W){hint}')
             if image.device != mean.device:
                 raise ValueError(f'image {i} is on {image.device}, the metric on {mean.device}; move one with .to()')
             if not torch.compiler.is_compiling() and not (torch.is_grad_enabled() and image.requires_grad):

@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-__all__ = ['CUES', 'NAMES', 'PROMPTS', 'SETS', 'attribute_names', 'read_prompts']
+__all__ = ['CUES', 'NAMES', 'PROMPTS', 'SETS', 'attribute_names', 'read_prompts', 'summary_columns']
 
 PROMPTS = (
     ('Good image', 'bad image'),
@@ -78,7 +78,7 @@ def attribute_names(prompts: Sequence[tuple[str, str]]) -> tuple[str, ...]:
         >>> attribute_names([('a', 'b'), ('a', 'c'), ('a / b', 'z')])
         ('a / b', 'a / c', 'a / b / z')
     """
-    pairs = [tuple(pair) for pair in prompts]
+    pairs = [(positive, negative) for positive, negative in prompts]
     short = [NAMES.get(pair, pair[0]) for pair in pairs]
     both = [' / '.join(pair) for pair in pairs]
     names = [
@@ -90,6 +90,11 @@ def attribute_names(prompts: Sequence[tuple[str, str]]) -> tuple[str, ...]:
         while names[i] in names[:i]:
             names[i], number = f'{name} ({number})', number + 1
     return tuple(names)
+
+
+def summary_columns(names: Sequence[str]) -> tuple[str, ...]:
+    """Keys of `Analysis.summary()` for attributes of these names; the prefix keeps them apart from other columns."""
+    return ('score', 'q_sim', 'q_mag', 'w_sim', *(f'attribute_{name}' for name in names))
 
 
 def _read(path: str):

@@ -186,8 +186,8 @@ def _enlarged_window(image: Tensor, base: tuple[int, int], place: tuple[int, int
     """A window of the image enlarged to `base`, (C, window, window), as F.interpolate(image, base, mode='bicubic')
     would give it, without making the rest."""
     for axis, first in ((-2, place[0]), (-1, place[1])):
-        low, weights = _bicubic(image.shape[axis], base[axis], first, window)
-        weights = torch.tensor(weights, dtype=image.dtype, device=image.device)  # (window, taps)
+        low, rows = _bicubic(image.shape[axis], base[axis], first, window)
+        weights = torch.tensor(rows, dtype=image.dtype, device=image.device)  # (window, taps)
         image = image.narrow(axis, low, weights.shape[1])
         image = weights @ image if axis == -2 else image @ weights.T
     return image

@@ -1,0 +1,1 @@
+"""Pictures of scores and of what they consist of."""

@@ -1,41 +1,41 @@
-"""Pictures of an analysis, for papers and for looking. Needs matplotlib, the extra `plot`."""
+"""Figures of an analysis. They need matplotlib, the extra `plot`."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from torch import Tensor
-
-from ..metric.analysis import Analysis
-
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from torch import Tensor
 
-__all__ = ['plot_analysis']
+    from ..metric import Analysis
 
-WIDTH = 7.2  # inches: both columns of a page
+__all__ = ['LABELS', 'plot_analysis']
+
+WIDTH = 7.2  # inches: both columns of a two-column page
 LABELS = {'q': 'quality', 'q_sim': 'cosine cue', 'q_mag': 'magnitude cue', 'w_sim': 'weight of the cosine cue'}
-BLUE, ORANGE, GREY = '#0072b2', '#d55e00', '#666666'  # told apart by the colour-blind too
+BLUE, ORANGE, GREY = '#0072b2', '#d55e00', '#666666'  # distinct for the colour-blind too
 
 
 def plot_analysis(image: Tensor, analysis: Analysis, of: str = 'q', note: str = '') -> Figure:
     """One figure: the image, the map over it, the attributes, and the two cues with their weight.
 
-    Bars are means over the views; the cues weigh as given in the legend. The figure is no pyplot state; save it with
+    Bars are means over the views; the labels give the cues' weights. The figure is independent of pyplot; save it with
     `figure.savefig(...)`.
 
     Args:
-        image: what was analysed, (3, H, W) or (1, H, W), or the same with a batch axis of 1; values in [0, 1]
+        image: the analysed image, (3, H, W) or (1, H, W), or the same with a batch axis of 1; values in [0, 1]
         analysis: of this one image
         of: what the map shows, see `Analysis.quality_map`
-        note: a line below, such as what weights these scores are of
+        note: a line below the figure, such as which weights the scores are from
 
     Returns:
-        a matplotlib Figure, 7.2 inches wide, as high as the image's aspect ratio wants it
+        a matplotlib Figure, 7.2 inches wide; its height follows the image's aspect ratio
 
     Raises:
         ImportError: matplotlib is not installed
-        ValueError: several images, an image of another size than the analysed one, or an unknown `of`
+        ValueError: an analysis of several images, an image of another size than the analysed one, or an unknown `of`
 
     Example::
 
@@ -51,12 +51,12 @@ def plot_analysis(image: Tensor, analysis: Analysis, of: str = 'q', note: str = 
     image = image[0] if image.ndim == 4 and len(image) == 1 else image
     height, width = analysis.size
     if len(analysis) != 1:
-        raise ValueError(f'a figure is of one image; pick one of these {len(analysis)} with analysis[i]')
+        raise ValueError(f'the analysis is of {len(analysis)} images; a figure shows one: pick it with analysis[i]')
     if image.ndim != 3 or len(image) not in (1, 3) or image.shape[1:] != analysis.size:
-        raise ValueError(f'the analysed image is (3, {height}, {width}); the image given is {tuple(image.shape)}')
+        raise ValueError(f'the image has the shape {tuple(image.shape)}; expected that of the analysed one, (3, {height}, {width})')
     values = analysis.quality_map(of)[0, 0].numpy()
 
-    # side by side, or above each other where the image is wide; the bars below in both
+    # image and map side by side, or stacked where the image is wide; the bars below
     stacked = width > 2.2 * height
     across = WIDTH - 1.1 if stacked else (WIDTH - 1.3) / 2
     tall = min(max(across * height / width, 0.35), 4.5)  # inches of one picture
@@ -69,30 +69,31 @@ def plot_analysis(image: Tensor, analysis: Analysis, of: str = 'q', note: str = 
 
     shown = image.clamp(0, 1).expand(3, -1, -1).permute(1, 2, 0).numpy()
     extent = (0, width, height, 0)
-    small = 'nearest' if max(height, width) < 100 else 'auto'
-    first.imshow(shown, extent=extent, interpolation=small)
+    smooth = 'nearest' if max(height, width) < 100 else 'antialiased'
+    first.imshow(shown, extent=extent, interpolation=smooth)
     first.set_title(f'image, {width} \u00d7 {height}', fontsize=9)
-    second.imshow(shown.mean(2), extent=extent, cmap='gray', vmin=0, vmax=1, interpolation=small)
+    second.imshow(shown.mean(2), extent=extent, cmap='gray', vmin=0, vmax=1, interpolation=smooth)
     low, high = float(values.min()), float(values.max())
-    if high - low < 1e-3:  # a constant map: the middle of the colours, and a bar with readable numbers
+    if high - low < 1e-3:  # a constant map: centre the colour scale on it, with readable numbers on the bar
         low, high = (low + high) / 2 - 0.05, (low + high) / 2 + 0.05
     colours = second.imshow(values, extent=extent, cmap='viridis', vmin=low, vmax=high, alpha=0.65)
     second.set_title(f'{LABELS.get(of, of)} map', fontsize=9)
     for axes in (first, second):
         axes.set_axis_off()
-    drawn = pictures - 0.3  # inches, the height of the bar; it is 0.15 wide
+    drawn = pictures - 0.3  # inches: the height of the colour bar, which is 0.15 wide
     bar = top.colorbar(colours, ax=[first, second], fraction=0.05, pad=0.02, aspect=drawn / 0.15)
     bar.solids.set_alpha(1)
     bar.ax.tick_params(labelsize=8)
     bar.ax.locator_params(nbins=5 if drawn > 1.2 else 3)
 
     left, right = bottom.subplots(1, 2)
-    _bars(left, rows, list(analysis.names), analysis.attributes[0].mean(0).tolist(), [BLUE] * len(analysis.names))
+    means = analysis.summary()
+    _bars(left, rows, list(analysis.names), [means[f'attribute_{name}'] for name in analysis.names], BLUE)
     left.set_xlim(0, 1)
     left.set_xlabel('probability of the positive prompt', fontsize=8)
-    weight = float(analysis.w_sim.mean())
+    weight = means['w_sim']
     names = ['score', f'cosine cue (weight {weight:.2f})', f'magnitude cue (weight {1 - weight:.2f})']
-    cues = [float(analysis.q), float(analysis.q_sim.mean()), float(analysis.q_mag.mean())]
+    cues = [means[name] for name in ('score', 'q_sim', 'q_mag')]
     _bars(right, rows, names, cues, [GREY, BLUE, ORANGE])
     right.set_xlim(0, max(1.0, 1.15 * max(cues)))
     right.set_xlabel('mean over the views', fontsize=8)
@@ -101,7 +102,7 @@ def plot_analysis(image: Tensor, analysis: Analysis, of: str = 'q', note: str = 
     return figure
 
 
-def _bars(axes, rows: int, names: list[str], values: list[float], colours: list[str]) -> None:
+def _bars(axes: Axes, rows: int, names: list[str], values: list[float], colours: str | list[str]) -> None:
     names = [(name if len(name) <= 32 else name[:31] + '…').replace('$', r'\$') for name in names]
     handle = axes.barh(range(len(names)), values, color=colours, height=0.65 * len(names) / rows)
     axes.bar_label(handle, fmt='%.3f', fontsize=7, padding=2)

@@ -1,1 +1,30 @@
 """Many files: find, read, batch, score, rows, tables. Nothing here knows a command line."""
+
+from typing import TYPE_CHECKING
+
+from .._lazy import lazy
+
+if TYPE_CHECKING:
+    from .batch import groups, read_files
+    from .find import find_images
+    from .others import load_metrics
+    from .read import read_image, read_pixels, to_tensor
+    from .score import score_files
+    from .tables import columns, open_table, read_label, read_table
+
+__all__ = [
+    *('columns', 'find_images', 'groups', 'load_metrics', 'open_table', 'read_files', 'read_image', 'read_label'),
+    *('read_pixels', 'read_table', 'score_files', 'to_tensor'),
+]
+
+__getattr__ = lazy(
+    __name__,
+    {
+        **dict.fromkeys(('groups', 'read_files'), 'batch'),
+        'find_images': 'find',
+        'load_metrics': 'others',
+        **dict.fromkeys(('read_image', 'read_pixels', 'to_tensor'), 'read'),
+        'score_files': 'score',
+        **dict.fromkeys(('columns', 'open_table', 'read_label', 'read_table'), 'tables'),
+    },
+)

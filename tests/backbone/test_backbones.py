@@ -9,8 +9,9 @@ import torch
 from pyiqa.default_model_configs import DEFAULT_CONFIGS
 from safetensors.torch import save_file
 
-from maclip_pyiqa import MACLIP, WeightsError, arch, backbone
+from maclip_pyiqa import MACLIP, WeightsError
 from maclip_pyiqa.integrations.pyiqa import VARIANTS
+from maclip_pyiqa.metric import maclip
 
 MEAN, STD = (0.5, 0.4, 0.3), (0.3, 0.4, 0.5)  # nobody's, so that they can only come from the model's configuration
 CONTEXT = 24
@@ -101,7 +102,7 @@ def test_prompts_are_open_clips(kind):
     want = logits.view(2, 2).softmax(-1)[:, 0]
     torch.testing.assert_close(metric.backbone.text.flatten(0, 1), text, rtol=0, atol=1e-6)
     x = torch.nn.functional.normalize(f, dim=-1)
-    torch.testing.assert_close(metric._cues(x, **metric.constants)[-1][0], want, rtol=0, atol=1e-5)
+    torch.testing.assert_close(metric.cues(x).attributes[0], want, rtol=0, atol=1e-5)
 
 
 def test_an_architecture_by_name(monkeypatch, tmp_path, photos):
@@ -112,7 +113,7 @@ def test_an_architecture_by_name(monkeypatch, tmp_path, photos):
     monkeypatch.setitem(open_clip.factory._MODEL_CONFIGS, 'ViT-tiny', config)
     monkeypatch.setitem(open_clip.pretrained._PRETRAINED, 'ViT-tiny', tags)
     file = tmp_path / 'weights.pt'
-    monkeypatch.setattr(backbone, 'find', lambda name, tag: file)
+    monkeypatch.setattr('maclip_pyiqa.backbone.loading.find', lambda name, tag: file)
     with torch.random.fork_rng():
         torch.manual_seed(0)
         torch.save(open_clip.model.CLIP(**config).state_dict(), file)
@@ -188,8 +189,8 @@ def test_names(monkeypatch, tiny, photos, name):
         seen.append((name, pretrained))
         return real(tiny, pretrained, *args)
 
-    real = arch.Backbone
-    monkeypatch.setattr(arch, 'Backbone', backbone)
+    real = maclip.Backbone
+    monkeypatch.setattr(maclip, 'Backbone', backbone)
     metric = pyiqa.create_metric(name, device='cpu')
     options = VARIANTS[name]
     assert seen == [(options.get('backbone', 'RN50'), 'openai')]

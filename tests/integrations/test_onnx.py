@@ -85,7 +85,7 @@ def test_wrong_arguments(tiny_metric, arguments, error, say):
 
 
 def test_what_cannot_be_exported(tiny, monkeypatch):
-    with pytest.raises(TypeError, match=r'Linear.*\.net'):
+    with pytest.raises(TypeError, match=r'Linear.*attribute net'):
         export(torch.nn.Linear(1, 1))
     with pytest.raises(ValueError, match=r'\(height, width\)'):
         export(MACLIP(backbone=tiny), size=100)

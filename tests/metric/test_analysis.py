@@ -7,11 +7,12 @@ import pickle
 import pytest
 import torch
 import torch.nn.functional as F
+from hypothesis import given
+from hypothesis import strategies as st
 
-from maclip_pyiqa import MACLIP, arch
-from maclip_pyiqa.metric.analysis import Analysis, view_boxes
+from maclip_pyiqa import MACLIP, Analysis, ViewPlan
+from maclip_pyiqa.metric import PROMPTS
 from maclip_pyiqa.metric.cues import fuse
-from maclip_pyiqa.metric.views import cut, enlarge, window_places
 
 FIELDS = ('q', 'q_view', 'q_sim', 'q_mag', 'w_sim', 'attributes', 'boxes')
 SIZES = [(64, 64), (150, 203), (64, 300), (30, 94), (94, 30), (63, 346), (5, 3), (1, 1), (1, 10)]
@@ -19,11 +20,15 @@ SIZES = [(64, 64), (150, 203), (64, 300), (30, 94), (94, 30), (63, 346), (5, 3),
 
 def analysis_of(height, width, window=64, stride=37, images=2, seed=0):
     """An analysis of random values: maps need no CLIP."""
-    boxes = view_boxes(height, width, window, stride)
+    return analysis_by(ViewPlan.windows(height, width, window, stride), images, seed)
+
+
+def analysis_by(plan, images=2, seed=0):
     generator = torch.Generator().manual_seed(seed)
-    values = torch.rand(4, images, len(boxes), generator=generator)
-    attributes = torch.rand(images, len(boxes), 2, generator=generator)
-    return Analysis(values[0].mean(1, keepdim=True), *values, attributes, ('good', 'sharp'), boxes, (height, width))
+    values = torch.rand(4, images, plan.views, generator=generator)
+    attributes = torch.rand(images, plan.views, 2, generator=generator)
+    q = (values[0] * torch.tensor(plan.shares)).sum(1, keepdim=True)
+    return Analysis(q, *values, attributes, ('good', 'sharp'), plan)
 
 
 def test_score_and_cues_are_those_of_the_metric(tiny_metric, photos):
@@ -47,13 +52,13 @@ def test_score_and_cues_are_those_of_the_metric(tiny_metric, photos):
 def test_attributes_are_the_scores_of_one_prompt_pair(tiny, tiny_metric, photos):
     x = photos[0][None, :, :100, :100]
     analysis = tiny_metric.analyze(x)
-    for i, pair in enumerate(arch.PROMPTS):
+    for i, pair in enumerate(PROMPTS):
         alone = MACLIP(backbone=tiny, prompts=[pair])
         torch.testing.assert_close(alone.analyze(x).q_sim, analysis.attributes[..., i], atol=1e-5, rtol=1e-5)
 
 
 def test_names_of_other_prompts(tiny):
-    net = MACLIP(backbone=tiny, prompts=[('a fine photo', 'a poor photo'), arch.PROMPTS[1]])
+    net = MACLIP(backbone=tiny, prompts=[('a fine photo', 'a poor photo'), PROMPTS[1]])
     assert net.analyze(torch.rand(1, 3, 64, 64)).names == ('a fine photo', 'sharp')
 
 
@@ -120,9 +125,9 @@ def test_boxes_are_where_the_windows_were_cut(size):
     height, width = size
     rows = (torch.arange(height, dtype=torch.float64) + 0.5)[:, None].expand(height, width)
     columns = (torch.arange(width, dtype=torch.float64) + 0.5)[None].expand(height, width)
-    base = enlarge(torch.stack([columns, rows, rows]), 64)
-    windows = cut([base], window_places(0, *base.shape[1:], 64, 37), 64)
-    boxes = view_boxes(height, width, 64, 37).double()
+    plan = ViewPlan.windows(height, width, 64, 37)
+    windows = plan.cut(torch.stack([columns, rows, rows]), 0, plan.views - 1) if plan.places else []
+    boxes = torch.tensor(plan.boxes, dtype=torch.float64)
     assert len(boxes) == len(windows) + 1
     assert boxes[-1].tolist() == [0, 0, width, height]
     assert (boxes[:, :2] >= 0).all() and (boxes[:, 2] <= width + 1e-5).all() and (boxes[:, 3] <= height + 1e-5).all()
@@ -158,14 +163,14 @@ def test_map_is_the_documented_integral():
         torch.testing.assert_close(got[:, y, x], want, atol=2e-3, rtol=0)
 
 
-@pytest.mark.parametrize('size', SIZES)
-@pytest.mark.parametrize('stride', [5, 37, 64, 90])
-def test_map_properties(size, stride):
-    analysis = analysis_of(*size, stride=stride)
-    m, s, values = analysis.quality_map(), analysis.coverage().double(), analysis.q_view[:, :-1]
+def check_map(analysis):
+    size, plan = analysis.size, analysis.plan
+    m, s = analysis.quality_map(), analysis.coverage().double()
+    windows = slice(None, -1) if plan.places else slice(None)
+    values = analysis.q_view[:, windows]
     assert m.shape == (2, 1, *size) and s.shape == (1, 1, *size) and (s >= 0).all()
     # the map weighted by the coverage sums back to the windows
-    assert s.sum().item() == pytest.approx(values.shape[1], rel=1e-5)
+    assert s.sum().item() == pytest.approx(len(plan.places) or size[0] * size[1], rel=1e-5)
     torch.testing.assert_close((s * m).mean((1, 2, 3)) / s.mean(), values.mean(1).double(), atol=1e-5, rtol=0)
     low, high = values.amin(1)[:, None, None, None], values.amax(1)[:, None, None, None]
     assert (m >= low - 1e-6).all() and (m <= high + 1e-6).all()
@@ -174,8 +179,41 @@ def test_map_properties(size, stride):
     torch.testing.assert_close(flat.quality_map('sharp'), torch.full((2, 1, *size), 0.3))
 
 
+@pytest.mark.parametrize('size', SIZES)
+@pytest.mark.parametrize('stride', [5, 37, 64, 90])
+def test_map_properties(size, stride):
+    check_map(analysis_of(*size, stride=stride))
+
+
+@given(st.integers(1, 150), st.integers(1, 150), st.integers(8, 64), st.integers(3, 80), st.integers(1, 30))
+def test_map_properties_of_any_plan(height, width, window, stride, max_views):
+    if max(height, width) <= 100 * min(height, width):
+        check_map(analysis_by(ViewPlan.windows(height, width, window, stride, max_views)))
+
+
+def test_summary(tiny_metric, photos):
+    one = tiny_metric.analyze(photos[0][None, :, :150, :150])
+    got = one.summary()
+    assert tuple(got) == tiny_metric.summary_columns
+    assert tuple(got) == ('score', 'q_sim', 'q_mag', 'w_sim', *(f'attribute_{n}' for n in one.names))
+    assert got['score'] == float(one.q)
+    for name in ('q_sim', 'q_mag', 'w_sim'):
+        assert got[name] == pytest.approx(getattr(one, name).mean().item(), abs=1e-6)
+    assert got['attribute_edges'] == pytest.approx(one.attributes[0, :, 2].mean().item(), abs=1e-6)
+    with pytest.raises(ValueError, match='of one image'):
+        tiny_metric.analyze(torch.stack(photos[:2])).summary()
+
+
+def test_summary_of_some_windows_is_weighted_as_the_score(tiny, photos):
+    one = MACLIP(backbone=tiny, max_views=4).analyze(photos[0][None, :, :150, :210])
+    assert len(set(one.plan.shares[:-1])) > 1
+    shares = torch.tensor(one.plan.shares)
+    assert one.summary()['score'] == pytest.approx((one.q_view[0] * shares).sum().item(), abs=1e-6)
+    assert one.summary()['q_mag'] == pytest.approx((one.q_mag[0] * shares).sum().item(), abs=1e-6)
+
+
 def _rest(analysis):
-    return analysis.names, analysis.boxes, analysis.size
+    return analysis.names, analysis.plan
 
 
 def test_pixels_in_no_window_take_the_nearest_value():
@@ -207,7 +245,7 @@ def test_map_of_each_field(tiny_metric, photos):
         m = analysis.quality_map(of)[0, 0]
         torch.testing.assert_close(m[:, 0], values[0, 0].expand(64))
         torch.testing.assert_close(m[:, -1], values[0, 1].expand(64))
-    with pytest.raises(ValueError, match=r'noise-free, not of .nix'):
+    with pytest.raises(ValueError, match=r'no map of .nix.; expected one of q, .*noise-free'):
         analysis.quality_map('nix')
 
 

@@ -1,6 +1,8 @@
 """The metric against a NumPy/scipy reading of the paper, and how it behaves as a module."""
 
 import copy
+import inspect
+import json
 import math
 import pickle
 
@@ -12,6 +14,7 @@ import torch.nn.functional as F
 from scipy.special import boxcox1p, expit, softmax
 
 from maclip_pyiqa import MACLIP
+from maclip_pyiqa.testing import TINY, save_folder
 
 MEAN = np.array([0.48145466, 0.4578275, 0.40821073])
 STD = np.array([0.26862954, 0.26130258, 0.27577711])
@@ -117,10 +120,92 @@ def test_small_images_are_enlarged_for_windows_only(tiny, tiny_clip, photos):
     windows = [big[:, :, l : l + 64] for l in range(0, 201 - 63, 37)]
     whole = F.interpolate(small[None], (64, 64), mode='bilinear')[0]
     want = torch.stack([*windows, whole])
-    one = MACLIP(backbone=tiny, views='full')
-    torch.testing.assert_close(metric(small[None])[0], one(want.clamp(0, 1)).mean(0), rtol=0, atol=2e-3)
     with torch.no_grad():
-        torch.testing.assert_close(metric.features(small[None])[0], metric.backbone(want), rtol=1e-4, atol=1e-5)
+        features = metric.backbone(want)
+        torch.testing.assert_close(metric.features(small[None])[0], features, rtol=1e-4, atol=1e-5)
+        score = metric.cues(features).q.mean()
+        torch.testing.assert_close(metric(small[None])[0, 0], score, rtol=0, atol=2e-6)
+        without = metric.cues(features[:-1]).q.mean()
+    assert (score - without).abs() > 1e-5  # so a missing view would be seen
+
+
+def test_an_image_of_one_window_is_encoded_once(tiny_metric, photos):
+    """Window and global view are the same pixels: same score and gradient for half the work."""
+    x = photos[3][None, :, :64, :64].clone().requires_grad_()
+    got = tiny_metric(x)
+    assert [f.shape for f in tiny_metric.features(x)] == [(1, 64)]
+    twice = tiny_metric.backbone(torch.cat([x, F.interpolate(x, (64, 64), mode='bilinear')]))
+    want = tiny_metric.cues(twice).q.mean()
+    torch.testing.assert_close(got[0, 0], want, rtol=0, atol=1e-6)
+    gradients = [torch.autograd.grad(score, x)[0] for score in (got.sum(), want)]
+    torch.testing.assert_close(*gradients, rtol=1e-4, atol=1e-7)
+
+
+def test_max_views(tiny, photos):
+    x = photos[0][None]
+    full = MACLIP(backbone=tiny)
+    some = MACLIP(backbone=tiny, max_views=20)
+    assert some.plan(384, 512).views == 21 and full.plan(384, 512).views == 118
+    assert torch.equal(some(x), some(x))
+    torch.testing.assert_close(some(x), full(x), rtol=0, atol=0.02)
+    assert not torch.equal(some(x), full(x))
+    assert torch.equal(MACLIP(backbone=tiny, max_views=117)(x), full(x))
+    y = x.clone().requires_grad_()
+    some(y).sum().backward()
+    assert y.grad.isfinite().all() and y.grad.abs().max() > 0
+
+
+def test_long_thin_images_are_refused(tiny_metric):
+    with pytest.raises(ValueError, match=r'image 1: an image of 1x30000 pixels .*100 times'):
+        tiny_metric([torch.rand(3, 64, 64), torch.rand(3, 1, 30000)])
+
+
+@pytest.mark.parametrize(
+    'options',
+    [
+        {},
+        {'cue': 'mag', 'views': 'full', 'pos_embedding': True},
+        {'prompts': 'clipiqa', 'box_lam': 0.2, 'stride': 20, 'max_views': 3, 'chunk': 5, 'sample_views': 2},
+        {'prompts': [('a', 'b'), ('c', 'd')], 'prompt_weights': [1, 3], 'alpha': 2.0, 'views': 'global'},
+    ],
+)
+def test_config_rebuilds_the_metric(tiny, photos, options):
+    metric = MACLIP(backbone=tiny, **options)
+    config = json.loads(json.dumps(metric.config))
+    twin = MACLIP(**config)
+    x = photos[0][None, :, :150, :200]
+    assert torch.equal(twin(x), metric(x)) and twin.config == metric.config
+    assert twin.fingerprint() == metric.fingerprint() == copy.deepcopy(metric).fingerprint()
+    assert set(config) == set(inspect.signature(MACLIP).parameters) - {'model_type'}
+
+
+def test_fingerprint_tells_what_scores_depend_on(tiny, tiny_clip, tmp_path):
+    options = [
+        {},
+        {'cue': 'sim'},
+        {'views': 'global'},
+        {'stride': 20},
+        {'max_views': 3},
+        {'alpha': 2.0},
+        {'prompts': 'clipiqa'},
+        {'prompt_weights': [1, 2, 1, 1, 1]},
+        {'pos_embedding': True},
+        {'quick_gelu': False},
+    ]
+    prints = [MACLIP(backbone=tiny, **o).fingerprint() for o in options]
+    assert len(set(prints)) == len(prints) and all(len(p) == 64 for p in prints)
+    assert MACLIP(backbone=tiny, chunk=3, sample_views=2).fingerprint() == prints[0]  # they change no score
+    elsewhere = save_folder(tiny_clip, TINY, tmp_path / 'copy')
+    assert MACLIP(backbone=elsewhere).fingerprint() == prints[0]
+    changed = MACLIP(backbone=tiny)
+    changed.backbone.visual.conv1.weight[0, 0, 0, 0] += 1e-3
+    assert changed.fingerprint() != prints[0]
+    assert changed.backbone.fingerprint() != MACLIP(backbone=tiny).backbone.fingerprint()
+    text = copy.deepcopy(tiny_clip)
+    text.transformer.resblocks[0].mlp.c_fc.bias.data[0] += 1e-3
+    other = MACLIP(backbone=save_folder(text, TINY, tmp_path / 'text'))
+    assert other.fingerprint() != prints[0]
+    assert other.backbone.fingerprint() == MACLIP(backbone=tiny).backbone.fingerprint()  # image features are the same
 
 
 @pytest.mark.parametrize('size', [(1, 1), (1, 40), (31, 32), (64, 64), (65, 63)])
@@ -187,8 +272,8 @@ def test_pos_embedding(tiny, tiny_clip, photos, size):
         (lambda: torch.rand(64, 64), ValueError, r'\(N, 3, H, W\)'),
         (lambda: torch.rand(1, 4, 64, 64), ValueError, 'alpha'),
         (lambda: torch.rand(1, 2, 64, 64), ValueError, r'\(2, 64, 64\)'),
-        (lambda: torch.rand(0, 3, 64, 64), ValueError, 'empty batch'),
-        (lambda: [], ValueError, 'empty batch'),
+        (lambda: torch.rand(0, 3, 64, 64), ValueError, 'batch is empty'),
+        (lambda: [], ValueError, 'batch is empty'),
         (lambda: torch.rand(1, 3, 0, 64), ValueError, r'\(3, 0, 64\)'),
         (lambda: torch.zeros(1, 3, 64, 64, dtype=torch.uint8), TypeError, 'divide by 255'),
         (lambda: torch.zeros(1, 3, 64, 64, dtype=torch.int64), TypeError, 'int64'),
@@ -200,7 +285,7 @@ def test_pos_embedding(tiny, tiny_clip, photos, size):
         (lambda: torch.full((1, 3, 64, 64), math.inf), ValueError, 'not finite'),
         (lambda: [torch.rand(3, 64, 64), torch.rand(4, 64, 64)], ValueError, 'alpha'),
         (lambda: [torch.rand(3, 64, 64), 'b.png'], TypeError, 'image 1 is a str'),
-        (lambda: 'a.png', TypeError, 'str; maclip_pyiqa.scoring.read.read_image'),
+        (lambda: 'a.png', TypeError, r'str; .*maclip_pyiqa.scoring.read_image'),
         (lambda: torch.rand(1, 64, 80, 3), ValueError, r'channels come first: x.movedim\(-1, -3\)'),
         (lambda: np.zeros((1, 3, 64, 64)), TypeError, 'ndarray'),
         (lambda: torch.rand(1, 3, 64, 64, device='meta'), ValueError, 'is on meta'),
@@ -215,13 +300,13 @@ def test_wrong_images(tiny_metric, make, error, say):
     ('options', 'error', 'say'),
     [
         ({'views': 'patches'}, ValueError, "'windows', 'global' or 'full'"),
-        ({'stride': 0}, ValueError, 'stride is at least 1'),
-        ({'stride': 1.5}, TypeError, 'stride is a whole number'),
-        ({'chunk': 0}, ValueError, 'chunk is at least 1'),
+        ({'stride': 0}, ValueError, 'stride=0; expected at least 1'),
+        ({'stride': 1.5}, TypeError, 'stride=1.5; expected a whole number'),
+        ({'chunk': 0}, ValueError, 'chunk=0; expected at least 1'),
         ({'chunk': True}, TypeError, 'chunk'),
         ({'sample_views': 0}, ValueError, 'sample_views'),
-        ({'box_lam': math.nan}, ValueError, 'box_lam is a finite number'),
-        ({'alpha': '1'}, TypeError, 'alpha is a number'),
+        ({'box_lam': math.nan}, ValueError, 'box_lam=nan; expected a finite number'),
+        ({'alpha': '1'}, TypeError, "alpha='1'; expected a number"),
         ({'prompts': 'Good image'}, ValueError, 'pairs'),
         ({'prompts': []}, ValueError, 'at least one pair'),
         ({'prompts': [('a', 'b', 'c')]}, ValueError, 'pairs'),
@@ -293,7 +378,7 @@ def test_autocast_keeps_the_cues_in_float32(tiny_metric, photos, dtype):
         got, features = tiny_metric(x), tiny_metric.features(x)
     assert got.dtype == torch.float32
     assert features[0].dtype == dtype  # the tower did run in it
-    want = [tiny_metric._cues(f.float(), **tiny_metric.constants)[0].mean() for f in features]  # outside of autocast
+    want = [tiny_metric.cues(f.float()).q.mean() for f in features]  # outside of autocast
     torch.testing.assert_close(got[:, 0], torch.stack(want), rtol=0, atol=1e-6)
     assert 0 < (got - tiny_metric(x)).abs().max() < 0.05
 

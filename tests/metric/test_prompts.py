@@ -4,9 +4,11 @@ import math
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from maclip_pyiqa import MACLIP, cli
-from maclip_pyiqa.metric.prompts import NAMES, PROMPTS, SETS, attribute_names, read_prompts
+from maclip_pyiqa.metric.prompts import CUES, NAMES, PROMPTS, SETS, attribute_names, read_prompts
 
 
 def test_sets():
@@ -28,8 +30,8 @@ def test_yaml(tiny, tmp_path, photos):
     path = tmp_path / 'prompts.yml'
     path.write_text('- [ein gutes Bild, ein schlechtes Bild]\n- [Sharp image, blurry image]\n')
     pairs = (('ein gutes Bild', 'ein schlechtes Bild'), ('Sharp image', 'blurry image'))
-    for given in (path, str(path)):
-        metric = MACLIP(backbone=tiny, prompts=given)
+    for source in (path, str(path)):
+        metric = MACLIP(backbone=tiny, prompts=source)
         assert metric.prompts == pairs
     x = photos[0][None]
     assert torch.equal(metric(x), MACLIP(backbone=tiny, prompts=pairs)(x))
@@ -56,7 +58,7 @@ def test_wrong_files(tmp_path, content, say):
 
 
 def test_unknown_names():
-    with pytest.raises(ValueError, match=r'maclip, clipiqa, good.*clipqia'):
+    with pytest.raises(ValueError, match=r'clipqia.*maclip, clipiqa, good'):
         read_prompts('clipqia')
     with pytest.raises(ValueError, match=r'cannot be read from /nowhere/prompts\.yml'):
         read_prompts('/nowhere/prompts.yml')
@@ -65,6 +67,17 @@ def test_unknown_names():
 def test_names_that_repeat():
     pairs = [('good', 'bad'), ('good', 'ugly'), PROMPTS[1]]
     assert attribute_names(pairs) == ('good / bad', 'good / ugly', 'sharp')
+    assert len(set(attribute_names([('a', 'b'), ('a', 'c'), ('a / b', 'z')]))) == 3
+    assert attribute_names([('q', 'x'), ('q_sim', 'y')]) == ('q / x', 'q_sim / y')  # `quality_map('q')` is the score's
+
+
+texts = st.sampled_from(['a', 'b', 'a / b', 'b / a', 'a / b (2)', 'q', 'w_sim', 'Good image', 'bad image', 'good'])
+
+
+@given(st.lists(st.tuples(texts | st.text(min_size=1, max_size=3), texts), min_size=1, max_size=8))
+def test_names_are_unique_for_any_prompts(pairs):
+    names = attribute_names(pairs)
+    assert len(set(names)) == len(names) == len(pairs) and not set(names) & set(CUES)
 
 
 def test_encoded_once(monkeypatch, tiny, photos):
@@ -107,7 +120,7 @@ def test_prompt_weights(tiny, photos):
     ],
 )
 def test_wrong_prompt_weights(tiny, weights, error):
-    with pytest.raises(error, match='prompt_weights are 5 numbers'):
+    with pytest.raises(error, match=r'prompt_weights=.*expected 5 numbers'):
         MACLIP(backbone=tiny, prompt_weights=weights)
 
 

@@ -1,67 +1,177 @@
-"""Windows against torch.nn.Unfold, resizing against Pillow's geometry and by hand."""
+"""View plans against torch.nn.Unfold, torch's interpolation of whole images, and properties that any plan has."""
+
+from itertools import pairwise
 
 import pytest
 import torch
+import torch.nn.functional as F
+from hypothesis import given
+from hypothesis import strategies as st
 
-from maclip_pyiqa.metric.views import cut, enlarge, resize, window_places
+from maclip_pyiqa.metric.views import ViewPlan
+
+sides = st.integers(1, 400)
+
+
+@st.composite
+def plans(draw, max_views=False):
+    """Plans of images that need no clipping, mostly small."""
+    window, stride = draw(st.integers(8, 64)), draw(st.integers(1, 80))
+    height, width = draw(sides), draw(sides)
+    if min(height, width) < window and max(height, width) > 100 * min(height, width):
+        width = height
+    most = draw(st.none() | st.integers(1, 40)) if max_views else None
+    return ViewPlan.windows(height, width, window, stride, most)
 
 
 @pytest.mark.parametrize(
     ('height', 'width', 'rows', 'columns'),
-    [(384, 512, 2, 3), (224, 224, 1, 1), (352, 352, 2, 2), (351, 353, 1, 2), (768, 1024, 5, 7), (3000, 4000, 22, 30)],
+    [(384, 512, 2, 3), (224, 225, 1, 1), (352, 352, 2, 2), (351, 353, 1, 2), (768, 1024, 5, 7), (3000, 4000, 22, 30)],
 )
 def test_counts_and_places(height, width, rows, columns):
-    places = window_places(4, height, width, 224, 128)
-    assert places == [(4, 128 * r, 128 * c) for r in range(rows) for c in range(columns)]
+    plan = ViewPlan.windows(height, width, 224, 128)
+    assert plan.places == tuple((128 * r, 128 * c) for r in range(rows) for c in range(columns))
+    assert plan.views == rows * columns + 1 and plan.base == plan.size == (height, width)
+    assert plan.shares == pytest.approx([1 / plan.views] * plan.views)
+
+
+@given(plans(max_views=True))
+def test_any_plan(plan):
+    height, width = plan.size
+    assert sum(plan.shares) == pytest.approx(1) and min(plan.shares) > 0
+    assert len(plan.places) + 1 == len(plan.shares) == len(plan.boxes) == plan.views
+    for left, top, right, bottom in plan.boxes:
+        assert -1e-9 <= left < right <= width + 1e-9 and -1e-9 <= top < bottom <= height + 1e-9
+    assert plan.boxes[-1] == (0, 0, width, height)
+    assert [(t, b) for t, b in plan.rows for _ in plan.columns] == [box[1::2] for box in plan.boxes[:-1]]
+    assert [(l, r) for _ in plan.rows for l, r in plan.columns] == [box[::2] for box in plan.boxes[:-1]]
+
+
+@given(plans())
+def test_windows_leave_out_less_than_a_stride(plan):
+    """With a stride of at most one window, all pixels up to the last windows' ends are seen."""
+    (height, width), window = plan.base, plan.window
+    if not plan.places:
+        assert plan.size == plan.base == (window, window)
+        return
+    for side, starts in ((height, {t for t, _ in plan.places}), (width, {l for _, l in plan.places})):
+        starts = sorted(starts)
+        steps = {b - a for a, b in pairwise(starts)}
+        assert starts[0] == 0 and len(steps) <= 1
+        step = steps.pop() if steps else None
+        if step is not None and step <= window:
+            seen = set().union(*(range(s, s + window) for s in starts))
+            assert seen == set(range(starts[-1] + window))
+        if step is not None:
+            assert side - window - starts[-1] < step
+
+
+def test_max_views():
+    full = ViewPlan.windows(3000, 4000, 224, 128)
+    for most in (1, 4, 9, 16, 36, 659):
+        plan = ViewPlan.windows(3000, 4000, 224, 128, most)
+        assert 0.7 * most <= len(plan.places) <= most and set(plan.places) <= set(full.places)
+        assert plan.shares[-1] == pytest.approx(1 / 661)
+    for most in (660, 661, 10**6):
+        assert ViewPlan.windows(3000, 4000, 224, 128, most) == full
+    # the mean position of the windows, weighted by their shares, is that of all windows
+    plan = ViewPlan.windows(3000, 4000, 224, 128, 36)
+    shares = torch.tensor(plan.shares[:-1])
+    centre = (shares[:, None] * torch.tensor(plan.places)).sum(0) / shares.sum()
+    assert (centre - torch.tensor(full.places).float().mean(0)).abs().max() < 128
 
 
 @pytest.mark.parametrize(
     ('height', 'width', 'window', 'stride'), [(70, 103, 32, 18), (64, 64, 32, 32), (40, 33, 32, 5)]
 )
 def test_windows_are_those_of_unfold(height, width, window, stride):
-    x = torch.rand(2, 3, height, width)
-    blocks = torch.nn.Unfold(window, stride=stride)(x)  # (N, 3 * w * w, L)
-    want = blocks.transpose(1, 2).reshape(-1, 3, window, window)
-    places = [p for i in range(2) for p in window_places(i, height, width, window, stride)]
+    x = torch.rand(3, height, width)
+    blocks = torch.nn.Unfold(window, stride=stride)(x[None])  # (1, 3 * w * w, L)
+    want = blocks[0].T.reshape(-1, 3, window, window)
+    plan = ViewPlan.windows(height, width, window, stride)
     for grad in (False, True):
         with torch.set_grad_enabled(grad):
-            assert torch.equal(cut(list(x), places, window), want)
+            assert torch.equal(plan.cut(x)[:-1], want)
+            assert torch.equal(plan.cut(x, 1, 3), want[1:3])
+
+
+@given(plans(max_views=True), st.data())
+def test_views_in_parts_are_those_of_a_whole_enlarged_image(plan, data):
+    image = torch.rand(3, *plan.size, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    base = F.interpolate(image[None], plan.base, mode='bicubic')[0] if plan.base != plan.size else image
+    whole = F.interpolate(image[None], plan.whole, mode='bilinear')
+    w = plan.window
+    want = torch.cat([*(base[None, :, t : t + w, l : l + w] for t, l in plan.places), whole])
+    torch.testing.assert_close(plan.cut(image), want, rtol=0, atol=1e-9)
+    at = data.draw(st.integers(0, plan.views - 1))
+    parts = [plan.cut(image, first, last) for first, last in ((0, at), (at, plan.views)) if first < last]
+    torch.testing.assert_close(torch.cat(parts), want, rtol=0, atol=1e-9)
+
+
+def test_one_window_is_one_view():
+    plan = ViewPlan.windows(224, 224, 224, 128)
+    image = torch.rand(3, 224, 224)
+    assert plan.views == 1 and plan.shares == (1.0,) and torch.equal(plan.cut(image), image[None])
+    assert ViewPlan.windows(100, 100, 224, 128).views == 2  # enlarged bicubic for the window, bilinear as a whole
 
 
 def test_gradient_of_cut_is_that_of_slices():
-    images = [torch.rand(3, 20, 30, dtype=torch.float64, requires_grad=True) for _ in range(3)]
-    places = [(2, 0, 4), (0, 5, 5), (0, 6, 6), (2, 1, 0)]  # overlapping, out of order, image 1 not seen
-    weight = torch.rand(4, 3, 8, 8, dtype=torch.float64)
-    got = torch.autograd.grad((cut(images, places, 8) ** 2 * weight).sum(), images, allow_unused=True)
-    plain = torch.stack([images[i][:, t : t + 8, l : l + 8] for i, t, l in places])
-    want = torch.autograd.grad((plain**2 * weight).sum(), images, allow_unused=True)
-    assert got[1] is None and want[1] is None
-    for g, w in zip((got[0], got[2]), (want[0], want[2]), strict=True):
-        torch.testing.assert_close(g, w)
-    assert torch.autograd.gradgradcheck(lambda *x: cut(x, places, 8), images)
+    image = torch.rand(3, 20, 31, dtype=torch.float64, requires_grad=True)
+    plan = ViewPlan.windows(20, 31, 8, 5)
+    weight = torch.rand(plan.views, 3, 8, 8, dtype=torch.float64)
+    (got,) = torch.autograd.grad((plan.cut(image) ** 2 * weight).sum(), image)
+    plain = torch.stack([image[:, t : t + 8, l : l + 8] for t, l in plan.places])
+    whole = F.interpolate(image[None], (8, 8), mode='bilinear')
+    (want,) = torch.autograd.grad((torch.cat([plain, whole]) ** 2 * weight).sum(), image)
+    torch.testing.assert_close(got, want)
+    assert torch.autograd.gradgradcheck(lambda x: plan.cut(x), image)
+
+
+def test_gradient_of_an_enlarged_image():
+    image = torch.rand(1, 5, 19, dtype=torch.float64, requires_grad=True)
+    plan = ViewPlan.windows(5, 19, 8, 5)
+    assert plan.base == (8, 30)
+    assert torch.autograd.gradcheck(lambda x: plan.cut(x), image)
 
 
 @pytest.mark.parametrize(
     ('size', 'want'), [((30, 94), (224, 702)), ((94, 30), (702, 224)), ((1, 1), (224, 224)), ((223, 300), (224, 301))]
 )
 def test_small_images_are_enlarged_to_one_window(size, want):
-    image = torch.rand(3, *size)
-    got = enlarge(image, 224)
-    assert got.shape == (3, *want)
-    # any bicubic interpolation keeps constants and, inside, straight ramps
-    assert torch.allclose(enlarge(torch.full((3, *size), 0.3), 224), torch.tensor(0.3), atol=1e-5)
+    assert ViewPlan.windows(*size, 224, 128).base == want
 
 
-def test_large_images_are_not_touched():
-    image = torch.rand(3, 224, 500)
-    assert enlarge(image, 224) is image
+def test_long_thin_images():
+    """What enlargement adds is bounded, and an image that needs none may have any shape."""
+    for size in ((1, 100), (100, 1), (50, 700), (8, 800), (224, 60_000)):
+        assert min(ViewPlan.windows(*size, 224, 128).base) == 224
+    for size in ((1, 101), (30_000, 1), (223, 22_301)):
+        with pytest.raises(ValueError, match=f'{size[0]}x{size[1]} pixels .* 100 times as long; crop it'):
+            ViewPlan.windows(*size, 224, 128)
+        assert ViewPlan.resized(*size, 224).views == 1
+    with pytest.raises(ValueError, match='100 times'):
+        ViewPlan.full(31, 3101, 224, 32)
+    assert ViewPlan.full(32, 3201, 224, 32).whole == (32, 3201)
+
+
+def test_sampled_windows():
+    plan = ViewPlan.windows(384, 512, 224, 128)
+    torch.manual_seed(0)
+    drawn = [plan.sample(2) for _ in range(300)]
+    assert all(len(set(p.places)) == 2 and set(p.places) <= set(plan.places) for p in drawn)
+    assert all(p.shares == pytest.approx((3 / 7, 3 / 7, 1 / 7)) for p in drawn)
+    counts = [sum(place in p.places for p in drawn) for place in plan.places]
+    assert min(counts) > 60  # 100 expected, standard deviation 8
+    assert plan.sample(6) is plan and plan.sample(9) is plan
 
 
 def test_global_view_is_bilinear_without_antialiasing():
+    def resized(image):
+        return ViewPlan.resized(*image.shape[1:], 224).cut(image)[0]
+
     ramp = torch.linspace(0, 1, 512).expand(3, 384, 512)
-    got = resize(ramp, 224)
     centres = ((torch.arange(224) + 0.5) * 512 / 224 - 0.5) / 511  # where each pixel's centre falls
-    torch.testing.assert_close(got, centres.expand(3, 224, 224), atol=1e-5, rtol=0)
+    torch.testing.assert_close(resized(ramp), centres.expand(3, 224, 224), atol=1e-5, rtol=0)
     stripes = (torch.arange(448) % 2).float().expand(3, 448, 448)
-    assert resize(stripes, 224).eq(0.5).all()  # the two neighbours of each centre
-    assert resize((torch.arange(672) % 3 == 1).float().expand(3, 672, 672), 224).eq(1).all()  # the middle one alone
+    assert resized(stripes).eq(0.5).all()  # the two neighbours of each centre
+    assert resized((torch.arange(672) % 3 == 1).float().expand(3, 672, 672)).eq(1).all()  # the middle one alone

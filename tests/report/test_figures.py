@@ -8,16 +8,16 @@ import pytest
 import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-from maclip_pyiqa.metric.analysis import Analysis, view_boxes
+from maclip_pyiqa import Analysis, ViewPlan
 from maclip_pyiqa.report.figures import plot_analysis
 
 
 def analysis_of(height, width, names=('good', 'sharp', 'edges', 'resolution', 'noise-free'), images=1):
-    boxes = view_boxes(height, width, 64, 37)
+    plan = ViewPlan.windows(height, width, 64, 37)
     generator = torch.Generator().manual_seed(0)
-    values = torch.rand(4, images, len(boxes), generator=generator)
-    attributes = torch.rand(images, len(boxes), len(names), generator=generator)
-    return Analysis(values[0].mean(1, keepdim=True), *values, attributes, names, boxes, (height, width))
+    values = torch.rand(4, images, plan.views, generator=generator)
+    attributes = torch.rand(images, plan.views, len(names), generator=generator)
+    return Analysis(values[0].mean(1, keepdim=True), *values, attributes, names, plan)
 
 
 def draw(figure):
@@ -80,6 +80,14 @@ def test_names_of_any_kind():
     assert pixels.std() > 5
 
 
+@pytest.mark.parametrize(('size', 'interpolation'), [((90, 99), 'nearest'), ((90, 100), 'antialiased')])
+def test_interpolation_is_one_that_all_versions_of_matplotlib_know(size, interpolation):
+    first, second, *_ = plot_analysis(torch.rand(3, *size), analysis_of(*size)).get_axes()
+    # matplotlib 3.8 has no 'auto', the name that 3.10 gave to 'antialiased'
+    shown = [image.get_interpolation() for image in (*first.images, second.images[0])]
+    assert shown == [interpolation] * 2
+
+
 def test_one_view_gives_a_constant_map(tiny):
     from maclip_pyiqa import MACLIP
 
@@ -97,7 +105,7 @@ def test_wrong_images_are_refused(shape):
 
 
 def test_several_images_and_unknown_maps_are_refused():
-    with pytest.raises(ValueError, match='one image'):
+    with pytest.raises(ValueError, match='of 2 images'):
         plot_analysis(torch.rand(3, 96, 128), analysis_of(96, 128, images=2))
     with pytest.raises(ValueError, match='nix'):
         plot_analysis(torch.rand(3, 96, 128), analysis_of(96, 128), of='nix')
@@ -112,12 +120,12 @@ def test_without_matplotlib_the_extra_is_named(monkeypatch):
 def test_no_pyplot_and_no_matplotlib_before_it_is_needed(tmp_path):
     code = """if True:
         import sys, torch
-        from maclip_pyiqa.metric.analysis import Analysis, view_boxes
+        from maclip_pyiqa import Analysis, ViewPlan
         from maclip_pyiqa.report.figures import plot_analysis
         assert 'matplotlib.figure' not in sys.modules
-        v = torch.rand(1, 2)
-        a = Analysis(v[:, :1], v, v, v, v, torch.rand(1, 2, 1), ('good',), view_boxes(64, 64, 64, 37), (64, 64))
-        plot_analysis(torch.rand(3, 64, 64), a).savefig(sys.argv[1])
+        v = torch.rand(1, 3)
+        a = Analysis(v[:, :1], v, v, v, v, torch.rand(1, 3, 1), ('good',), ViewPlan.windows(64, 101, 64, 37))
+        plot_analysis(torch.rand(3, 64, 101), a).savefig(sys.argv[1])
         assert 'matplotlib.pyplot' not in sys.modules
     """
     subprocess.run([sys.executable, '-c', code, str(tmp_path / 'a.png')], check=True)

@@ -1,0 +1,79 @@
+"""Reading files ahead in other processes, and grouping them into batches of bounded size."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from .read import read_pixels
+from .tables import one_line
+
+__all__ = ['GROUP_PIXELS', 'FileRead', 'groups', 'read_files']
+
+GROUP_PIXELS = 16_000_000  # of a group: bounds memory where images are large
+
+
+class FileRead(NamedTuple):
+    """One file, read: `pixels` (H, W, 3) as `read_pixels` gives them, or None and why not."""
+
+    path: str
+    pixels: np.ndarray | None
+    error: str
+
+
+def read_files(paths: Sequence[str], workers: int = 0) -> Iterator[FileRead]:
+    """Read image files in order. Files that cannot be read are returned with an error.
+
+    Args:
+        paths: of image files
+        workers: processes that read ahead; 0: read in this process
+    """
+    from torch.utils.data import DataLoader
+
+    workers = min(workers, len(paths))
+    yield from DataLoader(
+        _Files(paths), batch_size=None, num_workers=workers, collate_fn=_same, worker_init_fn=_ignore_interrupts
+    )
+
+
+def groups(files: Iterable[FileRead], batch: int = 16) -> Iterator[list[FileRead]]:
+    """Consecutive files, at most `batch` of them and at most GROUP_PIXELS pixels; or one larger image."""
+    group, pixels = [], 0
+    for file in files:
+        size = 0 if file.pixels is None else file.pixels.shape[0] * file.pixels.shape[1]
+        if group and (len(group) == batch or pixels + size > GROUP_PIXELS):
+            yield group
+            group, pixels = [], 0
+        group.append(file)
+        pixels += size
+    if group:
+        yield group
+
+
+class _Files:
+    """Data set of FileRead, for torch's DataLoader."""
+
+    def __init__(self, paths: Sequence[str]) -> None:
+        self.paths = paths
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, index: int) -> FileRead:
+        path = self.paths[index]
+        try:
+            return FileRead(path, read_pixels(path), '')
+        except Exception as error:
+            return FileRead(path, None, one_line(error))
+
+
+def _same(item: FileRead) -> FileRead:
+    # NumPy arrays are sent through a pipe, so that a small /dev/shm is no limit
+    return item
+
+
+def _ignore_interrupts(worker: int) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the main process handles Ctrl-C and ends its workers

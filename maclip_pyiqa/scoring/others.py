@@ -1,0 +1,52 @@
+"""Metrics of pyiqa that need no reference, to score files with beside this one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+import torch
+from torch import Tensor
+
+from ..backbone import WeightsError
+from .tables import one_line
+
+__all__ = ['check_metrics', 'load_metrics']
+
+
+def check_metrics(names: Iterable[str]) -> None:
+    """Check the names of other metrics without loading any.
+
+    Raises:
+        ValueError: not a metric of pyiqa that works without a reference
+    """
+    from pyiqa.default_model_configs import DEFAULT_CONFIGS
+
+    for name in names:
+        if DEFAULT_CONFIGS.get(name, {}).get('metric_mode') != 'NR':
+            raise ValueError(
+                f'{name!r} is not a metric of pyiqa that works without a reference; expected a name such as '
+                'clipiqa or niqe, one of those that `pyiqa -ls` lists'
+            )
+
+
+def load_metrics(names: Iterable[str], device: torch.device | str) -> dict[str, Callable[[Tensor], Tensor]]:
+    """Metrics of pyiqa by their names, for `score_files(others=...)`.
+
+    pyiqa prints what it downloads. The state of torch's random generators is left as it was.
+
+    Raises:
+        ValueError: not a metric of pyiqa that works without a reference
+        WeightsError: a metric cannot be loaded, or its weights cannot be downloaded
+    """
+    import pyiqa
+
+    names = list(dict.fromkeys(names))
+    check_metrics(names)
+    metrics = {}
+    for name in names:
+        try:
+            with torch.random.fork_rng():
+                metrics[name] = pyiqa.create_metric(name, device=device)
+        except Exception as error:  # downloads fail in many ways
+            raise WeightsError(f"pyiqa's metric {name!r} cannot be loaded: {one_line(error)}") from error
+    return metrics

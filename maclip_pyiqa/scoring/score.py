@@ -1,0 +1,110 @@
+"""Scores of many files, row by row."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..metric import MACLIP, Analysis
+from .batch import groups, read_files
+from .read import to_tensor
+from .tables import columns, one_line
+
+__all__ = ['score_files']
+
+
+def score_files(
+    metric: MACLIP,
+    paths: Iterable[str | os.PathLike],
+    *,
+    batch: int = 16,
+    workers: int = 0,
+    others: Mapping[str, Callable[[Tensor], Tensor]] | None = None,
+    each: Callable[[dict[str, Any], Tensor, Analysis], None] | None = None,
+) -> Iterator[dict[str, Any]]:
+    """Score image files; rows in the order of the paths, as they come.
+
+    A file that cannot be read or scored gives a row with an error, and so does an image that is too large for the
+    memory or of a shape that the metric refuses; the other images of its batch keep their scores.
+
+    Args:
+        metric: on the device to compute on
+        paths: of image files; `find_images` finds them in folders
+        batch: at most this many images are scored at once
+        workers: processes that read files ahead; 0: read in this process. On macOS and Windows, scripts that use them
+            need `if __name__ == '__main__':`
+        others: other metrics, each a function of an image (1, 3, H, W) in [0, 1] that returns one number; by the names
+            of their columns
+        each: called as each(row, image, analysis) with each scored row before it is returned, for figures or reports:
+            the image is (3, H, W) on the metric's device. An OSError that it raises is added to the row's `error`
+
+    Returns:
+        an iterator of rows: 'path'; 'score', 'q_sim', 'q_mag', 'w_sim' and 'attribute_NAME' as in
+        `Analysis.summary()`, and the others' columns; 'error', empty where nothing failed. Where the score failed, it
+        is None and the other numbers are missing; a number that failed alone or is not finite is None
+
+    Raises:
+        ValueError: another metric has the name of a column
+
+    Example::
+
+        for row in score_files(MACLIP(), find_images(['photos'])):
+            print(row['path'], row['score'], row['error'])
+    """
+    others = dict(others or {})
+    columns(metric.attribute_names, others)  # checks the names, now rather than at the first row
+    return _rows(metric, [os.fspath(path) for path in paths], batch, workers, others, each)
+
+
+def _rows(metric, paths, batch, workers, others, each) -> Iterator[dict[str, Any]]:
+    device = metric.backbone.mean.device
+    for group in groups(read_files(paths, workers), batch):
+        with torch.inference_mode():
+            images = [to_tensor(file.pixels).to(device) for file in group if file.pixels is not None]
+            scored = zip(images, _analyze(metric, images), strict=True)
+        for file in group:
+            row = {'path': file.path, 'score': None, 'error': file.error}
+            if file.pixels is not None:
+                image, analysis = next(scored)
+                with torch.inference_mode():  # not across the yield: the caller's code is not to run in it
+                    _fill(row, image, analysis, others, each)
+            yield row
+
+
+def _analyze(metric: MACLIP, images: list[Tensor]) -> list[Analysis | Exception]:
+    """Of each image the analysis, or the error."""
+    try:
+        return metric.analyze(images) if images else []
+    except (RuntimeError, ValueError) as error:  # out of memory, or a shape that is refused: each image alone
+        return [error] if len(images) == 1 else [_analyze(metric, [image])[0] for image in images]
+
+
+def _fill(row: dict[str, Any], image: Tensor, analysis: Analysis | Exception, others, each) -> None:
+    """Complete the row of an image that was read."""
+    if isinstance(analysis, Exception):
+        row['error'] = one_line(analysis).removeprefix('image 0: ')  # the only one of its batch
+        return
+    row |= analysis.summary()
+    errors = []
+    for name, other in others.items():
+        try:
+            row[name] = float(other(image[None]))
+        except Exception as error:  # each metric has limits of its own, such as the smallest image
+            row[name] = None
+            errors.append(f'{name}: {one_line(error)}')
+    for name, value in row.items():
+        if isinstance(value, float) and not math.isfinite(value):
+            row[name] = None
+            errors.append(f'{name} is not a finite number')
+    row['error'] = '; '.join(errors)
+    if each is not None:
+        try:
+            each(row, image, analysis)
+        except OSError as error:
+            row['error'] = '; '.join([*errors, one_line(error)])
+    row['error'] = row.pop('error')  # the last key, as the last column

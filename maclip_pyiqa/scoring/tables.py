@@ -1,0 +1,477 @@
+"""Tables of scores: one definition of the columns, written as CSV, JSON lines, Parquet or plain lines, and read back.
+
+Columns: `path`; `score`, `q_sim`, `q_mag`, `w_sim` and `attribute_NAME` of each attribute (means over the views);
+one for each other metric, by its name; `error`. All numbers are rounded to 6 decimals; a missing one is empty in CSV
+and null elsewhere. `error` is empty where nothing failed.
+
+CSV, JSON lines and Parquet are valid UTF-8 whatever a path or an error holds. Text that is not (file names may be any
+bytes; Python holds those that are not UTF-8 as lone surrogates) or that holds a NUL starts with U+FFFD, the replacement
+character, and continues with these characters as \\uXXXX and backslashes doubled. Text that itself starts with U+FFFD
+is written that way too, so `read_table` reverses it exactly. All other text stays as it is: a CSV file can hold a path
+such as '=1+1.png', which a spreadsheet runs as a formula. Import such files as text.
+
+CSV and JSON lines are flushed row by row. A Parquet file cannot be read before it is complete, so rows go to a journal
+beside it, FILE.parquet.journal.jsonl, which `close` turns into the Parquet file and removes.
+
+A label, see `label`, says which metric the scores are from. It is in FILE.meta.json beside CSV and JSON lines, and in
+the schema's metadata of Parquet files, under the key `maclip_pyiqa`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import io
+import json
+import math
+import os
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from importlib.util import find_spec
+from typing import IO, TYPE_CHECKING, Any
+
+from ..metric.prompts import summary_columns
+
+if TYPE_CHECKING:
+    from ..metric import MACLIP
+
+__all__ = [
+    *('FORMATS', 'CSVTable', 'JSONLTable', 'ParquetTable', 'PlainTable', 'Table', 'columns', 'escape_path', 'finished'),
+    *('label', 'one_line', 'open_table', 'read_label', 'read_table'),
+]
+
+Row = dict[str, Any]
+TEXT = ('path', 'error')  # the columns of text; all others are numbers
+
+
+def columns(attributes: Iterable[str], others: Iterable[str] = (), details: bool = True) -> tuple[str, ...]:
+    """Columns of a table, in order.
+
+    Args:
+        attributes: names of the metric's attributes, `MACLIP.attribute_names`
+        others: names of other metrics
+        details: with the cues and the attributes
+
+    Raises:
+        ValueError: another metric's name is that of a column
+
+    Example:
+        >>> columns(['sharp'], ['niqe'])
+        ('path', 'score', 'q_sim', 'q_mag', 'w_sim', 'attribute_sharp', 'niqe', 'error')
+    """
+    others = tuple(others)
+    for name in others:
+        if name in ('path', *summary_columns(()), 'error') or name.startswith('attribute_') or others.count(name) > 1:
+            raise ValueError(f'a metric named {name!r} would share its column with another; give it another name')
+    ours = summary_columns(tuple(attributes))
+    return ('path', *(ours if details else ours[:1]), *others, 'error')
+
+
+def label(metric: MACLIP) -> dict[str, Any]:
+    """What the scores of a table are computed with: this package's version, `config` and `fingerprint` of the metric."""
+    from .. import __version__
+
+    return {'maclip_pyiqa': __version__, 'config': metric.config, 'fingerprint': metric.fingerprint()}
+
+
+def one_line(error: Exception) -> str:
+    """An exception's message as the column `error` holds it: one line of at most 1000 characters."""
+    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    text = ' '.join(text.split()) or type(error).__name__
+    return text if len(text) <= 1000 else text[:997] + '...'
+
+
+# --- writing ----------------------------------------------------------------------------------------------------------
+
+
+class Table:
+    """Rows in a file or a stream: `fill` begins it, `write` adds a row, `close` completes it.
+
+    Args:
+        target: path of a file, or a text stream
+        columns: see `columns`; a row's other keys are not written
+        label: see `label`; None: without one
+    """
+
+    def __init__(
+        self, target: str | os.PathLike | IO[str], columns: Sequence[str], label: dict[str, Any] | None = None
+    ) -> None:
+        self.path = None if hasattr(target, 'write') else os.path.realpath(target)
+        self.file = target if self.path is None else None
+        self.columns, self.label = tuple(columns), label
+        # not replaceable: a stream, or a path such as /dev/stdout or that of a named pipe
+        self.is_stream = self.path is None or (os.path.exists(self.path) and not os.path.isfile(self.path))
+
+    def fill(self, rows: Iterable[Row] = ()) -> None:
+        """Begin, with these rows in place of all earlier ones. A file is replaced at once, never half written.
+
+        Raises:
+            OSError: the file cannot be written
+        """
+        if self.is_stream:
+            self.file = self.file or self._open(self.path, 'w')
+            self._put(rows, header=True)
+            return
+        self.close()
+        with _replacing(self.path) as part, self._open(part, 'w') as self.file:
+            self._put(rows, header=True)
+        # the label after the table: until then the table has no scores that an older label could be wrong about
+        if self.label is not None:
+            with _replacing(self.path + '.meta.json') as part, open(part, 'w', encoding='utf-8') as file:
+                json.dump(self.label, file, indent=1)
+        else:
+            _remove(self.path + '.meta.json')
+        self.file = self._open(self.path, 'a')
+
+    def write(self, row: Row) -> None:
+        """Add a row, and flush it to the file."""
+        self._put([row])
+
+    def close(self) -> None:
+        """Complete the file. Streams stay open."""
+        if self.path is not None and self.file is not None:
+            self.file.close()
+
+    def _put(self, rows: Iterable[Row], header: bool = False) -> None:
+        if header:
+            self.file.write(self._header())
+        self.file.writelines(map(self._line, rows))
+        self.file.flush()
+
+    def _header(self) -> str:
+        return ''
+
+    def _line(self, row: Row) -> str:
+        raise NotImplementedError
+
+    @staticmethod
+    def _open(path: str, mode: str) -> IO[str]:
+        return open(path, mode, newline='', encoding='utf-8', errors='surrogateescape')
+
+    @classmethod
+    def read(cls, path: str) -> tuple[tuple[str, ...], list[Row]]:
+        """Columns (none where nothing is written yet) and rows.
+
+        Raises:
+            OSError: the file cannot be read
+            ValueError: it is no table of this format
+        """
+        raise ValueError(f'{path} cannot be read back as a table; expected a file {" or ".join(FORMATS)}')
+
+
+class PlainTable(Table):
+    """Lines `path<TAB>score...` of the rows that have a score, without a header and without the column `error`."""
+
+    def _line(self, row: Row) -> str:
+        if row['score'] is None:
+            return ''
+        numbers = [_decimal(row.get(name)) for name in self.columns if name not in TEXT]
+        return '\t'.join([escape_path(row['path']), *numbers]) + '\n'
+
+
+class CSVTable(Table):
+    """Comma-separated values with a header, as RFC 4180 has them but for line breaks of one character."""
+
+    def _header(self) -> str:
+        return ','.join(_quote(_escape(name)) for name in self.columns) + '\n'
+
+    def _line(self, row: Row) -> str:
+        cells = (
+            _quote(_escape(row.get(name) or '')) if name in TEXT else _decimal(row.get(name)) for name in self.columns
+        )
+        return ','.join(cells) + '\n'
+
+    @classmethod
+    def read(cls, path: str) -> tuple[tuple[str, ...], list[Row]]:
+        text = _whole_lines(path)
+        end = len(text)  # a line break within quotes, so after an odd number of them, is not the end of a row
+        while text.count('"', 0, end) % 2:
+            end = text.rfind('\n', 0, end - 1) + 1
+        names, rows = (), []
+        reader = csv.reader(io.StringIO(text[:end], newline=''))
+        try:
+            for cells in filter(None, reader):
+                if not names:
+                    names = tuple(map(_unescape, cells))
+                elif len(cells) != len(names):
+                    raise ValueError(f'{len(cells)} cells, not {len(names)}')
+                else:
+                    pairs = zip(names, cells, strict=True)
+                    rows.append({k: _unescape(v) if k in TEXT else float(v) if v else None for k, v in pairs})
+        except (csv.Error, ValueError) as error:
+            raise ValueError(f'{path}, line {reader.line_num}: not a row of scores: {error}') from error
+        return names, rows
+
+
+class JSONLTable(Table):
+    """JSON lines: one object a line."""
+
+    def _line(self, row: Row) -> str:
+        cells = {
+            _escape(name): _escape(row.get(name) or '') if name in TEXT else _round(row.get(name))
+            for name in self.columns
+        }
+        return json.dumps(cells) + '\n'
+
+    @classmethod
+    def read(cls, path: str) -> tuple[tuple[str, ...], list[Row]]:
+        rows = []
+        for number, line in enumerate(_whole_lines(path).split('\n')[:-1], start=1):
+            try:
+                cells = {_unescape(key): value for key, value in json.loads(line).items()}
+                rows.append({k: _unescape(v) if k in TEXT else None if v is None else float(v) for k, v in cells.items()})
+            except (AttributeError, TypeError, ValueError) as error:
+                raise ValueError(f'{path}, line {number}: not a row of scores: {error}') from error
+        return tuple(rows[0]) if rows else (), rows
+
+
+class ParquetTable(Table):
+    """Parquet, through a journal of JSON lines until it is complete. Needs pyarrow."""
+
+    def __init__(
+        self, target: str | os.PathLike | IO[str], columns: Sequence[str], label: dict[str, Any] | None = None
+    ) -> None:
+        super().__init__(target, columns, label)
+        if self.is_stream:
+            raise ValueError('Parquet cannot be written to a stream; expected the path of a file')
+        if find_spec('pyarrow') is None:
+            raise ModuleNotFoundError("Parquet needs pyarrow: pip install 'maclip_pyiqa[parquet]'", name='pyarrow')
+        self.journal = JSONLTable(_journal(self.path), columns, label)
+
+    def fill(self, rows: Iterable[Row] = ()) -> None:
+        self.journal.fill(rows)
+
+    def write(self, row: Row) -> None:
+        self.journal.write(row)
+
+    def close(self) -> None:
+        import pyarrow as pa
+        import pyarrow.json
+        import pyarrow.parquet
+
+        self.journal.close()
+        schema = pa.schema([(_escape(name), pa.string() if name in TEXT else pa.float64()) for name in self.columns])
+        table = schema.empty_table()
+        if os.path.getsize(self.journal.path):
+            options = pa.json.ParseOptions(explicit_schema=schema, unexpected_field_behavior='error')
+            table = pa.json.read_json(self.journal.path, parse_options=options).select(schema.names)
+        metadata = None if self.label is None else {'maclip_pyiqa': json.dumps(self.label)}
+        with _replacing(self.path) as part:
+            pa.parquet.write_table(table.replace_schema_metadata(metadata), part)
+        _remove(self.journal.path)
+        _remove(self.journal.path + '.meta.json')
+
+    @classmethod
+    def read(cls, path: str) -> tuple[tuple[str, ...], list[Row]]:
+        if os.path.exists(_journal(path)):  # not complete yet; the journal has all rows, those of a resumed file too
+            return JSONLTable.read(_journal(path))
+        import pyarrow as pa
+        import pyarrow.parquet
+
+        try:
+            with open(path, 'rb') as file:
+                table = pa.parquet.read_table(file)
+        except pa.ArrowInvalid as error:
+            raise ValueError(f'{path} is not a complete Parquet file: {one_line(error)}') from error
+        table = table.rename_columns([_unescape(name) for name in table.column_names])
+        rows = table.to_pylist()
+        for row in rows:
+            row |= {name: _unescape(row[name]) for name in TEXT}
+        return tuple(table.column_names), rows
+
+
+FORMATS: dict[str, type[Table]] = {'.csv': CSVTable, '.jsonl': JSONLTable, '.parquet': ParquetTable}
+
+
+def open_table(path: str | os.PathLike, columns: Sequence[str], label: dict[str, Any] | None = None) -> Table:
+    """A table in a file, in the format of its suffix: see FORMATS.
+
+    Args:
+        path: of the file; nothing is written before `Table.fill`
+        columns: see `columns`
+        label: see `label`; None: without one
+
+    Raises:
+        ValueError: an unknown suffix
+        ModuleNotFoundError: the format's library is not installed
+
+    Example::
+
+        with contextlib.closing(open_table('scores.csv', columns(metric.attribute_names), label(metric))) as table:
+            table.fill()
+            for row in score_files(metric, paths):
+                table.write(row)
+    """
+    return _format(path)(path, columns, label)
+
+
+# --- reading ----------------------------------------------------------------------------------------------------------
+
+
+def read_table(path: str | os.PathLike) -> list[Row]:
+    """Rows of a table, as they were given to it, but for numbers, which it holds with 6 decimals.
+
+    A last line without its line break is skipped, as the write of that row was cut off. Of a Parquet file that is not
+    complete, the rows are read from its journal.
+
+    Args:
+        path: .csv, .jsonl or .parquet
+
+    Returns:
+        for each row its columns: `path` and `error` as str, all others as float or None
+
+    Raises:
+        OSError: the file cannot be read
+        ValueError: an unknown suffix, or not a table of scores
+    """
+    return _format(path).read(os.path.realpath(path))[1]
+
+
+def read_label(path: str | os.PathLike) -> dict[str, Any] | None:
+    """The label of a table (see `label`); None: it has none.
+
+    Raises:
+        OSError, ValueError: the label cannot be read
+    """
+    path = os.path.realpath(path)
+    if _format(path) is ParquetTable:
+        if not os.path.exists(_journal(path)):
+            import pyarrow.parquet
+
+            text = (pyarrow.parquet.read_schema(path).metadata or {}).get(b'maclip_pyiqa')
+            return None if text is None else json.loads(text)
+        path = _journal(path)
+    try:
+        with open(path + '.meta.json', encoding='utf-8') as file:
+            return json.load(file)
+    except FileNotFoundError:
+        return None
+
+
+def finished(path: str | os.PathLike, columns: Sequence[str], label: dict[str, Any] | None = None) -> list[Row]:
+    """Rows of an earlier table that have a score, to be kept when a run is resumed.
+
+    Args:
+        path: of the table; it need not exist
+        columns: that it must have
+        label: of the metric that its scores must be from; None: any
+
+    Raises:
+        OSError: the file cannot be read
+        ValueError: it is not a table of scores, or of other columns, or of another metric (the message says what
+            differs)
+    """
+    path = os.path.realpath(path)
+    try:
+        found, rows = _format(path).read(path)
+    except FileNotFoundError:
+        return []
+    if found and found != tuple(columns):
+        raise ValueError(
+            f'{path} cannot be resumed: its columns are {", ".join(found)}; expected {", ".join(columns)}. '
+            'Use the options that it was written with, or another file.'
+        )
+    rows = [row for row in rows if row['score'] is not None]
+    old = read_label(path) if label is not None else None
+    if label is not None and old is None and (rows or not found):
+        if os.path.getsize(path):
+            raise ValueError(
+                f'{path} cannot be resumed: there is no label that says which metric its scores are from. '
+                f'Expected it in {path}.meta.json; write to another file.'
+            )
+    elif label is not None and rows and old['fingerprint'] != label['fingerprint']:
+        raise ValueError(
+            f'{path} cannot be resumed: its scores are from another metric; {_difference(old, label)}. '
+            'Use the options and weights that it was written with, or another file.'
+        )
+    return rows
+
+
+def _difference(old: dict[str, Any], new: dict[str, Any]) -> str:
+    """What differs between two labels, in words."""
+    new = json.loads(json.dumps(new))  # tuples as the lists that they are in `old`
+    before, now = old['config'], new['config']
+    names = [name for name in {**before, **now} if before.get(name) != now.get(name)]
+    if names:
+        return '; '.join(f'{name} was {before.get(name)!r} and is {now.get(name)!r}' for name in names)
+    versions = old['maclip_pyiqa'], new['maclip_pyiqa']
+    changed = '' if versions[0] == versions[1] else f', or maclip_pyiqa, which was {versions[0]} and is {versions[1]}'
+    return f'the options are the same, so the weights differ{changed}'
+
+
+# --- text -------------------------------------------------------------------------------------------------------------
+
+
+def escape_path(path: str) -> str:
+    r"""A path in one line of plain text: tab, line breaks and backslash as \t, \n, \r and \\."""
+    for plain, escaped in (('\\', '\\\\'), ('\t', '\\t'), ('\n', '\\n'), ('\r', '\\r')):
+        path = path.replace(plain, escaped)
+    return path
+
+
+def _escape(text: str) -> str:
+    """Valid UTF-8 without NUL; see the head of this file."""
+    if not text.startswith('\ufffd') and not re.search(r'[\x00\ud800-\udfff]', text):
+        return text
+    escaped = re.sub(r'[\\\x00\ud800-\udfff]', lambda m: '\\\\' if m[0] == '\\' else f'\\u{ord(m[0]):04x}', text)
+    return '\ufffd' + escaped
+
+
+def _unescape(text: str) -> str:
+    if not text.startswith('\ufffd'):
+        return text
+    return re.sub(r'\\(?:\\|u([0-9a-f]{4}))', lambda m: chr(int(m[1], 16)) if m[1] else '\\', text[1:])
+
+
+def _quote(text: str) -> str:
+    # by hand: before Python 3.13 csv.writer leaves a lone carriage return without quotes, and csv.reader ends a row there
+    return '"' + text.replace('"', '""') + '"' if re.search('[",\r\n]', text) else text
+
+
+def _round(value: float | None) -> float | None:
+    return None if value is None or not math.isfinite(value) else round(float(value), 6)
+
+
+def _decimal(value: float | None) -> str:
+    return '' if _round(value) is None else f'{value:.6f}'
+
+
+# --- files ------------------------------------------------------------------------------------------------------------
+
+
+def _format(path: str | os.PathLike) -> type[Table]:
+    suffix = os.path.splitext(path)[1].lower()
+    if suffix not in FORMATS:
+        raise ValueError(f'{os.fspath(path)!r} has no suffix of a table; expected one of {", ".join(FORMATS)}')
+    return FORMATS[suffix]
+
+
+def _journal(path: str) -> str:
+    return path + '.journal.jsonl'
+
+
+def _whole_lines(path: str) -> str:
+    """Text of a file up to its last line break, without the byte order mark that spreadsheets write."""
+    with open(path, 'rb') as file:
+        data = file.read()
+    try:
+        return data[: data.rfind(b'\n') + 1].decode('utf-8-sig')
+    except UnicodeDecodeError as error:
+        raise ValueError(f'{path} is not a table of scores: it is not UTF-8') from error
+
+
+@contextlib.contextmanager
+def _replacing(path: str) -> Iterator[str]:
+    """A path to write to; it replaces `path` at once when all is written, and is removed where that fails."""
+    part = path + '.part'
+    try:
+        yield part
+        os.replace(part, path)
+    except BaseException:
+        _remove(part)
+        raise
+
+
+def _remove(path: str) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        os.remove(path)
