@@ -155,8 +155,8 @@ def photos() -> dict[str, Image.Image]:
     files = [*sorted(site.glob('ResultsCalibra/ref_dir/*.bmp')), *sorted(site.glob('tests/test_efficiency_img_dir/*'))]
     if spec is None or not files:
         raise FileNotFoundError(
-            'the photos of this report are missing: pyiqa is not installed, or has no photos in its wheel; install '
-            'pyiqa==0.1.16'
+            'the photos of this report are missing: pyiqa is not installed, or has no photos in its wheel; '
+            'pip install pyiqa==0.1.16'
         )
     found = {}
     for file in files:
