@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -21,7 +22,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     *('CODES', 'FAILED', 'INTERRUPTED', 'NO_WEIGHTS', 'OK', 'USAGE', 'Parents', 'UsageError', 'load_device'),
-    *('load_metric', 'need_matplotlib', 'parent_parsers', 'save_figure', 'say', 'whole_number'),
+    *('load_metric', 'need_extra', 'need_matplotlib', 'parent_parsers', 'save_figure', 'say', 'usage_errors'),
+    'whole_number',
 ]
 
 OK, FAILED, USAGE, NO_WEIGHTS, INTERRUPTED = 0, 1, 2, 3, 130
@@ -100,6 +102,28 @@ def need_matplotlib(what: str) -> None:
     """
     if find_spec('matplotlib') is None:
         raise UsageError(f"{what} needs matplotlib: pip install 'maclip_pyiqa[plot]'")
+
+
+def need_extra(command: str, extra: str, *packages: str) -> None:
+    """Check for the packages of an extra, which a command needs, without importing them.
+
+    Raises:
+        UsageError: one is not installed
+    """
+    missing = [package for package in packages if find_spec(package) is None]
+    if missing:
+        raise UsageError(f"{command} needs {', '.join(missing)}: pip install 'maclip_pyiqa[{extra}]'")
+
+
+@contextmanager
+def usage_errors(*errors: type[Exception]) -> Iterator[None]:
+    """Turn errors of the library whose message says what to do into UsageError."""
+    try:
+        yield
+    except BrokenPipeError:  # see main
+        raise
+    except errors as error:
+        raise UsageError(' '.join(str(error).split())) from error
 
 
 def load_device(name: str | None) -> torch.device:
