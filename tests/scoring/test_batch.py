@@ -1,5 +1,7 @@
 """Groups of files that are scored at once."""
 
+from itertools import pairwise
+
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
@@ -22,7 +24,7 @@ def test_groups_are_bounded_and_as_large_as_possible(sizes, batch):
 
     for group in found:
         assert 1 <= len(group) <= batch and (pixels(group) <= GROUP_PIXELS or len(group) == 1)
-    for group, after in zip(found, found[1:], strict=False):
+    for group, after in pairwise(found):
         assert len(group) == batch or pixels([*group, after[0]]) > GROUP_PIXELS
 
 

@@ -238,7 +238,7 @@ def test_tables_of_another_metric_are_refused(tmp_path, suffix):
     assert 'stride' not in str(caught.value)
     with pytest.raises(ValueError, match='the weights differ'):
         finished(path, NAMES, LABEL | {'fingerprint': 'x'})
-    with pytest.raises(ValueError, match='which was 1.0 and is 2.0'):
+    with pytest.raises(ValueError, match=r'which was 1\.0 and is 2\.0'):
         finished(path, NAMES, LABEL | {'fingerprint': 'x', 'maclip_pyiqa': '2.0'})
     with pytest.raises(ValueError, match='its columns are path, score, q_sim'):
         finished(path, columns([], details=False), LABEL)
