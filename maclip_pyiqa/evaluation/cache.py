@@ -79,7 +79,7 @@ class FeatureCache:
         except Exception:  # a damaged archive raises all kinds of errors
             return None
 
-    def put(self, key: str, arrays: dict[str, np.ndarray]) -> None:
+    def put(self, key: str, arrays: dict[str, Any]) -> None:
         """Save the arrays of an image.
 
         Raises:

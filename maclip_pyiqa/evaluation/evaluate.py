@@ -216,8 +216,9 @@ def score_dataset(
     processes = processes or Processes()
     caches = [FeatureCache(results, metric.cache_key) for metric in metrics]
     part = range(processes.rank, len(dataset.paths), processes.size)
-    images = DataLoader(
-        _Images(dataset.paths, dataset.preparation, caches),
+    files: Any = _Images(dataset.paths, dataset.preparation, caches)
+    images: Iterable[tuple[int, str, np.ndarray | None, str]] = DataLoader(
+        files,
         batch_size=None,
         sampler=part,
         num_workers=min(workers, len(part)),
@@ -231,8 +232,8 @@ def score_dataset(
         for i, key, pixels, error in images:
             errors = {metric.name: error for metric in metrics} if error else {}
             # one image at a time, so that its rounding depends neither on its neighbours nor on the number of processes
-            for metric, cache in zip(metrics, caches, strict=True) if pixels is not None else ():
-                if cache.get(key) is not None:
+            for metric, cache in zip(metrics, caches, strict=True):
+                if pixels is None or cache.get(key) is not None:
                     continue
                 try:
                     arrays = metric.compute(to_tensor(pixels).to(device))

@@ -194,8 +194,16 @@ def fit_features(
     if config['prompt_weights'] is not None:
         start['prompt_weights'] = config['prompt_weights']
     cues = CueTable(features.features, features.text, features.scale, features.shares)
-    settings = {'weights': weights, 'folds': folds, 'resamples': resamples, 'seed': seed, 'start': start}
-    fit = fit_constants(cues, features.labels, features.groups, **settings)
+    fit = fit_constants(
+        cues,
+        features.labels,
+        features.groups,
+        weights=weights,
+        folds=folds,
+        resamples=resamples,
+        seed=seed,
+        start=start,
+    )
     path = output / f'{metadata["dataset"]}.{metadata["metric"]}{".weights" * weights}.yml'
     output.mkdir(parents=True, exist_ok=True)
     fit.save(path, config)

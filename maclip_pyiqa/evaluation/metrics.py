@@ -19,6 +19,8 @@ if TYPE_CHECKING:  # seconds to import
     import torch
     from torch import Tensor, nn
 
+    from ..metric import MACLIP
+
 __all__ = ['MACLIPAdapter', 'MetricAdapter', 'PyiqaAdapter', 'checksum', 'load_metrics', 'pack']
 
 TOLERANCE = 1e-4  # the most that float16 features may change a score
@@ -65,7 +67,7 @@ class MACLIPAdapter:
 
     lower_better = False
 
-    def __init__(self, name: str, net: nn.Module) -> None:
+    def __init__(self, name: str, net: MACLIP) -> None:
         self.name, self.net = name, net
         self.config, self.fingerprint = net.config, net.fingerprint()
         self.cache_key = {'backbone': net.backbone.fingerprint()}
@@ -106,7 +108,7 @@ class PyiqaAdapter:
         options: that it was made with
     """
 
-    def __init__(self, name: str, metric: nn.Module, options: dict[str, Any]) -> None:
+    def __init__(self, name: str, metric: Any, options: dict[str, Any]) -> None:
         import pyiqa
 
         self.name, self.metric, self.lower_better = name, metric, metric.lower_better

@@ -163,8 +163,8 @@ def _markdown(results: Path) -> str:
         'negated. SRCC, KRCC and raw PLCC are of raw scores, fitted PLCC and RMSE after a five-parameter logistic'
     ]
     lines += ['fit; in brackets 95% bootstrap intervals.', '']
-    head = ('data set', 'metric', 'fingerprint', 'protocol', 'n', 'failed')
-    head += ('SRCC', 'KRCC', 'PLCC, raw', 'PLCC, fitted', 'RMSE, fitted', 'note')
+    head = ['data set', 'metric', 'fingerprint', 'protocol', 'n', 'failed']
+    head += ['SRCC', 'KRCC', 'PLCC, raw', 'PLCC, fitted', 'RMSE, fitted', 'note']
     lines += markdown_table(
         head,
         (
