@@ -1,61 +1,76 @@
-"""Mean score of a whole test set, as a torchmetrics metric (extra `torchmetrics`)."""
+"""The score of a whole test set, as a torchmetrics metric (extra `torchmetrics`)."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
-from ..metric.maclip import MACLIP
+from ..metric import MACLIP
 
 try:
     from torchmetrics import Metric
+    from torchmetrics.utilities.data import dim_zero_cat
 except ModuleNotFoundError as error:
     raise ModuleNotFoundError("pip install 'maclip_pyiqa[torchmetrics]'", name=error.name) from error
 
-__all__ = ['MagnitudeAwareCLIP']
+__all__ = ['MACLIPScore']
 
 
-class MagnitudeAwareCLIP(Metric):
-    """MA-CLIP's mean and spread over all images seen, in all processes.
+class MACLIPScore(Metric):
+    """MA-CLIP's scores of all images seen, in all processes, reduced to one tensor.
 
-    The states are sums in float64, which torchmetrics adds up over the processes; hence a device that knows float64
-    (CPU, CUDA; not MPS).
+    Every score is kept, so memory grows by 4 bytes an image.
 
     Args:
-        metric: a ready `MACLIP`; None: one is built of `options`
+        metric: a `MACLIP`; None: one is built from `options`
+        reduction: 'mean', 'sum', or 'none' (or None) for the scores themselves
         sync_options: of `torchmetrics.Metric`, such as {'dist_sync_on_step': True}
         **options: of `MACLIP`, such as backbone or prompts
 
     Raises:
-        TypeError: `metric` is no MACLIP, or comes together with options
+        TypeError: `metric` is not a MACLIP, or options are given beside it
+        ValueError: an unknown reduction
 
     Example::
 
-        metric = MagnitudeAwareCLIP(backbone='RN50')
+        metric = MACLIPScore()
         for images in loader:
             metric.update(images)
-        mean, std = metric.compute()
+        metric.compute()  # a tensor (), the mean score
+
+    In Lightning, make it an attribute of the module, and in `validation_step`::
+
+        self.maclip.update(images)
+        self.log('maclip', self.maclip)
     """
 
     is_differentiable = False
     higher_is_better = True
     full_state_update = False
 
-    count: Tensor
-    total: Tensor
-    squares: Tensor
+    scores: list[Tensor] | Tensor
 
-    def __init__(self, metric: MACLIP | None = None, *, sync_options: dict | None = None, **options) -> None:
+    def __init__(
+        self,
+        metric: MACLIP | None = None,
+        reduction: Literal['mean', 'sum', 'none'] | None = 'mean',
+        *,
+        sync_options: dict[str, Any] | None = None,
+        **options: Any,
+    ) -> None:
         super().__init__(**(sync_options or {}))
         if metric is not None and not isinstance(metric, MACLIP):
-            raise TypeError(f'metric is a MACLIP, not {type(metric).__name__}')
+            raise TypeError(f'metric is a {type(metric).__name__}; expected a MACLIP')
         if metric is not None and options:
-            raise TypeError(f'a ready metric has its options; {", ".join(options)} came too')
+            raise TypeError(f'options {", ".join(options)} beside a metric, which has its own; pass one or the other')
+        if reduction not in ('mean', 'sum', 'none', None):
+            raise ValueError(f"reduction={reduction!r}; expected 'mean', 'sum', 'none' or None")
         self.net = MACLIP(**options) if metric is None else metric
-        for name in ('count', 'total', 'squares'):
-            self.add_state(name, torch.zeros((), dtype=torch.float64), dist_reduce_fx='sum')
+        self.reduction = reduction
+        self.add_state('scores', [], dist_reduce_fx='cat')
 
     def update(self, images: Tensor | Sequence[Tensor]) -> None:
         """Add images.
@@ -67,14 +82,15 @@ class MagnitudeAwareCLIP(Metric):
             TypeError, ValueError: as `MACLIP.forward`
         """
         with torch.no_grad():
-            # about 0 to 1, so that in float64 a difference of sums of squares loses nothing that float32 scores had
-            scores = self.net(images).double()
-        self.count += len(scores)
-        self.total += scores.sum()
-        self.squares += scores.square().sum()
+            self.scores.append(self.net(images)[:, 0])
 
-    def compute(self) -> tuple[Tensor, Tensor]:
-        """-> mean and standard deviation (unbiased) of the scores, both (), float64; NaN of too few images."""
-        mean = self.total / self.count
-        variance = (self.squares - self.total * mean) / (self.count - 1)
-        return mean, variance.clamp_min(0).sqrt()
+    def compute(self) -> Tensor:
+        """Mean or sum of the scores, (), or the scores, (N,).
+
+        Raises:
+            ValueError: no images were added
+        """
+        scores = dim_zero_cat(self.scores)
+        if self.reduction == 'mean':
+            return scores.mean()
+        return scores.sum() if self.reduction == 'sum' else scores

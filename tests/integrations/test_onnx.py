@@ -1,37 +1,37 @@
-"""Exported programs against the eager score, ONNX by onnxruntime."""
+"""Scores of exported programs against those of the module; ONNX files run in onnxruntime."""
 
 import pytest
 import torch
 import torch.nn.functional as F
 
-from maclip_pyiqa import testing as standin
 from maclip_pyiqa import MACLIP
 from maclip_pyiqa.integrations.onnx import export
+from maclip_pyiqa.testing import TINY, make_clip, save_folder
 
 pytest.importorskip('onnxscript', reason='extra `export` is not installed')
 onnxruntime = pytest.importorskip('onnxruntime', reason='extra `test` is not installed')
 
-VIT = standin.TINY | {'vision_cfg': {'image_size': 64, 'layers': 2, 'width': 64, 'head_width': 32, 'patch_size': 16}}
+VIT = TINY | {'vision_cfg': {'image_size': 64, 'layers': 2, 'width': 64, 'head_width': 32, 'patch_size': 16}}
 
-pytestmark = pytest.mark.filterwarnings('ignore')  # the exporter's own, about torch's internals
+pytestmark = pytest.mark.filterwarnings('ignore')  # from the exporter, about torch's internals
 
 
 @pytest.fixture(scope='module')
 def tiny_vit(photos, tmp_path_factory) -> str:
-    return standin.save_folder(standin.make_clip(VIT, photos[:4]), VIT, tmp_path_factory.mktemp('vit'))
+    return save_folder(make_clip(VIT, photos[:4]), VIT, tmp_path_factory.mktemp('vit'))
 
 
-def check(metric, path, x, atol=1e-5):
-    """Another batch size than the exporter saw."""
+def check(metric, path, x):
+    """The file's scores of another batch size than the exporter saw, to float rounding."""
     want = metric(x)
-    assert want.std() > 1e-3
+    assert want.std() > 1e-2
     if path.suffix == '.pt2':
         got = torch.export.load(path).module()(x)
     else:
         session = onnxruntime.InferenceSession(path, providers=['CPUExecutionProvider'])
         got = torch.from_numpy(session.run(['scores'], {'images': x.numpy()})[0])
     assert got.shape == want.shape
-    torch.testing.assert_close(got, want, rtol=0, atol=atol)
+    torch.testing.assert_close(got, want, rtol=0, atol=3e-6)
 
 
 @pytest.mark.parametrize(('suffix', 'size'), [('.pt2', (130, 150)), ('.onnx', (40, 90))], ids=['large', 'enlarged'])
@@ -54,7 +54,7 @@ def test_vit_with_its_options(tiny_vit, photos, tmp_path):
 def test_any_size(request, photos, tmp_path, views, kind):
     """One program for several sizes, also as one ONNX file without weights beside it."""
     metric = MACLIP(backbone=request.getfixturevalue(kind), views=views, prompt_weights=[1, 2, 3, 4, 0])
-    least = {'windows': 64 + 37, 'global': 33, 'full': 64}[views]  # with windows and full the documented shortest side
+    least = {'windows': 64 + 37, 'global': 2, 'full': 64}[views]  # the documented shortest side
     path = tmp_path / 'any.onnx'
     program = export(metric, path).module()
     assert [f.name for f in tmp_path.iterdir()] == ['any.onnx']
@@ -64,7 +64,7 @@ def test_any_size(request, photos, tmp_path, views, kind):
     for size in ((least, least + 17), (233, least), (150, 150)):
         x = F.interpolate(torch.stack(photos[:3]), size, mode='bilinear')
         check(metric, path, x)
-        torch.testing.assert_close(program(x), metric(x), rtol=0, atol=1e-5)
+        torch.testing.assert_close(program(x), metric(x), rtol=0, atol=3e-6)
     if views == 'windows':
         with pytest.raises(Exception, match='101'):  # a program refuses what is too small
             program(photos[0][None, :, :100, :150])
@@ -93,6 +93,8 @@ def test_what_cannot_be_exported(tiny, monkeypatch):
         export(MACLIP(backbone=tiny), '/nowhere/a.pt2')
     with pytest.raises(ValueError, match='cannot be exported for any size'):
         export(MACLIP(backbone=tiny, views='full', pos_embedding=True))
+    with pytest.raises(ValueError, match='max_views cannot be exported for any size'):
+        export(MACLIP(backbone=tiny, max_views=2))
     monkeypatch.setattr('maclip_pyiqa.integrations.onnx.find_spec', lambda name: None)
     with pytest.raises(ModuleNotFoundError, match=r'maclip_pyiqa\[export\]'):
         export(MACLIP(backbone=tiny), 'a.onnx', (64, 64))

@@ -1,4 +1,4 @@
-"""Mean and spread over a test set: alone, in batches, in two processes."""
+"""Scores of a test set: reduced, in batches, in two processes, and logged by Lightning."""
 
 import os
 import pickle
@@ -12,7 +12,7 @@ import torch
 from maclip_pyiqa import MACLIP
 
 torchmetrics = pytest.importorskip('torchmetrics', reason='extra `torchmetrics` is not installed')
-MagnitudeAwareCLIP = pytest.importorskip('maclip_pyiqa.integrations.torchmetrics').MagnitudeAwareCLIP
+MACLIPScore = pytest.importorskip('maclip_pyiqa.integrations.torchmetrics').MACLIPScore
 
 
 @pytest.fixture(scope='module')
@@ -25,34 +25,31 @@ def images(photos):
     return torch.stack(photos)[..., :150, :150]
 
 
-def test_mean_and_spread(tiny, images, scores):
-    metric = MagnitudeAwareCLIP(backbone=tiny, chunk=7)
+@pytest.mark.parametrize('reduction', ['mean', 'sum', 'none', None])
+def test_reductions(tiny, images, scores, reduction):
+    def want(scores):
+        return {'mean': np.mean, 'sum': np.sum}.get(reduction, np.asarray)(scores)
+
+    metric = MACLIPScore(backbone=tiny, chunk=7, reduction=reduction)
     metric.update(images[:4])
     metric.update(images[4:5])
     metric.update(list(images[5:]))
-    mean, std = metric.compute()
-    assert mean.dtype == std.dtype == torch.float64 and mean.shape == std.shape == ()
-    assert mean.item() == pytest.approx(scores.mean(), abs=1e-6)
-    assert std.item() == pytest.approx(scores.std(ddof=1), rel=1e-4)
-    assert scores.std() > 1e-3
+    got = metric.compute()
+    assert isinstance(got, torch.Tensor) and got.shape == want(scores).shape and scores.std() > 1e-3
+    np.testing.assert_allclose(got, want(scores), rtol=1e-6)
 
-    assert torchmetrics.MetricCollection([pickle.loads(pickle.dumps(metric))]).compute()['MagnitudeAwareCLIP'] == (
-        mean,
-        std,
-    )
-    batch = metric(images[:3])  # a batch's own values, and added to the rest
-    assert batch[0].item() == pytest.approx(scores[:3].mean(), abs=1e-6)
-    assert metric.compute()[0].item() == pytest.approx(np.append(scores, scores[:3]).mean(), abs=1e-6)
+    copy = pickle.loads(pickle.dumps(metric))
+    torch.testing.assert_close(torchmetrics.MetricCollection([copy]).compute()['MACLIPScore'], got, rtol=0, atol=0)
+    np.testing.assert_allclose(metric(images[:3]), want(scores[:3]), rtol=1e-6)  # the batch's own value, and added
+    np.testing.assert_allclose(metric.compute(), want([*scores, *scores[:3]]), rtol=1e-6)
     metric.reset()
-    assert metric.count == 0
     metric.update(images[:1])
-    mean, std = metric.compute()
-    assert mean.item() == pytest.approx(scores[0], abs=1e-6) and std.isnan()
+    np.testing.assert_allclose(metric.compute(), want(scores[:1]), rtol=1e-6)
 
 
-def test_sums_are_stable(tiny_metric):
-    """A spread a million times smaller than the mean, over many images."""
-    values = 0.7 + 1e-6 * np.random.default_rng(0).standard_normal((50, 200))
+def test_no_precision_is_lost_over_many_images():
+    """Also on devices without float64: nothing but the scores' own dtype is used."""
+    values = np.float32(0.7) + 1e-3 * np.random.default_rng(0).standard_normal((500, 200), dtype=np.float32)
 
     class Known(MACLIP):
         def __init__(self):
@@ -62,61 +59,91 @@ def test_sums_are_stable(tiny_metric):
         def forward(self, x):
             return next(self.rows)[:, None]
 
-    metric = MagnitudeAwareCLIP(Known())
+    metric = MACLIPScore(Known())
     for _ in values:
         metric.update(None)
-    mean, std = metric.compute()
-    assert mean.item() == pytest.approx(values.mean(), abs=1e-12)
-    assert std.item() == pytest.approx(values.std(ddof=1), rel=1e-2)
+    assert metric.compute().dtype == torch.float32
+    assert metric.compute().item() == pytest.approx(values.mean(dtype=np.float64), abs=1e-7)
 
 
 def test_a_ready_metric(tiny_metric, images, scores):
-    metric = MagnitudeAwareCLIP(tiny_metric)
+    metric = MACLIPScore(tiny_metric)
     assert metric.net is tiny_metric and not list(metric.parameters()) and not metric.state_dict()
     metric.update(images.requires_grad_())
-    assert not metric.total.requires_grad
-    assert metric.compute()[0].item() == pytest.approx(scores.mean(), abs=1e-6)
+    assert not metric.compute().requires_grad
+    assert metric.compute().item() == pytest.approx(scores.mean(), abs=1e-6)
     with pytest.raises(TypeError, match='alpha'):
-        MagnitudeAwareCLIP(tiny_metric, alpha=2.0)
-    with pytest.raises(TypeError, match='not Linear'):
-        MagnitudeAwareCLIP(torch.nn.Linear(1, 1))
-    with pytest.raises(ValueError, match='empty batch'):
+        MACLIPScore(tiny_metric, alpha=2.0)
+    with pytest.raises(TypeError, match='is a Linear'):
+        MACLIPScore(torch.nn.Linear(1, 1))
+    with pytest.raises(ValueError, match="reduction='max'"):
+        MACLIPScore(tiny_metric, 'max')
+    with pytest.raises(ValueError, match='batch is empty'):
         metric.update(images[:0])
+
+
+@pytest.mark.filterwarnings('ignore')  # Lightning's, about workers and GPUs
+@pytest.mark.parametrize('reduction', ['mean', 'sum'])
+def test_lightning_logs_it(tiny, images, scores, tmp_path, reduction):
+    lightning = pytest.importorskip('lightning', reason='Lightning is not installed')
+
+    class Darken(lightning.LightningModule):
+        def __init__(self):
+            super().__init__()
+            self.maclip = MACLIPScore(backbone=tiny, reduction=reduction)
+
+        def test_step(self, batch):
+            self.maclip.update(batch)
+            self.log('maclip', self.maclip)
+
+    trainer = lightning.Trainer(
+        accelerator='cpu', devices=1, logger=False, enable_progress_bar=False, enable_model_summary=False,
+        default_root_dir=tmp_path,
+    )  # fmt: skip
+    loader = torch.utils.data.DataLoader(images, batch_size=4)  # 4, 4 and 2: a mean of batch means would differ
+    (logged,) = trainer.test(Darken(), loader, verbose=False)
+    assert logged == {'maclip': pytest.approx(getattr(scores, reduction)(), rel=1e-6)}
 
 
 PROCESS = """
 import sys, torch
 torch.set_num_threads(1)
-from maclip_pyiqa.integrations.torchmetrics import MagnitudeAwareCLIP
+from maclip_pyiqa import MACLIP
+from maclip_pyiqa.integrations.torchmetrics import MACLIPScore
 rank, rendezvous, tiny, file = int(sys.argv[1]), *sys.argv[2:]
 torch.distributed.init_process_group('gloo', init_method=f'file://{rendezvous}', rank=rank, world_size=2)
-metric = MagnitudeAwareCLIP(backbone=tiny)
-images = torch.load(file)
+net, images = MACLIP(backbone=tiny), torch.load(file)
+mean, every, sum_of_first = MACLIPScore(net), MACLIPScore(net, 'none'), MACLIPScore(net, 'sum')
 for image in images[:7] if rank == 0 else images[7:]:
-    metric.update(image[None])
-print(metric.count.item(), *(v.item() for v in metric.compute()), metric.count.item())
+    mean.update(image[None])
+    every.update(image[None])
+if rank == 0:
+    sum_of_first.update(images[:2])
+print(mean.compute().item(), sum_of_first.compute().item(), *every.compute().tolist(), len(every.scores))
 torch.distributed.destroy_process_group()
 """
 
 
 def test_two_processes(tiny, images, scores, tmp_path):
+    """With 7 images in one process and 3 in the other; and with none in the other."""
     torch.save(images.clone(), tmp_path / 'images.pt')
     where = [str(tmp_path / 'rendezvous'), tiny, str(tmp_path / 'images.pt')]
-    command = [sys.executable, '-c', PROCESS]
     environment = os.environ | {'OMP_NUM_THREADS': '1'}
     both = [
         subprocess.Popen(
-            [*command, rank, *where], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+            [sys.executable, '-c', PROCESS, rank, *where],
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment,
         )
         for rank in '01'
-    ]
-    for process, mine in zip(both, (7, 3), strict=True):
+    ]  # fmt: skip
+    for process, own in zip(both, (7, 3), strict=True):
         out, err = process.communicate(timeout=120)
         assert process.returncode == 0, err
-        count, mean, std, after = map(float, out.split()[-4:])
-        assert count == after == mine  # the states are the process's own again
-        assert mean == pytest.approx(scores.mean(), abs=1e-6)
-        assert std == pytest.approx(scores.std(ddof=1), rel=1e-4)
+        mean, sum_of_first, *every, after = map(float, out.split()[-13:])
+        assert mean == pytest.approx(scores.mean(), rel=1e-6)
+        assert sum_of_first == pytest.approx(scores[:2].sum(), rel=1e-6)
+        assert every == pytest.approx(scores, rel=1e-6)
+        assert after == own  # the state is the process's own again
 
 
 def test_the_package_needs_no_extras():
