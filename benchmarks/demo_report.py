@@ -1,19 +1,18 @@
-"""What the demonstration backbone's scores are worth, on photos that it was not trained on.
+"""Accuracy of the demonstration backbone on photos that it was not trained on.
 
-  python benchmarks/demo_report.py -o report                      the one in the package
-  python benchmarks/demo_report.py seed0 seed1 seed2 -o report    folders of train_demo.py, with their spread
+  python benchmarks/demo_report.py -o report                      the backbone in the package
+  python benchmarks/demo_report.py seed0 seed1 seed2 -o report    folders written by train_demo.py, and their spread
 
-Nine clean photos that come with pyiqa are degraded in five steps: by what the training used (seen), by what it did not
-(unseen), and by what it is known to overlook (limits). Of the clean photo and its steps, for the score Q and both
-cues: Spearman's correlation with the strength, turned so that 1 is right, mean over the photos; the same over all
-photos at once (pooled); and how often the clean photo scores above its strongest step. Then maps of half-blurred
-photos, and images without content. Writes report.csv, report.md and report.png.
+Nine clean photos from pyiqa's wheel are degraded in five steps: by the degradations that the training used (seen), by
+others (unseen), and by those that the backbone is known to overlook (limits). Reported for the score Q and both cues
+over the clean photo and its steps: Spearman's correlation with the strength, negated so that 1 is right, mean over the
+photos; the same over all photos at once (pooled); and how often the clean photo scores above its strongest step. Then
+maps of half-blurred photos, and images without content. Writes report.csv, report.md and report.png.
 """
 
 from __future__ import annotations
 
 import argparse
-import csv
 import statistics
 import sys
 import time
@@ -22,6 +21,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import torch
 from PIL import Image, ImageFilter
 from scipy import ndimage, stats
@@ -29,7 +29,7 @@ from scipy import ndimage, stats
 from maclip_pyiqa import MACLIP, WeightsError
 from maclip_pyiqa.demo import DEGRADATIONS, reopened
 from maclip_pyiqa.scoring.read import to_tensor
-from reading import images as without_content
+from maclip_pyiqa.testing import images_without_content
 
 STRENGTHS = (0.0, 0.25, 0.5, 0.75, 1.0)
 CUES = ('q', 'q_sim', 'q_mag')
@@ -47,7 +47,7 @@ def _image(pixels: np.ndarray) -> Image.Image:
 
 
 def motion_blur(image, strength, rng):
-    """Along a line of 3 to 25 pixels, in any direction."""
+    """Along a line of 3 to 25 pixels, in a random direction."""
     length, angle = 3 + 22 * strength, rng.uniform(0, np.pi)
     y, x = np.mgrid[-13:14, -13:14]
     along, across = x * np.cos(angle) + y * np.sin(angle), y * np.cos(angle) - x * np.sin(angle)
@@ -55,7 +55,7 @@ def motion_blur(image, strength, rng):
 
 
 def defocus(image, strength, rng):
-    """By a disc, radius 1 to 7 pixels."""
+    """Disc of radius 1 to 7 pixels, its rim antialiased."""
     y, x = np.mgrid[-8:9, -8:9]
     return _filtered(np.clip(1 + 6 * strength + 0.5 - np.hypot(x, y), 0, 1), image)
 
@@ -76,24 +76,24 @@ def webp(image, strength, rng):
 
 
 def jpeg2000(image, strength, rng):
-    """24 to 400 times smaller than the pixels."""
+    """Compression ratio 24 to 400."""
     return reopened(image, 'JPEG2000', quality_mode='rates', quality_layers=[24 * (400 / 24) ** strength])
 
 
 def poisson_noise(image, strength, rng):
-    """As of 100 down to 3 photons at white."""
+    """Shot noise: 100 down to 3 photons at white."""
     photons = 100 * (3 / 100) ** strength
     return _image(rng.poisson(np.asarray(image, np.float32) / 255 * photons) * (255 / photons))
 
 
 def speckle(image, strength, rng):
-    """Noise in proportion to the value, standard deviation 0.1 to 0.8."""
+    """Multiplicative Gaussian noise, standard deviation 0.1 to 0.8."""
     pixels = np.asarray(image, np.float32)
     return _image(pixels * (1 + (0.1 + 0.7 * strength) * rng.standard_normal(pixels.shape)))
 
 
 def darkening(image, strength, rng):
-    """0.7 down to 0.1 of the light."""
+    """Brightness 0.7 down to 0.1 of what it was."""
     return _image(np.asarray(image, np.float32) * (0.7 - 0.6 * strength))
 
 
@@ -104,7 +104,7 @@ def posterisation(image, strength, rng):
 
 
 def desaturation(image, strength, rng):
-    """Colours 0.8 down to 0 of what they were."""
+    """Saturation 0.8 down to 0 of what it was."""
     pixels = np.asarray(image, np.float32)
     grey = pixels.mean(2, keepdims=True)
     return _image(grey + (pixels - grey) * (0.8 - 0.8 * strength))
@@ -116,7 +116,7 @@ def colour_cast(image, strength, rng):
 
 
 def moved_blocks(image, strength, rng):
-    """4 to 64 blocks of 32x32 pixels taken from a few pixels beside."""
+    """4 to 64 blocks of 32x32 pixels replaced by their surroundings, 4 to 16 pixels away."""
     pixels = np.array(image)
     source, (height, width, _) = pixels.copy(), pixels.shape
     for _ in range(round(4 * 16**strength)):
@@ -145,11 +145,19 @@ KINDS: dict[str, tuple[str, Callable]] = {
 
 
 def photos() -> dict[str, Image.Image]:
-    """The clean photos in pyiqa's wheel, at most 512 pixels wide and high."""
-    site = Path(find_spec('pyiqa').origin).parents[1]
+    """The clean photos in pyiqa's wheel, made smaller to at most 512 pixels wide and high.
+
+    Raises:
+        FileNotFoundError: pyiqa is not installed, or without its photos
+    """
+    spec = find_spec('pyiqa')
+    site = Path(spec.origin).parents[1] if spec else Path()
     files = [*sorted(site.glob('ResultsCalibra/ref_dir/*.bmp')), *sorted(site.glob('tests/test_efficiency_img_dir/*'))]
-    if not files:
-        raise FileNotFoundError('this pyiqa came without its example photos; they are in version 0.1.16')
+    if spec is None or not files:
+        raise FileNotFoundError(
+            'the photos of this report are missing: pyiqa is not installed, or has no photos in its wheel; '
+            'pip install pyiqa==0.1.16'
+        )
     found = {}
     for file in files:
         with Image.open(file) as image:
@@ -164,10 +172,9 @@ def tensor(image: Image.Image) -> torch.Tensor:
 
 @torch.inference_mode()
 def cues(metric: MACLIP, images: list[Image.Image]) -> np.ndarray:
-    """Q, q_sim and q_mag, means over the views, (N, 3)."""
-    return np.array(
-        [[float(getattr(a, cue).mean()) for cue in CUES] for a in metric.analyze([tensor(i) for i in images])]
-    )
+    """Q, q_sim and q_mag of each image, (N, 3)."""
+    rows = (analysis.summary() for analysis in metric.analyze([tensor(image) for image in images]))
+    return np.array([[row['score'], row['q_sim'], row['q_mag']] for row in rows])
 
 
 def degraded(metric: MACLIP, clean: dict[str, Image.Image], bar) -> dict[str, np.ndarray]:
@@ -177,7 +184,7 @@ def degraded(metric: MACLIP, clean: dict[str, Image.Image], bar) -> dict[str, np
     for k, (kind, (_, function)) in enumerate(KINDS.items()):
         rows = []
         for i, photo in enumerate(clean.values()):
-            # one draw for all strengths of a photo, so that motion has one direction and noise one pattern
+            # one seed for all strengths of a photo, so that motion has one direction and noise one pattern
             steps = [function(photo, strength, np.random.default_rng((k, i))) for strength in STRENGTHS]
             rows.append(np.concatenate([first[i : i + 1], cues(metric, steps)]))
             bar.update()
@@ -186,7 +193,7 @@ def degraded(metric: MACLIP, clean: dict[str, Image.Image], bar) -> dict[str, np
 
 
 def summary(values: np.ndarray) -> dict[str, float]:
-    """Of one kind's cues (photos, 1 + strengths, 3)."""
+    """A row of the report from one kind's cues (photos, 1 + strengths, 3)."""
     order = np.arange(values.shape[1])
 
     def srcc(scores, strengths) -> float:
@@ -201,7 +208,7 @@ def summary(values: np.ndarray) -> dict[str, float]:
 
 @torch.inference_mode()
 def halves(metric: MACLIP, clean: dict[str, Image.Image]) -> dict[str, float]:
-    """Each photo blurred in one half, each of its four halves: what windows and map say."""
+    """Each photo blurred in its left, right, upper and lower half: how often windows and map show where."""
     window, below, lower, fell = metric.backbone.window, [], [], []
     for photo in clean.values():
         width, height = photo.size
@@ -245,7 +252,7 @@ def seconds(metric: MACLIP, repeat: int = 9) -> float:
 
 
 def plot(path: Path, found: dict[str, np.ndarray], title: str) -> None:
-    """A panel for each kind: mean of Q and both cues over the photos against the step."""
+    """A panel for each kind of degradation: Q and both cues against the step, mean over the photos."""
     from matplotlib.figure import Figure
 
     columns = 5
@@ -275,15 +282,18 @@ def table(columns: list[str], rows: list[list]) -> str:
 
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('folders', nargs='*', help='of train_demo.py (default: the backbone in the package)')
+    parser.add_argument('folders', nargs='*', help='written by train_demo.py (default: the backbone in the package)')
     parser.add_argument('-o', '--output', type=Path, default=Path('demo_report'), help='default: %(default)s')
     args = parser.parse_args(argv)
 
     from tqdm import tqdm
 
     backbones = [f'local-dir:{folder}' for folder in args.folders] or ['demo']
-    clean, runs = photos(), {}
-    args.output.mkdir(parents=True, exist_ok=True)
+    try:
+        clean, runs = photos(), {}
+        args.output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        parser.error(str(error))
     bar = tqdm(total=len(backbones) * len(KINDS) * len(clean), file=sys.stderr, disable=None)
     for backbone in backbones:
         try:
@@ -302,12 +312,14 @@ def main(argv: list[str] | None = None) -> int:
         records += [{'backbone': name, 'kind': kind, 'group': KINDS[kind][0]} | row for kind, row in rows.items()]
         body = [[kind, KINDS[kind][0], *(row[c] for c in columns)] for kind, row in rows.items()]
         for group in GROUPS:
-            mine = [row for kind, row in rows.items() if KINDS[kind][0] == group]
-            body.append([f'mean, {group}', group, *(float(np.mean([row[c] for row in mine])) for c in columns)])
+            members = [row for kind, row in rows.items() if KINDS[kind][0] == group]
+            body.append([f'mean, {group}', group, *(float(np.mean([row[c] for row in members])) for c in columns)])
         parts.append(f'## {name}, {len(clean)} photos\n\n' + table(['', 'group', *columns], body))
         parts.append('\n'.join(f'- {what}: {100 * value:.1f} %' for what, value in halves(metric, clean).items()))
         with torch.inference_mode():
-            parts.append(table(['image', 'Q'], [[n, float(metric(i[None]))] for n, i in without_content().items()]))
+            parts.append(
+                table(['image', 'Q'], [[n, float(metric(i[None]))] for n, i in images_without_content().items()])
+            )
         parts.append(f'One image of 512x384: {seconds(metric):.3f} s on {torch.get_num_threads()} threads.')
     if len(runs) > 1:
         spread = []
@@ -321,10 +333,7 @@ def main(argv: list[str] | None = None) -> int:
     text = '\n\n'.join(parts) + '\n'
     print(text)
     (args.output / 'report.md').write_text(text, encoding='utf-8')
-    with open(args.output / 'report.csv', 'w', newline='', encoding='utf-8') as file:
-        writer = csv.DictWriter(file, list(records[0]))
-        writer.writeheader()
-        writer.writerows(records)
+    pd.DataFrame(records).to_csv(args.output / 'report.csv', index=False)
     name, (_, found) = next(iter(runs.items()))
     plot(
         args.output / 'report.png', found, f'demonstration backbone ({name}): mean and spread over {len(clean)} photos'

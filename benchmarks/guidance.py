@@ -1,12 +1,13 @@
 """MA-CLIP as a guidance signal: degrade a photo, then restore it by gradient ascent on the score.
 
-It is done twice: with a fidelity term, which ties the estimate to what was observed, and without. The second run
-shows what a no-reference metric is not: alone it rewards whatever raises the score, and nothing keeps the picture.
-
     loss(x) = 1 - metric(x) + fidelity * mean((A x - observed)^2)
 
-A is the blur, where the photo was blurred: the operator is known and differentiable. For noise and JPEG it is the
-identity. The estimate starts at the observation; Adam moves its pixels, which are clamped to [0, 1].
+A is the blur where the photo was blurred, since that operator is known and differentiable; for noise and JPEG it is
+the identity. The estimate starts at the observed image. Adam moves its pixels, which are clamped to [0, 1].
+
+There are two runs: one with the fidelity term, which ties the estimate to the observed image, and one without. The
+second shows that a no-reference metric alone is not enough: it rewards whatever raises the score, also where the
+picture gets worse.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ DEGRADATIONS = {  # name: default strength, largest strength, what the strength 
     'blur': (2.0, 50.0, 'standard deviation of the Gaussian, in pixels'),
     'jpeg': (90.0, 99.0, '100 - quality'),
 }
-STAND_IN = 'RANDOM STAND-IN WEIGHTS: the scores mean nothing about quality'
+STAND_IN = 'RANDOM STAND-IN WEIGHTS: the scores say nothing about quality'
 
 
 @dataclass
@@ -42,29 +43,22 @@ class Run:
     psnrs: list[float]
 
 
-def load(path: Path | None, size: int) -> tuple[Tensor, str]:
-    """A photo, (1, 3, H, W) in [0, 1], its shorter side at most `size`, and its name. None: one from pyiqa's wheel."""
+def load(path: Path, size: int) -> Tensor:
+    """A photo, (1, 3, H, W) in [0, 1], made smaller so that its shorter side is at most `size` pixels."""
     import numpy as np
-    import torch
-    from PIL import Image, ImageOps
+    from PIL import Image
 
-    if path is None:
-        installed = Path(find_spec('pyiqa').origin).parents[1].glob('ResultsCalibra/ref_dir/*.bmp')
-        path = min(installed, default=None)
-    if path is None:
-        from maclip_pyiqa.testing import synthetic_images
+    from maclip_pyiqa.scoring.read import read_image, to_tensor
 
-        image, name = Image.fromarray(_bytes(synthetic_images(1)[0][None])), 'generated image'
-    else:
-        image, name = ImageOps.exif_transpose(Image.open(path)).convert('RGB'), path.name
+    image = Image.fromarray(_bytes(read_image(path)[None]))
     scale = size / min(image.size)
     if scale < 1:
         image = image.resize([round(side * scale) for side in image.size], Image.Resampling.LANCZOS)
-    return torch.from_numpy(np.array(image)).permute(2, 0, 1)[None].float() / 255, name
+    return to_tensor(np.array(image))[None]
 
 
 def degrade(photo: Tensor, degradation: str, strength: float, seed: int = 0) -> Tensor:
-    """What is observed of a photo (1, 3, H, W): clamped to [0, 1] and rounded to 8 bits, as a file would hold it."""
+    """A photo (1, 3, H, W) degraded, clamped to [0, 1] and rounded to 8 bits, as in a file."""
     import numpy as np
     import torch
     from PIL import Image
@@ -82,23 +76,24 @@ def degrade(photo: Tensor, degradation: str, strength: float, seed: int = 0) -> 
 
 
 def blur(x: Tensor, sigma: float) -> Tensor:
-    """Gaussian blur of (1, 3, H, W), borders repeated; differentiable."""
-    import torch
-    import torch.nn.functional as F
+    """Gaussian blur of (1, 3, H, W), reflected at the borders; differentiable.
+
+    The kernel reaches 4 standard deviations, or as far as one side of the image can be reflected.
+    """
+    from torchvision.transforms.v2.functional import gaussian_blur
 
     if sigma == 0:
         return x
-    radius = math.ceil(4 * sigma)
-    kernel = torch.arange(-radius, radius + 1, device=x.device, dtype=x.dtype).div(sigma).square().mul(-0.5).softmax(0)
-    x = F.pad(x, (radius,) * 4, mode='replicate')
-    x = F.conv2d(x, kernel.expand(3, 1, 1, -1), groups=3)
-    return F.conv2d(x, kernel[:, None].expand(3, 1, -1, 1), groups=3)
+    rows, columns = (2 * min(math.ceil(4 * sigma), side - 1) + 1 for side in x.shape[-2:])
+    x = gaussian_blur(x, [columns, 1], sigma)  # one axis after the other: torchvision's kernel is not separated
+    return gaussian_blur(x, [1, rows], sigma)
 
 
 def psnr(x: Tensor, y: Tensor) -> float:
     """Peak signal-to-noise ratio of images in [0, 1], dB."""
-    mse = float((x - y).double().square().mean())
-    return -10 * math.log10(mse) if mse else math.inf
+    from torchmetrics.functional.image import peak_signal_noise_ratio
+
+    return float(peak_signal_noise_ratio(x, y, data_range=1.0))
 
 
 def restore(
@@ -111,14 +106,14 @@ def restore(
     lr: float,
     label: str = '',
 ) -> Run:
-    """Gradient ascent on the metric, from the observation.
+    """Gradient ascent on the metric, starting at the observed image.
 
     Args:
         metric: a pyiqa metric made with as_loss=True
-        observed, original: (1, 3, H, W) in [0, 1]; the original serves the PSNR only
-        operator: how the observation came from an image, as far as it is known and differentiable
-        fidelity: weight of the mean squared difference of operator(x) and the observation
-        lr: of Adam, in units of the range [0, 1]
+        observed, original: (1, 3, H, W) in [0, 1]; the original is used for the PSNR only
+        operator: the differentiable degradation, as far as it is known
+        fidelity: weight of the mean squared difference between operator(x) and `observed`
+        lr: Adam's learning rate, for pixels in [0, 1]
     """
     import torch
     from tqdm import trange
@@ -138,14 +133,14 @@ def restore(
             scores.append(float(score.detach()))
             psnrs.append(psnr(x.detach(), original))
             bar.set_postfix_str(f'score {scores[-1]:.3f}, {psnrs[-1]:.1f} dB')
-    # without a gradient the metric looks at all views, also where sample_views let the steps see but some
+    # without gradients the metric scores all views, also where --sample-views gave the steps some of them
     scores[0] = float(metric(observed))
     scores.append(float(metric(x.detach())))
     return Run(x.detach(), scores, psnrs)
 
 
 def report(run: Run) -> str:
-    """What happened, in two lines."""
+    """The result of a run in two lines."""
     score, score_after, db, db_after = run.scores[0], run.scores[-1], run.psnrs[0], run.psnrs[-1]
     up, closer = score_after > score, db_after > db
     return (
@@ -157,7 +152,7 @@ def report(run: Run) -> str:
 
 
 def draw(path: Path, title: str, warning: str, original: Tensor, observed: Tensor, score: float, runs: dict[str, Run]):
-    """Pictures, whole and in detail, and the curves of the runs, as one PNG. `score` is the original's."""
+    """Draw the images, a detail of each, and the curves of the runs into one PNG. `score` is the original's."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from matplotlib.patches import Rectangle
@@ -214,7 +209,7 @@ def _number(kind: type, low: float, high: float = math.inf):
         if not (low <= value <= high and value < math.inf):  # false for NaN
             what = 'a whole number' if kind is int else 'a number'
             bound = f'from {low:g} to {high:g}' if high < math.inf else f'of at least {low:g}'
-            raise argparse.ArgumentTypeError(f'{what} {bound} is wanted, not {text!r}')
+            raise argparse.ArgumentTypeError(f'invalid value {text!r}; expected {what} {bound}')
         return value
 
     return parse
@@ -224,44 +219,52 @@ def _parser() -> argparse.ArgumentParser:
     strengths = '; '.join(f'{name}: {what}, default {default:g}' for name, (default, _, what) in DEGRADATIONS.items())
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
-    add('photo', type=Path, nargs='?', help="an image file; left out: one of the photos in pyiqa's wheel")
-    add('--degradation', choices=DEGRADATIONS, default='blur', help='what is done to the photo (default: %(default)s)')
-    add('--strength', type=_number(float, 0), help=f'how much of it; {strengths}')
+    add('photo', type=Path, nargs='?', help='an image file (default: the photo in maclip_pyiqa)')
+    add('--degradation', choices=DEGRADATIONS, default='blur', help='of the photo (default: %(default)s)')
+    add('--strength', type=_number(float, 0), help=f'of the degradation; {strengths}')
     add(
         '--fidelity', type=_number(float, 0), default=10000.0, help='weight of the fidelity term (default: %(default)g)'
     )
     add('--steps', type=_number(int, 1), default=60, help='gradient steps of each run (default: %(default)s)')
-    add('--lr', type=_number(float, 1e-6), default=0.005, help="Adam's, for values in [0, 1] (default: %(default)s)")
-    add('--size', type=_number(int, 16), default=384, help='largest shorter side, in pixels (default: %(default)s)')
+    add(
+        '--lr',
+        type=_number(float, 1e-6),
+        default=0.005,
+        help="Adam's learning rate, for pixels in [0, 1] (default: %(default)s)",
+    )
+    add(
+        '--size',
+        type=_number(int, 16),
+        default=384,
+        help='shrink the photo to this shorter side, in pixels (default: %(default)s)',
+    )
     add(
         '--backbone',
-        help="of the metric, 'demo' for the one in the package (default: RN50; with --stand-in, a tiny one)",
+        help="of the metric; 'demo' is the one in the package (default: RN50; with --stand-in, a tiny one)",
     )
     add('--pretrained', help='its weights, an open_clip tag or a file (default: openai)')
-    add('--device', help='such as cuda or cpu (default: a GPU where there is one)')
+    add('--device', help='such as cuda or cpu (default: cuda if available)')
     add('--chunk', type=_number(int, 1), default=16, help='most views encoded at once (default: %(default)s)')
-    add('--sample-views', type=_number(int, 1), help='windows drawn at each step (default: all)')
+    add('--sample-views', type=_number(int, 1), help='random windows per step (default: all windows)')
     add(
         '--seed',
         type=_number(int, 0, 2**63 - 1),
         default=0,
-        help='of the noise and of the drawn windows (default: %(default)s)',
+        help='of the noise and of --sample-views (default: %(default)s)',
     )
-    add('--stand-in', action='store_true', help='random weights, to try this out: the scores then mean nothing')
+    add('--stand-in', action='store_true', help='random weights, for a smoke test; the scores say nothing')
     add('-o', '--output', type=Path, default=Path('guidance.png'), help='PNG to write (default: %(default)s)')
     return parser
 
 
 def _stand_in(backbone: str | None, folder: Path) -> str:
-    """Random weights of an architecture (None: a tiny one) as a folder; -> the name that loads it."""
+    """Write random weights of an architecture (None: a tiny one) as a folder; -> the name that loads it."""
     import open_clip
 
-    from maclip_pyiqa import testing as standin
+    from maclip_pyiqa.testing import TINY, make_clip, save_folder, synthetic_images
 
-    config = open_clip.get_model_config(backbone) if backbone else standin.TINY
-    if config is None:
-        raise ValueError(f'unknown backbone {backbone!r}: wanted is one of open_clip.list_models(), such as RN50')
-    return standin.save_folder(standin.make_clip(config, standin.synthetic_images()), config, folder)
+    clip = make_clip(backbone or TINY, synthetic_images())
+    return save_folder(clip, open_clip.get_model_config(backbone) if backbone else TINY, folder)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -270,24 +273,27 @@ def main(argv: list[str] | None = None) -> int:
     default, largest, what = DEGRADATIONS[args.degradation]
     strength = default if args.strength is None else args.strength
     if strength > largest:
-        parser.error(f'--strength for {args.degradation} is {what}: at most {largest:g}, not {strength:g}')
+        parser.error(f'--strength {strength:g}; expected at most {largest:g} for {args.degradation} ({what})')
     if args.stand_in and args.pretrained:
-        parser.error('--stand-in makes weights of its own: leave out --pretrained')
+        parser.error('--stand-in makes its own weights; leave out --pretrained')
     if not args.output.parent.is_dir() or args.output.is_dir():
-        parser.error(f'-o {args.output}: a file in an existing folder is wanted')
-    if not find_spec('matplotlib'):
-        parser.error("the picture needs matplotlib: pip install 'maclip_pyiqa[plot]'")
-    try:
-        original, name = load(args.photo, args.size)
-    except (OSError, ValueError) as error:
-        parser.error(f'{args.photo}: cannot be read as an image ({error})')
+        parser.error(f'-o {args.output}: expected a file in an existing folder')
+    for package in ('matplotlib', 'torchmetrics'):
+        if not find_spec(package):
+            parser.error(f'{package} is not installed: pip install {package}')
 
     import pyiqa
     import torch
 
     from maclip_pyiqa import WeightsError
-    from maclip_pyiqa.demo import NOTE
+    from maclip_pyiqa.backbone import NOTE
+    from maclip_pyiqa.demo import PHOTO
 
+    path = args.photo or PHOTO
+    try:
+        original = load(path, args.size)
+    except (OSError, ValueError) as error:
+        parser.error(f'{path}: {error}')
     try:
         torch.empty(1, device=args.device)
     except (AssertionError, RuntimeError) as error:
@@ -302,7 +308,7 @@ def main(argv: list[str] | None = None) -> int:
                 options |= {'backbone': args.backbone or 'RN50', 'pretrained': args.pretrained or 'openai'}
             metric = pyiqa.create_metric('maclip', as_loss=True, **options)
     except WeightsError as error:
-        print(f'{error}\nTo see this study run without weights: --backbone demo', file=sys.stderr)
+        print(f'{error}\nTo try this study without a download: --backbone demo', file=sys.stderr)
         return 3
     except ValueError as error:
         parser.error(str(error))
@@ -311,7 +317,7 @@ def main(argv: list[str] | None = None) -> int:
     original, observed = original.to(metric.device), observed.to(metric.device)
     operator = (lambda x: blur(x, strength)) if args.degradation == 'blur' else (lambda x: x)
     height, width = original.shape[-2:]
-    title = f'{name}, {width}x{height}; {args.degradation} of strength {strength:g} ({what}); {args.steps} steps'
+    title = f'{path.name}, {width}x{height}; {args.degradation} of strength {strength:g} ({what}); {args.steps} steps'
     print(title)
     runs = {}
     for label, weight in (

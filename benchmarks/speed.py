@@ -1,23 +1,23 @@
-"""Time, memory and agreement of MA-CLIP as it can be had, side by side: same weights, same images, one run.
+"""Speed, memory and agreement of implementations of MA-CLIP: same weights, same images, one run.
 
-  straightforward   MA-CLIP as the authors run it: one image after the other, all its views at once, the prompts
-                    encoded at each call, on open_clip's model as it comes
+  straightforward   MA-CLIP as the authors run it: one image at a time, all its views at once, the prompts encoded at
+                    each call, open_clip's model unchanged
   maclip_pyiqa      this package
-  compiled          this package with its backbone compiled by inductor, weights frozen; inference only. Compiling
-                    happens before the clock starts, and its time is told
-  clipiqa           pyiqa's CLIP-IQA: another metric on the same CLIP, which looks at the whole image once
+  compiled          this package with its backbone compiled by inductor, weights frozen; inference only. Compile time
+                    is reported apart
+  clipiqa           pyiqa's CLIP-IQA: another metric on the same CLIP, which sees the whole image once
   maclip_builtin    pyiqa's own MA-CLIP, which is in half precision and needs CUDA
 
-The contestants take turns, call by call, so that whatever else the machine does hits all alike. One untimed call
-comes first; from it are the memory and the scores. Times are of whole calls, from the image in memory (for the folder
-from the files on disk) to the score. Columns of the table:
+The implementations take turns, call by call, so that other load on the machine affects all of them alike. Memory and
+scores come from an untimed first call. Times are of whole calls, from the image in memory (for the folder: from the
+files on disk) to the score. Columns of the table:
 
   median_s, min_s, max_s    time of one call
   speedup                   times faster than straightforward: the median over the rounds of the ratio in each round
-  memory_mib                the most that one call took beyond what was held before it: resident memory of this process
+  memory_mib                peak memory of one call beyond what was held before it: resident memory of this process
                             (Linux), or memory that torch allocated (CUDA)
-  max_diff                  largest difference of a score to straightforward's
-  gflop, gflop_per_s        what torch's FlopCounterMode counts for one call, and that by the median time
+  max_diff                  largest difference of a score from straightforward's
+  gflop, gflop_per_s        what torch's FlopCounterMode counts for one call, and that divided by the median time
   matmul_percent            gflop_per_s in percent of a plain float32 2048x2048 matmul, the best of this run; above 100
                             where convolutions may use TF32
 """
@@ -27,7 +27,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import copy
-import csv
 import gc
 import logging
 import math
@@ -46,7 +45,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import open_clip
+import pandas as pd
 import torch
 import torch.nn.functional as F
 from PIL import Image
@@ -55,27 +56,24 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
-from maclip_pyiqa import MACLIP, WeightsError
-from maclip_pyiqa.metric.maclip import PROMPTS
-from maclip_pyiqa.cli import _groups, _read
-from maclip_pyiqa.scoring.read import to_tensor
-from maclip_pyiqa.metric.views import enlarge
+from maclip_pyiqa import MACLIP, WeightsError, score_files
 from maclip_pyiqa.backbone.weights import read
+from maclip_pyiqa.metric import PROMPTS
 from maclip_pyiqa.testing import make_clip, save_torchscript, state_dict, synthetic_images
 
 REFERENCE, PACKAGE, COMPILED, CLIPIQA, BUILTIN = NAMES = (
     *('straightforward', 'maclip_pyiqa', 'compiled', 'clipiqa', 'maclip_builtin'),
 )
 COLUMNS = (
-    *('work', 'size', 'batch', 'contestant', 'weights', 'backbone', 'device', 'threads', 'repeats'),
+    *('work', 'size', 'batch', 'implementation', 'weights', 'backbone', 'device', 'threads', 'repeats'),
     *('median_s', 'min_s', 'max_s', 'speedup', 'memory_mib', 'max_diff', 'gflop', 'gflop_per_s', 'matmul_percent'),
     *('matmul_gflop_per_s', 'compile_s', 'note'),
 )
-STAND_IN = 'RANDOM STAND-IN WEIGHTS: only times and differences mean anything, the scores do not'
+STAND_IN = 'RANDOM STAND-IN WEIGHTS: times and differences are meaningful, scores are not'
 
 
 class Work(NamedTuple):
-    """One thing to do: 'forward' and 'gradient' of a batch of images of one size, a 'folder', or 'construction'."""
+    """What is timed: 'forward' or 'gradient' of a batch of images of one size, a 'folder', or 'construction'."""
 
     kind: str
     size: tuple[int, int] | None = None
@@ -101,23 +99,23 @@ def works(quick: bool = False) -> dict[str, Work]:
     }
 
 
-FULL = ('medium-batch', 'large-batch', 'gradient-medium', 'gradient-large')  # only where asked for
+FULL = ('medium-batch', 'large-batch', 'gradient-medium', 'gradient-large')  # only with --full or --only
 
 
-# --- contestants -------------------------------------------------------------------------------------------------
+# --- implementations ---------------------------------------------------------------------------------------------
 
 
 class Straightforward(nn.Module):
-    """MA-CLIP step by step, as the paper and its code have it, on an untouched open_clip model.
+    """MA-CLIP step by step, as in the paper and its code, on an open_clip model.
 
-    Of the model only the positional embedding of the image tower is replaced, by one zero, which adds nothing.
+    The model is unchanged but for the image tower's positional embedding, which MA-CLIP leaves out: it is set to zero.
     """
 
     def __init__(self, clip: nn.Module, tokens: Tensor) -> None:
         super().__init__()
         holder = getattr(clip.visual, 'attnpool', clip.visual)
         if not isinstance(getattr(holder, 'positional_embedding', None), nn.Parameter):
-            raise ValueError("wanted is a backbone with OpenAI's image towers, a ResNet or a ViT")
+            raise ValueError("this image tower is not one of OpenAI's; expected a ResNet or a ViT, such as RN50")
         holder.positional_embedding = nn.Parameter(torch.zeros_like(holder.positional_embedding[:1]))
         self.clip = clip.eval().requires_grad_(False)
         size = clip.visual.image_size
@@ -132,7 +130,10 @@ class Straightforward(nn.Module):
         return torch.stack([self._score((image - self.mean) / self.std) for image in x])
 
     def _score(self, image: Tensor) -> Tensor:
-        base = enlarge(image, self.window)[None]  # the authors' code has no answer to images below one window
+        base, short = image[None], min(image.shape[-2:])
+        if short < self.window:  # the authors' code cannot score these; enlarged as this package does
+            size = [round(side * self.window / short) for side in image.shape[-2:]]
+            base = F.interpolate(base, size, mode='bicubic', align_corners=False)
         windows = self.unfold(base).view(3, self.window, self.window, -1).permute(3, 0, 1, 2)
         whole = F.interpolate(image[None], (self.window, self.window), mode='bilinear', align_corners=False)
         f = self.clip.encode_image(torch.cat([windows, whole]))  # (V, D)
@@ -148,7 +149,7 @@ class Straightforward(nn.Module):
 
 
 class OneByOne(nn.Module):
-    """A model that takes one image, for a batch."""
+    """A model that takes one image at a time, called with a batch."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
@@ -159,8 +160,8 @@ class OneByOne(nn.Module):
 
 
 @dataclass
-class Contestant:
-    """A model, (N, 3, H, W) -> N scores, and how it goes through files, list of paths -> N scores."""
+class Implementation:
+    """An implementation: a model, (N, 3, H, W) -> N scores, and how it scores files, N paths -> N scores."""
 
     model: nn.Module
     files: Callable[[list[str]], Tensor]
@@ -171,10 +172,10 @@ def load_straightforward(backbone: str, state_file: Path, device: torch.device) 
     return Straightforward(_open_clip(backbone, state_file), tokens).to(device)
 
 
-def contestants(
+def implementations(
     backbone: str, state_file: Path, script_file: Path, device: torch.device
-) -> tuple[dict[str, Contestant], dict[str, str]]:
-    """Those that can be had here, but for the compiled one, and why not for the others.
+) -> tuple[dict[str, Implementation], dict[str, str]]:
+    """The implementations that run here, except the compiled one, and the reasons why others do not.
 
     Args:
         state_file, script_file: the same weights as a state dict and as OpenAI's TorchScript archive
@@ -182,8 +183,8 @@ def contestants(
     plain = load_straightforward(backbone, state_file, device)
     package = _package(backbone, state_file).to(device)
     found = {
-        REFERENCE: Contestant(plain, lambda paths: torch.cat([plain(_image(p).to(device)[None]) for p in paths])),
-        PACKAGE: Contestant(package, partial(_score_files, package)),
+        REFERENCE: Implementation(plain, lambda paths: torch.cat([plain(_image(p).to(device)[None]) for p in paths])),
+        PACKAGE: Implementation(package, partial(through_score_files, package)),
     }
     missing = {}
     for name in (CLIPIQA, BUILTIN):
@@ -195,21 +196,21 @@ def contestants(
 
             with contextlib.redirect_stdout(sys.stderr):
                 metric = pyiqa.create_metric(name, backbone=str(script_file), device=device)
-        except Exception as error:  # of an import, or of a backbone that pyiqa does not know
+        except Exception as error:  # a failed import, or a backbone that pyiqa does not know
             missing[name] = _line(error)
             continue
         net = metric.net if name == CLIPIQA else OneByOne(metric.net)
         files = lambda paths, metric=metric: torch.cat([metric(path).flatten() for path in paths])  # noqa: E731
-        found[name] = Contestant(net, files)
+        found[name] = Implementation(net, files)
     return found, missing
 
 
-def compiled(package: MACLIP, dynamic: bool) -> Contestant:
+def compiled(package: MACLIP, dynamic: bool) -> Implementation:
     """A copy of the package's metric, compiled at its first calls."""
     torch.compiler.reset()
     metric = copy.deepcopy(package)
     metric.backbone.compile(dynamic=dynamic)
-    return Contestant(metric, partial(_score_files, metric))
+    return Implementation(metric, partial(through_score_files, metric))
 
 
 def _open_clip(backbone: str, state_file: Path) -> nn.Module:
@@ -221,18 +222,17 @@ def _package(backbone: str, state_file: Path) -> MACLIP:
 
 
 def _image(path: str) -> Tensor:
-    import numpy as np
-
     with Image.open(path) as image:
         return torch.from_numpy(np.array(image.convert('RGB'))).permute(2, 0, 1).float() / 255
 
 
-def _score_files(metric: MACLIP, paths: list[str]) -> Tensor:
-    """As the package's command line goes through files."""
-    scores, device = [], metric.backbone.mean.device
-    for group in _groups(_read(paths, min(4, os.cpu_count() or 1)), 16):
-        scores.append(metric([to_tensor(pixels).to(device) for _, pixels, _ in group]))
-    return torch.cat(scores)
+def through_score_files(metric: MACLIP, paths: list[str]) -> Tensor:
+    """As the package's command scores files."""
+    rows = list(score_files(metric, paths, batch=16, workers=min(4, os.cpu_count() or 1)))
+    errors = [f'{row["path"]}: {row["error"]}' for row in rows if row['error']]
+    if errors:
+        raise RuntimeError(errors[0])
+    return torch.tensor([row['score'] for row in rows])
 
 
 def _line(error: Exception) -> str:
@@ -265,7 +265,7 @@ def make_folder(folder: Path, count: int, seed: int = 0) -> dict[str, tuple[int,
 
 @dataclass
 class Result:
-    """What a contestant did in one work item: seconds of each round, MiB, scores; or a note why it did nothing."""
+    """Of one implementation in one work item: seconds of each round, MiB, scores; or a note why there are none."""
 
     times: list[float] = field(default_factory=list)
     memory: float | None = None
@@ -275,7 +275,7 @@ class Result:
 
 
 def timed(call: Callable[[], Tensor], device: torch.device) -> tuple[float, Tensor]:
-    """Seconds, and what the call returned."""
+    """Seconds that a call took, and what it returned."""
     cuda = device.type == 'cuda'
     if cuda:
         torch.cuda.synchronize(device)
@@ -287,7 +287,7 @@ def timed(call: Callable[[], Tensor], device: torch.device) -> tuple[float, Tens
 
 
 def with_memory(call: Callable[[], Tensor], device: torch.device) -> tuple[float | None, Tensor]:
-    """MiB that a call took beyond what was held before it, None where that cannot be told; and what it returned."""
+    """Peak memory of a call beyond what was held before it, MiB (None where that is unknown), and what it returned."""
     gc.collect()
     if device.type == 'cuda':
         torch.cuda.synchronize(device)
@@ -299,7 +299,9 @@ def with_memory(call: Callable[[], Tensor], device: torch.device) -> tuple[float
     try:
         import ctypes
 
-        ctypes.CDLL(None).malloc_trim(0)  # else what an earlier call left in the heap is used again and not seen
+        ctypes.CDLL(None).malloc_trim(
+            0
+        )  # otherwise memory that an earlier call left in the heap is reused and not counted
         Path('/proc/self/clear_refs').write_text('5')  # resets VmHWM
         before = _status('VmRSS')
     except (OSError, AttributeError, TypeError):
@@ -309,17 +311,17 @@ def with_memory(call: Callable[[], Tensor], device: torch.device) -> tuple[float
 
 
 def _status(key: str) -> float:
-    """A line of this process's memory, MiB."""
+    """A field of /proc/self/status, MiB."""
     text = Path('/proc/self/status').read_text()
     return int(text.split(f'{key}:')[1].split()[0]) / 1024
 
 
-def compete(
+def measure(
     calls: dict[str, Callable[[], Tensor]], repeat: int, device: torch.device, label: str = ''
 ) -> dict[str, Result]:
-    """Each call once for its memory and scores, then `repeat` rounds in turn.
+    """Make each call once for its memory and scores, then `repeat` times in turn.
 
-    An error of other people's code, or of the compiler, puts that contestant out of this work item with a note.
+    Where other packages' code or the compiler fails, the result is a note with the error, and the others go on.
     """
     results = {name: Result() for name in calls}
     with tqdm(total=len(calls) * (repeat + 1), desc=label, leave=False) as bar:
@@ -337,9 +339,9 @@ def compete(
                     raise
                 result.note = f'failed: {_line(error)}'
             bar.update()
-        racing = [name for name in calls if not results[name].note]
+        working = [name for name in calls if not results[name].note]
         for i in range(repeat):
-            for name in racing[i % len(racing) :] + racing[: i % len(racing)]:  # nobody always comes first
+            for name in working[i % len(working) :] + working[: i % len(working)]:  # each comes first in turn
                 bar.set_postfix_str(name)
                 results[name].times.append(timed(calls[name], device)[0])
                 bar.update()
@@ -351,7 +353,7 @@ def score(model: nn.Module, x: Tensor) -> Tensor:
         return model(x)
 
 
-def score_files(files: Callable[[list[str]], Tensor], paths: list[str]) -> Tensor:
+def score_folder(files: Callable[[list[str]], Tensor], paths: list[str]) -> Tensor:
     with torch.no_grad():
         return files(paths)
 
@@ -366,9 +368,9 @@ def score_and_gradient(model: nn.Module, x: Tensor) -> Tensor:
 def count_gflop(
     model: nn.Module, shapes: Sequence[tuple[int, ...]], device: torch.device, backward: bool = False
 ) -> float:
-    """GFLOP for batches of these shapes. No number is computed: the tensors are torch's fakes, shapes only.
+    """GFLOP for batches of these shapes, counted on torch's fake tensors: nothing is computed.
 
-    The input requires a gradient, so that no fused inference kernel hides what it does from the counter.
+    The input requires a gradient, because fused inference kernels are not counted.
     """
     total = 0
     with FakeTensorMode(allow_non_fake_inputs=True):
@@ -394,46 +396,46 @@ def matmul_gflop_per_s(device: torch.device, repeat: int = 5, n: int = 2048) -> 
 
 @dataclass
 class Study:
-    """What all work items share."""
+    """What all work items have in common."""
 
     backbone: str
     device: torch.device
     repeat: int
     folder: Path
     state_file: Path
-    found: dict[str, Contestant]
+    found: dict[str, Implementation]
     compile: bool
     memory_limit: float  # MiB
     per_view: dict[bool, float] = field(default_factory=dict)  # MiB, without and with gradient
 
     def run(self, name: str, work: Work) -> tuple[str, dict[str, Result], dict[str, float]]:
-        """-> size in words, results, GFLOP of a call."""
+        """-> the images' size as text, results, GFLOP of a call."""
         if work.kind == 'construction':
             return self._construction(name)
         backward, notes = work.kind == 'gradient', {}
-        entrants = dict(self.found)
+        running = dict(self.found)
         if self.compile and not backward:
-            entrants[COMPILED] = compiled(self.found[PACKAGE].model, dynamic=work.kind == 'folder')
+            running[COMPILED] = compiled(self.found[PACKAGE].model, dynamic=work.kind == 'folder')
         if work.kind == 'folder':
             images = make_folder(self.folder, work.batch)
             shapes = [(1, 3, *size) for size in images.values()]
-            calls = {key: partial(score_files, c.files, list(images)) for key, c in entrants.items()}
+            calls = {key: partial(score_folder, c.files, list(images)) for key, c in running.items()}
         else:
             x = make_batch(work.size, work.batch).to(self.device)
             shapes = [tuple(x.shape)]
             run = score_and_gradient if backward else score
-            calls = {key: partial(run, c.model, x) for key, c in entrants.items()}
+            calls = {key: partial(run, c.model, x) for key, c in running.items()}
         for key in (REFERENCE, CLIPIQA):
             need = max(self._views(key, shape) for shape in shapes) * self._memory_per_view(backward)
             if key in calls and need > self.memory_limit:
                 del calls[key]
-                notes[key] = f'left out: needs about {need / 1024:.1f} GiB, limit {self.memory_limit / 1024:.1f} GiB'
-        results = compete(calls, self.repeat, self.device, name)
+                notes[key] = f'skipped: needs about {need / 1024:.1f} GiB, limit {self.memory_limit / 1024:.1f} GiB'
+        results = measure(calls, self.repeat, self.device, name)
         gflop = {}
         for key in calls:
             if results[key].times:
                 counted = self.found[PACKAGE if key == COMPILED else key].model
-                # what other people's code does may be beyond fakes
+                # other packages' code may not work on fake tensors
                 with contextlib.suppress(*[Exception] * (key in (CLIPIQA, BUILTIN))):
                     gflop[key] = count_gflop(counted, shapes, self.device, backward)
         size = 'mixed' if work.size is None else '{}x{}'.format(*work.size)
@@ -445,13 +447,14 @@ class Study:
             REFERENCE: lambda: (_open_clip(self.backbone, self.state_file), nothing)[1],
             PACKAGE: lambda: (_package(self.backbone, self.state_file), nothing)[1],
         }
-        results = compete(calls, self.repeat, torch.device('cpu'), name)
+        results = measure(calls, self.repeat, torch.device('cpu'), name)
         results[REFERENCE].note = 'open_clip.create_model'
         results[PACKAGE].note = 'MACLIP(), prompts encoded'
         return '', results, {}
 
     def _views(self, name: str, shape: tuple[int, ...]) -> float:
-        """What a contestant has in memory at once, in views; CLIP-IQA sees a batch whole, as the area of so many."""
+        """How many views an implementation holds in memory at once; CLIP-IQA holds the whole batch, the area of so
+        many views."""
         model, (count, _, height, width) = self.found[REFERENCE].model, shape
         if name == CLIPIQA:
             return count * height * width / model.window**2
@@ -470,11 +473,11 @@ class Study:
 
 
 def to_rows(results: dict[str, Result], gflop: dict[str, float], **common) -> list[dict]:
-    """Rows of the table, with what is the same in all of them."""
+    """Rows of the table, each with the columns `common`."""
     rows, plain = [], results.get(REFERENCE, Result())
     for name in filter(results.get, NAMES):
         result = results[name]
-        row = {'contestant': name, **common, 'memory_mib': result.memory, 'note': result.note}
+        row = {'implementation': name, **common, 'memory_mib': result.memory, 'note': result.note}
         row['compile_s'], row['gflop'] = result.compile_s, gflop.get(name)
         if result.times:
             row['repeats'] = len(result.times)
@@ -490,15 +493,14 @@ def to_rows(results: dict[str, Result], gflop: dict[str, float], **common) -> li
 
 
 def save_csv(path: Path, rows: list[dict]) -> None:
-    with open(path, 'w', newline='', encoding='utf-8') as file:
-        writer = csv.DictWriter(file, COLUMNS, lineterminator='\n')
-        writer.writeheader()
-        for row in rows:
-            writer.writerow({k: f'{v:.6g}' if isinstance(v, float) else v for k, v in row.items()})
+    table = pd.DataFrame(rows, columns=COLUMNS).astype(
+        {'repeats': 'Int64'}
+    )  # whole numbers also where some are missing
+    table.to_csv(path, index=False, float_format='%.6g')
 
 
 def describe(row: dict) -> str:
-    """A row in words, for the print and the picture."""
+    """A row as text, for the terminal and the picture."""
     if row.get('median_s') is None:
         return row['note']
     parts = [f'{row["median_s"]:.3g} s ({row["min_s"]:.3g}..{row["max_s"]:.3g})']
@@ -516,7 +518,7 @@ def describe(row: dict) -> str:
 
 
 def draw(path: Path, rows: list[dict], title: str, warning: str) -> None:
-    """Median times as bars, min..max as whiskers; one panel for each work item."""
+    """Median times as bars, minimum to maximum as whiskers; one panel for each work item."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -531,13 +533,15 @@ def draw(path: Path, rows: list[dict], title: str, warning: str) -> None:
             reach = 0
             if row.get('median_s') is not None:
                 mid, low, reach = row['median_s'], row['min_s'], row['max_s']
-                axis.barh(y, mid, xerr=[[mid - low], [reach - mid]], color=f'C{NAMES.index(row["contestant"])}')
+                axis.barh(y, mid, xerr=[[mid - low], [reach - mid]], color=f'C{NAMES.index(row["implementation"])}')
             axis.text(reach + 0.01 * longest, y, describe(row), va='center', fontsize=8)
-        axis.set(yticks=range(len(group)), yticklabels=[row['contestant'] for row in group], xlim=(0, 2.4 * longest))
+        axis.set(
+            yticks=range(len(group)), yticklabels=[row['implementation'] for row in group], xlim=(0, 2.4 * longest)
+        )
         axis.invert_yaxis()
         size, batch = group[0]['size'], group[0]['batch']
         axis.set_title(f'{group[0]["work"]}: {batch} x {size}' if size else group[0]['work'], loc='left', fontsize=10)
-    axes[-1].set_xlabel('seconds a call; median, whiskers from the fastest to the slowest')
+    axes[-1].set_xlabel('seconds per call: median, fastest and slowest')
     fig.suptitle(title, fontsize=10)
     if warning:
         fig.supxlabel(warning, color='white', backgroundcolor='firebrick', weight='bold')
@@ -556,7 +560,7 @@ def _machine(device: torch.device) -> str:
 
 
 def _free_memory(device: torch.device) -> float:
-    """MiB; infinite where it cannot be told."""
+    """MiB; infinite where it is unknown."""
     if device.type == 'cuda':
         return torch.cuda.mem_get_info(device)[0] / 2**20
     try:
@@ -573,7 +577,7 @@ def _number(kind: type):
             value = 0
         if not 0 < value < math.inf:
             what = 'a whole number' if kind is int else 'a number'
-            raise argparse.ArgumentTypeError(f'{what} above 0 is wanted, not {text!r}')
+            raise argparse.ArgumentTypeError(f'invalid value {text!r}; expected {what} above 0')
         return value
 
     return parse
@@ -584,19 +588,19 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     names = ', '.join(f'{n} ({w.batch} of {"x".join(map(str, w.size))})' for n, w in works().items() if w.size)
     add('--backbone', default='RN50', help="an open_clip architecture with OpenAI's image towers (default: RN50)")
-    add('--pretrained', type=Path, metavar='FILE', help='its weights, any format (default: random stand-ins)')
-    add('--device', help='such as cpu or cuda (default: a GPU where there is one)')
+    add('--pretrained', type=Path, metavar='FILE', help='its weights, in any format (default: random stand-in weights)')
+    add('--device', help='such as cpu or cuda (default: cuda if available)')
     add('--threads', type=_number(int), metavar='N', help="CPU threads (default: torch's choice)")
     add('--repeat', type=_number(int), metavar='N', help='rounds (default: 5; with --quick: 2)')
     add('--only', nargs='+', choices=works(), metavar='WORK', help=f'{names}, folder, construction')
-    add('--full', action='store_true', help=f'{" and ".join(FULL)} too')
-    add('--quick', action='store_true', help='small images and few rounds: to see whether all works')
-    add('--no-compile', action='store_true', help='leave out the compiled contestant, and the minutes it takes')
+    add('--full', action='store_true', help=f'also {", ".join(FULL)}')
+    add('--quick', action='store_true', help='small images and two rounds: a smoke test')
+    add('--no-compile', action='store_true', help='skip the compiled implementation, which takes minutes to compile')
     add(
         '--memory-limit',
         type=_number(float),
         metavar='GIB',
-        help='what would need more in straightforward or clipiqa is left out (default: 80 %% of what is free)',
+        help='skip straightforward or clipiqa where they would need more (default: 80 %% of the free memory)',
     )
     add(
         '-o',
@@ -604,7 +608,7 @@ def _parser() -> argparse.ArgumentParser:
         type=Path,
         default=Path('speed'),
         metavar='DIR',
-        help='for speed.csv, speed.png (default: speed)',
+        help='folder for speed.csv and speed.png (default: speed)',
     )
     return parser
 
@@ -620,19 +624,19 @@ def main(argv: list[str] | None = None) -> int:
         except (AssertionError, RuntimeError) as error:
             parser.error(f'--device {args.device}: {str(error).splitlines()[0]}')
     if open_clip.get_model_config(args.backbone) is None:
-        parser.error(f'--backbone {args.backbone!r}: wanted is one of open_clip.list_models(), such as RN50')
+        parser.error(f'unknown --backbone {args.backbone!r}; expected one of open_clip.list_models(), such as RN50')
     if not find_spec('matplotlib'):
         parser.error("the picture needs matplotlib: pip install 'maclip_pyiqa[plot]'")
     try:
         args.output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        parser.error(f'-o {args.output}: a folder is wanted ({error.strerror})')
+        parser.error(f'-o {args.output}: cannot be used as a folder ({error.strerror})')
     if args.threads:
         torch.set_num_threads(args.threads)
     items = works(args.quick)
     chosen = args.only or [name for name in items if args.full or name not in FULL]
     limit = args.memory_limit * 1024 if args.memory_limit else 0.8 * _free_memory(device)
-    logging.getLogger().setLevel(logging.ERROR)  # open_clip tells of each model that it loads
+    logging.getLogger().setLevel(logging.ERROR)  # open_clip logs each model that it loads
 
     warning = '' if args.pretrained else STAND_IN
     weights = args.pretrained.name if args.pretrained else 'stand-in'
@@ -647,7 +651,7 @@ def main(argv: list[str] | None = None) -> int:
                 state = state_dict(make_clip(args.backbone, synthetic_images()))
             torch.save(state, folder / 'state.pt')
             save_torchscript(state, folder / 'script.pt')
-            found, missing = contestants(args.backbone, folder / 'state.pt', folder / 'script.pt', device)
+            found, missing = implementations(args.backbone, folder / 'state.pt', folder / 'script.pt', device)
         except (WeightsError, ValueError, RuntimeError) as error:
             print(f'{args.backbone} with weights {weights}: {error}', file=sys.stderr)
             return 3
@@ -660,7 +664,7 @@ def main(argv: list[str] | None = None) -> int:
         )
         print(title)
         for name, why in missing.items():
-            print(f'without {name}: {why}')
+            print(f'{name} skipped: {why}')
         study = Study(
             args.backbone,
             device,
@@ -685,8 +689,8 @@ def main(argv: list[str] | None = None) -> int:
                     row['matmul_percent'] = 100 * row['gflop_per_s'] / max(peaks)
             print(f'{name}: {items[name].batch} x {size}' if size else name)
             for row in fresh:
-                print(f'  {row["contestant"]:16} {describe(row)}')
-            save_csv(args.output / 'speed.csv', rows)  # after each, so that an interruption leaves what was measured
+                print(f'  {row["implementation"]:16} {describe(row)}')
+            save_csv(args.output / 'speed.csv', rows)  # after each item, so that an interrupted run keeps its results
     matmul = f'matmul at best {max(peaks):.0f} GFLOP/s (at worst {min(peaks):.0f})'
     print(matmul)
     draw(args.output / 'speed.png', rows, f'{title}\n{matmul}', warning)

@@ -1,12 +1,13 @@
-"""Train the demonstration backbone: a tiny CLIP that tells clean images from degraded ones.
+"""Train the demonstration backbone: a tiny CLIP that scores degraded images below clean ones.
 
-It is not the published metric. It makes the whole of this package run, with scores that react to images, where
-CLIP's own weights cannot be had. Trained from nothing but the photos that come with scikit-image, scikit-learn and
-matplotlib and generated images; the photos that come with pyiqa are left for benchmarks/demo_report.py.
+It is not the published metric. With it the whole package runs, with scores that react to images, where CLIP's own
+weights cannot be downloaded. The training data are the photos in the wheels of scikit-image, scikit-learn and
+matplotlib, and generated images. The photos in pyiqa's wheel and the astronaut are held out, for
+benchmarks/demo_report.py and the demo command.
 
-Each image crop is seen clean, weakly and strongly degraded, and with two degradations at once. Losses: cross-entropy
-of each prompt pair with a target that says how much of this pair's fault was done to the crop; the order of the four
-in q_sim and in q_mag; and q_mag's value. The last two are what q_mag needs: it counts half in the score and does not
+The network sees each crop clean, weakly degraded, strongly degraded, and with two degradations. The losses: cross-
+entropy of each prompt pair with a target, how much of that pair's fault the crop has; the order of the four versions in
+q_sim and in q_mag; and the value of q_mag. q_mag needs the last two, since it counts half in the score and does not
 fall with blur by itself.
 """
 
@@ -28,16 +29,16 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from maclip_pyiqa.metric.maclip import PROMPTS
-from maclip_pyiqa.metric.cues import cosine_cue, magnitude_cue
 from maclip_pyiqa.demo import DEGRADATIONS
+from maclip_pyiqa.metric import PROMPTS
+from maclip_pyiqa.metric.cues import cosine_cue, magnitude_cue
 
 CONFIG = {
     'embed_dim': 128,
     'vision_cfg': {'image_size': 96, 'layers': [1, 1, 1, 1], 'width': 16, 'head_width': 64},
     'text_cfg': {'context_length': 77, 'vocab_size': 49408, 'width': 32, 'heads': 2, 'layers': 2},
 }
-SIZE, MARGIN = 96, 16  # of a crop, and what is degraded with it on each side, pixels
+SIZE, MARGIN = 96, 16  # of a crop, and of the rim around it that is degraded with it and then cut off, pixels
 
 PARAPHRASES = (  # of the five pairs, in their order
     (('Good photo.', 'Bad photo.'), ('high quality', 'low quality')),
@@ -58,7 +59,7 @@ KINDS = {
     'contrast': (0.12, (1.0, 0.6, 0.6, 0.3, 0.2)),
 }
 
-# photos, with the largest scale at which they are sharp; scikit-image's astronaut is left for the demo command
+# photos, with the largest scale at which they are sharp; scikit-image's astronaut is held out for the demo command
 PHOTOS = {
     'skimage': {
         **dict.fromkeys(('brick', 'camera', 'coffee', 'coins', 'grass', 'gravel', 'ihc'), 1.0),
@@ -79,12 +80,12 @@ def read_photos() -> list[Image.Image]:
     for package, wanted in PHOTOS.items():
         spec = find_spec(package)
         if spec is None:
-            raise SystemExit(f'the training photos come with {", ".join(PIP.values())}: pip install {PIP[package]}')
+            raise SystemExit(f'the training photos of {package} are missing: pip install {" ".join(PIP.values())}')
         folder = Path(spec.origin).parent / FOLDERS[package]
         for name, largest in wanted.items():
             file = next((f for f in folder.glob(f'{name}.*') if f.suffix in ('.png', '.jpg')), None)
             if file is None:
-                raise SystemExit(f'this {package} has no photo {name!r} in its folder {FOLDERS[package]}')
+                raise SystemExit(f'the installed {package} has no photo {name!r} in its folder {FOLDERS[package]}')
             with Image.open(file) as image:
                 photo = image.convert('RGB')
             for scale in (1.0, 0.7, 0.5, 0.35):
@@ -95,7 +96,7 @@ def read_photos() -> list[Image.Image]:
 
 
 def dead_leaves(rng: np.random.Generator, size: int = 256) -> Image.Image:
-    """Discs of all sizes in front of each other: edges as natural images have them, at all scales."""
+    """Overlapping discs of all sizes: edges at all scales, as in natural images."""
     image = Image.new('RGB', (2 * size, 2 * size))
     draw = ImageDraw.Draw(image)
     colours = rng.integers(0, 256, (int(rng.integers(3, 30)), 3))
@@ -108,7 +109,7 @@ def dead_leaves(rng: np.random.Generator, size: int = 256) -> Image.Image:
 
 
 def power_law(rng: np.random.Generator, size: int = 256) -> Image.Image:
-    """Noise with a spectrum of 1/f, the average one of photos."""
+    """Noise with a spectrum of 1/f, the average of photos."""
     f = np.hypot(*np.meshgrid(np.fft.fftfreq(size), np.fft.fftfreq(size)))
     f[0, 0] = 1
     spectrum = np.fft.fft2(rng.standard_normal((3, size, size))) / f ** rng.uniform(0.9, 1.4)
@@ -119,7 +120,7 @@ def power_law(rng: np.random.Generator, size: int = 256) -> Image.Image:
 
 
 def text(rng: np.random.Generator, size: int = 256) -> Image.Image:
-    """Lines of characters on a plain ground."""
+    """Lines of random characters on a plain background."""
     ground, ink = (tuple(int(v) for v in c) for c in rng.integers(0, 256, (2, 3)))
     image = Image.new('RGB', (size, size), ground)
     draw, y = ImageDraw.Draw(image), 0
@@ -165,7 +166,7 @@ class Crops(Dataset):
 
     def crop(self, rng: np.random.Generator) -> Image.Image:
         side = SIZE + 2 * MARGIN
-        for _ in range(5):  # flat ones show no degradation
+        for _ in range(5):  # flat crops show no degradation
             pool = self.photos if rng.random() < 0.65 else self.generated
             image = pool[rng.integers(len(pool))]
             left, top = (int(rng.integers(length - side + 1)) for length in image.size)
@@ -219,7 +220,7 @@ def train(seed: int, steps: int, crops: int, lr: float, workers: int) -> torch.n
         clip.visual.attnpool.positional_embedding.zero_()  # the metric leaves it out
         unused = torch.ones(len(clip.token_embedding.weight), dtype=torch.bool)
         unused[tokens.unique()] = False
-        clip.token_embedding.weight[unused] = 0  # zeros pack well; no prompt here has a gradient for them
+        clip.token_embedding.weight[unused] = 0  # these get no gradient from the prompts, and zeros compress well
         clip.token_embedding.weight.mul_(5)
         for name, parameter in clip.visual.named_parameters():
             if name.endswith('bn3.weight'):
@@ -263,12 +264,21 @@ def train(seed: int, steps: int, crops: int, lr: float, workers: int) -> torch.n
 
 
 def losses(f: Tensor, t: Tensor, scale: Tensor, faults: Tensor, column: Tensor, main: Tensor) -> dict[str, Tensor]:
-    """f (B, D) of clean, weak, strong, mixed in turns; t (P, 2, D); faults (B, 5); the pairs' attribute, the five."""
+    """Terms of the loss by name.
+
+    Args:
+        f: image features of clean, weak, strong and mixed versions in turns, (B, D)
+        t: L2-normalised prompt features, (P, 2, D)
+        scale: CLIP's logit scale
+        faults: of each image, as to each attribute, (B, 5)
+        column: the attribute of each prompt pair, (P,)
+        main: the metric's own five among the prompt pairs, (5,)
+    """
     target = 0.95 - 0.9 * faults  # (B, 5)
     e = F.normalize(f, dim=-1)
     logits = scale * (e @ (t[:, 0] - t[:, 1]).mT)  # (B, P)
     q_sim, q_mag = cosine_cue(f, t[main], scale).mean(-1), magnitude_cue(f)
-    wanted = 0.3 + 0.6 * target[:, 0]  # within what |f| / std(|f|) can give
+    level = 0.3 + 0.6 * target[:, 0]  # within the range that q_mag can reach
 
     def order(q: Tensor) -> Tensor:
         clean, weak, strong, mixed = q.unflatten(0, (-1, 4)).unbind(1)
@@ -278,12 +288,12 @@ def losses(f: Tensor, t: Tensor, scale: Tensor, faults: Tensor, column: Tensor, 
         'prompts': F.binary_cross_entropy_with_logits(logits, target[:, column]),
         'q_sim': 0.3 * order(q_sim),
         'q_mag': 0.3 * order(q_mag),
-        'level': 5 * (q_mag - wanted).square().mean(),
+        'level': 5 * (q_mag - level).square().mean(),
     }
 
 
 def save(clip: torch.nn.Module, folder: Path) -> None:
-    """As an open_clip folder in half precision."""
+    """Write an open_clip folder in half precision."""
     from safetensors.torch import save_file
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -293,7 +303,7 @@ def save(clip: torch.nn.Module, folder: Path) -> None:
     state = {k: v.half() if v.is_floating_point() else v for k, v in clip.state_dict().items()}
     file = folder / 'open_clip_model.safetensors'
     save_file({k: v.contiguous() for k, v in state.items()}, file)
-    file.chmod(0o644)  # safetensors leaves it to its owner alone
+    file.chmod(0o644)  # safetensors makes it readable for its owner only
 
 
 def main() -> int:
@@ -301,11 +311,11 @@ def main() -> int:
     parser.add_argument('folder', type=Path, help='where to write the open_clip folder')
     parser.add_argument('--seed', type=int, default=0, help='default: %(default)s')
     parser.add_argument('--steps', type=int, default=1000, help='default: %(default)s')
-    parser.add_argument('--crops', type=int, default=32, help='a step, each in four versions (default: %(default)s)')
+    parser.add_argument('--crops', type=int, default=32, help='per step, each in four versions (default: %(default)s)')
     parser.add_argument('--lr', type=float, default=2e-3, help='of AdamW (default: %(default)s)')
     parser.add_argument('--workers', type=int, default=1, help='processes that make crops (default: %(default)s)')
     args = parser.parse_args()
-    args.folder.mkdir(parents=True, exist_ok=True)  # before the work, not after it
+    args.folder.mkdir(parents=True, exist_ok=True)  # fails before the training rather than after it
     save(train(args.seed, args.steps, args.crops, args.lr, args.workers), args.folder)
     print(f"{args.folder}: written; backbone='local-dir:{args.folder}'")
     return 0

@@ -12,6 +12,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ._lazy import lazy
+from ._version import __version__
 from .integrations.pyiqa import register, register_when_imported
 
 if TYPE_CHECKING:
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from .metric import MACLIP, Analysis, Cues, ViewPlan
     from .scoring import score_files
 
-__version__ = '0.1.0'
 __all__ = ['MACLIP', 'Analysis', 'Cues', 'ViewPlan', 'WeightsError', '__version__', 'register', 'score_files']
 
 __getattr__ = lazy(

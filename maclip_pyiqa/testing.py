@@ -1,8 +1,15 @@
-"""Stand-in CLIP weights, for machines without the real ones: random, but they tell images apart.
+"""Stand-in CLIP weights for tests: random, but their scores differ between images.
 
-A freshly initialised CLIP gives every image the same score to 1e-5, so nothing measured on it means anything. Here
-the batch norms get their statistics from images, and the image features are centred. Scores from such weights say
-nothing about quality; they only show whether two programs compute the same thing, and how fast.
+  python -m maclip_pyiqa.testing FILE.pt      write stand-in weights for RN50
+
+A freshly initialised CLIP gives every image the same score to 1e-5, so a test on it would pass whatever the code does.
+Here the batch norms take their statistics from images, and the image features are centred. Scores from such weights
+say nothing about quality; they show whether two programs compute the same thing, and how fast.
+
+Example::
+
+    backbone = save_folder(make_clip(TINY, synthetic_images()), TINY, folder)
+    metric = MACLIP(backbone=backbone)  # builds in a fraction of a second, with windows of 64 pixels
 """
 
 from __future__ import annotations
@@ -18,7 +25,17 @@ import torch.nn.functional as F
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-TINY = {  # OpenAI's layout, as small as it goes: text heads are width / 64 there
+__all__ = [
+    'TINY',
+    'images_without_content',
+    'make_clip',
+    'save_folder',
+    'save_torchscript',
+    'state_dict',
+    'synthetic_images',
+]
+
+TINY = {  # the smallest CLIP in OpenAI's layout, where the text tower has width / 64 heads
     'embed_dim': 64,
     'quick_gelu': True,
     'vision_cfg': {'image_size': 64, 'layers': [1, 1, 1, 1], 'width': 8, 'head_width': 64},
@@ -27,24 +44,31 @@ TINY = {  # OpenAI's layout, as small as it goes: text heads are width / 64 ther
 
 
 def make_clip(config: dict | str, images: list[Tensor], seed: int = 0) -> nn.Module:
-    """A CLIP of random weights that tells the images (3, H, W) apart, on the CPU in eval mode.
+    """A CLIP of random weights whose features differ between images, on the CPU in eval mode.
 
     Args:
-        config: an open_clip model configuration, or the name of one
-        images: RGB in [0, 1]
+        config: an open_clip model configuration such as `TINY`, or the name of an architecture such as 'RN50'
+        images: at least one, RGB in [0, 1], each (3, H, W); the batch norms' statistics are taken from them
+        seed: of the weights
+
+    Raises:
+        ValueError: open_clip knows no architecture of that name
     """
     if isinstance(config, str):
-        config = open_clip.get_model_config(config) | ({'quick_gelu': True} if config == 'RN50' else {})
+        name, config = config, open_clip.get_model_config(config)
+        if config is None:
+            raise ValueError(f'unknown backbone {name!r}; expected one of open_clip.list_models(), such as RN50')
+        config = config | ({'quick_gelu': True} if name == 'RN50' else {})
     config = {k: v for k, v in config.items() if k != 'custom_text'}
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(seed)
         clip = open_clip.model.CLIP(**config).eval()
-        clip.logit_scale.fill_(100.0**0.5).log_().mul_(2)  # 100, as all of OpenAI's models have it
+        clip.logit_scale.fill_(100.0**0.5).log_().mul_(2)  # log(100), as in all of OpenAI's models
         for name, parameter in clip.named_parameters():
-            if name.endswith('bn3.weight'):  # zero at the start, so that no residual branch would count
+            if name.endswith('bn3.weight'):  # initialised to zero, which switches the residual branches off
                 parameter.uniform_(0.3, 0.8)
         for embedding in (clip.positional_embedding, clip.token_embedding.weight):
-            embedding.mul_(10)  # else all prompts come out nearly the same
+            embedding.mul_(10)  # otherwise all prompts have nearly the same features
 
         size = clip.visual.image_size
         size = size if isinstance(size, int) else size[0]
@@ -64,7 +88,7 @@ def make_clip(config: dict | str, images: list[Tensor], seed: int = 0) -> nn.Mod
 
 
 def _crops(image: Tensor, size: int) -> Tensor:
-    """Some crops of an image and the whole, resized, (5, 3, size, size)."""
+    """The whole image, resized, and its four corners, (5, 3, size, size)."""
     image = F.interpolate(image[None], scale_factor=max(1, 2 * size / min(image.shape[-2:])), mode='bilinear')
     height, width = image.shape[-2:]
     corners = [(t, l) for t in (0, height - size) for l in (0, width - size)]
@@ -73,7 +97,11 @@ def _crops(image: Tensor, size: int) -> Tensor:
 
 
 def state_dict(clip: nn.Module, half: bool = True) -> dict[str, Tensor]:
-    """Its state dict as OpenAI's are: weights of convolutions, linear layers and projections in half precision."""
+    """State dict of a CLIP in OpenAI's precision.
+
+    Args:
+        half: store the weights of convolutions, linear layers and projections in half precision, as OpenAI does
+    """
     state = {k: v.clone() for k, v in clip.state_dict().items()}
     if not half:
         return state
@@ -82,7 +110,7 @@ def state_dict(clip: nn.Module, half: bool = True) -> dict[str, Tensor]:
 
 
 def save_torchscript(state: dict[str, Tensor], path: Path) -> None:
-    """Write a state dict as a TorchScript archive with OpenAI's names, three numbers of theirs among them."""
+    """Write a state dict as OpenAI publishes it: a TorchScript archive, with the three integers that it also holds."""
 
     class Tree(nn.Module):
         def forward(self):
@@ -98,13 +126,21 @@ def save_torchscript(state: dict[str, Tensor], path: Path) -> None:
                 node.add_module(parent, Tree())
             node = getattr(node, parent)
         node.register_buffer(leaf, tensor)
-    with warnings.catch_warnings():  # torch announces TorchScript's end; OpenAI's files stay what they are
+    with warnings.catch_warnings():  # torch deprecates TorchScript, but OpenAI's files are in it
         warnings.simplefilter('ignore')
         torch.jit.script(root).save(str(path))
 
 
 def save_folder(clip: nn.Module, config: dict, folder: Path) -> str:
-    """Write an open_clip folder; -> the name that loads it."""
+    """Write a folder in open_clip's layout.
+
+    Args:
+        config: the CLIP's open_clip model configuration
+        folder: created if it does not exist
+
+    Returns:
+        the name that loads it: MACLIP(backbone=name)
+    """
     folder.mkdir(parents=True, exist_ok=True)
     (folder / 'open_clip_config.json').write_text(json.dumps({'model_cfg': config, 'preprocess_cfg': {}}))
     save_file({k: v.contiguous() for k, v in clip.state_dict().items()}, folder / 'open_clip_model.safetensors')
@@ -112,7 +148,7 @@ def save_folder(clip: nn.Module, config: dict, folder: Path) -> str:
 
 
 def synthetic_images(count: int = 4, seed: int = 0) -> list[Tensor]:
-    """Smooth colour noise with edges, (3, 384, 512): enough for statistics where no photo is at hand."""
+    """Smooth colour noise with edges, each (3, 384, 512) in [0, 1]; enough for `make_clip` without photos."""
     generator = torch.Generator().manual_seed(seed)
     images = []
     for _ in range(count):
@@ -126,15 +162,45 @@ def synthetic_images(count: int = 4, seed: int = 0) -> list[Tensor]:
     return images
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def images_without_content(seed: int = 0) -> dict[str, Tensor]:
+    """Flat images, patterns, noise and tiny images by name, each (3, H, W) in [0, 1].
+
+    No-reference metrics have surprises on these; it is good to know which before a metric is used as a filter.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    noise = torch.randn(3, 384, 512, generator=generator)
+    ramp = torch.linspace(0, 1, 512).expand(3, 384, 512)
+    checks = ((torch.arange(384)[:, None] // 8 + torch.arange(512) // 8) % 2).float().expand(3, -1, -1)
+    return {
+        'black': torch.zeros(3, 384, 512),
+        'grey': torch.full((3, 384, 512), 0.5),
+        'white': torch.ones(3, 384, 512),
+        'ramp': ramp,
+        'checkerboard, 8 pixels': checks,
+        'noise, standard deviation 0.1': (0.5 + 0.1 * noise).clamp(0, 1),
+        'noise, uniform': torch.rand(3, 384, 512, generator=generator),
+        'noise, black and white': torch.rand(1, 384, 512, generator=generator).round().expand(3, -1, -1),
+        'grey, 1x1': torch.full((3, 1, 1), 0.5),
+        'noise, uniform, 8x8': torch.rand(3, 8, 8, generator=generator),
+        'noise, uniform, 32x32': torch.rand(3, 32, 32, generator=generator),
+    }
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        'python -m maclip_pyiqa.testing', description='Write random stand-in weights. Scores from them mean nothing.'
+    )
     parser.add_argument('file', type=Path, help='where to write the state dict (.pt)')
-    parser.add_argument('--backbone', default='RN50', help='an open_clip architecture (default: RN50)')
-    parser.add_argument('--seed', type=int, default=0, help='default: %(default)s')
-    args = parser.parse_args()
-    torch.save(state_dict(make_clip(args.backbone, synthetic_images(), args.seed)), args.file)
+    parser.add_argument('--backbone', default='RN50', help='an open_clip architecture (default: %(default)s)')
+    parser.add_argument('--seed', type=int, default=0, help='of the weights (default: %(default)s)')
+    args = parser.parse_args(argv)
+    try:
+        torch.save(state_dict(make_clip(args.backbone, synthetic_images(), args.seed)), args.file)
+    except (OSError, RuntimeError, ValueError) as error:  # torch.save raises RuntimeError for a missing folder
+        parser.error(str(error))
     print(f'{args.file}: stand-in weights for {args.backbone}; scores from them mean nothing')
+    return 0
 
 
 if __name__ == '__main__':
-    main()
+    raise SystemExit(main())

@@ -1,8 +1,7 @@
-"""Stand-in weights and real photos. Scores of stand-ins mean nothing; they only tell images apart."""
+"""Stand-in weights and real photos. Scores of stand-in weights mean nothing; they only tell images apart."""
 
 from __future__ import annotations
 
-import sys
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -10,43 +9,71 @@ import numpy as np
 import pytest
 import torch
 from hypothesis import settings
-from PIL import Image
+from PIL import Image, ImageOps
 
-sys.path.insert(0, str(Path(__file__).parents[1] / 'benchmarks'))
-
-from maclip_pyiqa import testing as standin
 from maclip_pyiqa import MACLIP
-
+from maclip_pyiqa.demo import PHOTO
+from maclip_pyiqa.testing import TINY, make_clip, save_folder, save_torchscript, state_dict
 
 settings.register_profile('tests', deadline=None, derandomize=True)  # no timings, and the same examples each time
 settings.load_profile('tests')
 
 
 @pytest.fixture(scope='session')
-def photo_files() -> list[Path]:
-    """Ten 512x384 photos that come in pyiqa's wheel."""
-    site = Path(find_spec('pyiqa').origin).parents[1]
-    files = sorted(site.glob('ResultsCalibra/*/*.bmp'))
-    assert len(files) == 10
+def photo_files(tmp_path_factory) -> list[Path]:
+    """Ten 512x384 photos as PNG files: the package's own, and those in the wheels of scikit-image and scikit-learn."""
+    from skimage import data
+    from sklearn.datasets import load_sample_image
+
+    left, right, _ = data.stereo_motorcycle()
+    pixels = {
+        'astronaut': np.asarray(Image.open(PHOTO)),
+        'motorcycle_left': left,
+        'coffee': data.coffee(),
+        'chelsea': data.chelsea(),
+        'immunohistochemistry': data.immunohistochemistry(),
+        'china': load_sample_image('china.jpg'),
+        'rocket': data.rocket(),
+        'flower': load_sample_image('flower.jpg'),
+        'hubble_deep_field': data.hubble_deep_field(),
+        'motorcycle_right': right,
+    }
+    files, folder = [], tmp_path_factory.mktemp('photos')
+    for name, array in pixels.items():
+        files.append(folder / f'{name}.png')
+        ImageOps.fit(Image.fromarray(array), (512, 384), Image.Resampling.LANCZOS).save(files[-1], compress_level=1)
     return files
 
 
 @pytest.fixture(scope='session')
 def photos(photo_files) -> list[torch.Tensor]:
     """The photos, (3, 384, 512) in [0, 1]."""
-    arrays = [np.array(Image.open(file).convert('RGB')) for file in photo_files]
+    arrays = [np.array(Image.open(file)) for file in photo_files]
     return [torch.from_numpy(array).permute(2, 0, 1).float() / 255 for array in arrays]
+
+
+@pytest.fixture(scope='session', params=['astronaut', "pyiqa's"])
+def held_out(request) -> list[Image.Image]:
+    """Photos of 512x384 that the demonstration backbone was not trained on: the package's own, or five from pyiqa's
+    wheel, which not every version of pyiqa has."""
+    files = [PHOTO]
+    if request.param != 'astronaut':
+        spec = find_spec('pyiqa')
+        files = sorted(Path(spec.origin).parents[1].glob('ResultsCalibra/ref_dir/*.bmp')) if spec else []
+        if not files:
+            pytest.skip('the installed pyiqa has no photos in its wheel (version 0.1.16 has)')
+    return [Image.open(file).convert('RGB') for file in files]
 
 
 @pytest.fixture(scope='session')
 def tiny_clip(photos) -> torch.nn.Module:
-    return standin.make_clip(standin.TINY, photos)
+    return make_clip(TINY, photos)
 
 
 @pytest.fixture(scope='session')
 def tiny(tiny_clip, tmp_path_factory) -> str:
     """Name of a tiny CLIP ResNet: window 64, features of 64."""
-    return standin.save_folder(tiny_clip, standin.TINY, tmp_path_factory.mktemp('tiny'))
+    return save_folder(tiny_clip, TINY, tmp_path_factory.mktemp('tiny'))
 
 
 @pytest.fixture
@@ -57,8 +84,8 @@ def tiny_metric(tiny) -> MACLIP:
 @pytest.fixture(scope='session')
 def rn50_clip(photos) -> torch.nn.Module:
     """A whole RN50 in OpenAI's layout, as open_clip builds it."""
-    clip = standin.make_clip('RN50', photos[::3])
-    clip.load_state_dict(standin.state_dict(clip))  # what half precision keeps
+    clip = make_clip('RN50', photos[::3])
+    clip.load_state_dict(state_dict(clip))  # what half precision keeps
     return clip
 
 
@@ -66,7 +93,7 @@ def rn50_clip(photos) -> torch.nn.Module:
 def rn50_file(rn50_clip, tmp_path_factory) -> Path:
     """Its weights as OpenAI publishes them: a TorchScript archive, partly in half precision."""
     path = tmp_path_factory.mktemp('rn50') / 'RN50.pt'
-    standin.save_torchscript(standin.state_dict(rn50_clip), path)
+    save_torchscript(state_dict(rn50_clip), path)
     return path
 
 

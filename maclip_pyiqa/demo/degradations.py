@@ -86,5 +86,5 @@ def _between(low: float, high: float, strength: float) -> float:
 
 
 def _smaller(image: Image.Image, factor: float, up: Image.Resampling) -> Image.Image:
-    size = tuple(max(1, round(side / factor)) for side in image.size)
+    size = max(1, round(image.width / factor)), max(1, round(image.height / factor))
     return image.resize(size, Image.Resampling.BICUBIC).resize(image.size, up)

@@ -1,36 +1,30 @@
-"""What each part of MA-CLIP adds, from the features that accuracy.py kept: no image is opened again.
+"""Ablations of MA-CLIP from cached features: no image is read again.
 
-  python benchmarks/accuracy.py -m maclip -d csiq kadid10k --protocol paper --data-root datasets -o results
-  python benchmarks/ablation.py results
-
-Writes into RESULTS/ablation, or -o:
-
-  ablation.csv, .md    SRCC, KRCC and PLCC (raw) of each variant: the cues alone, no Box-Cox, means and fixed weights,
-                       base constants, lambda, alpha, numbers of prompt pairs, windows and global view. `change` is
-                       SRCC less that of the settings the features were kept with, in row `as run`
-  thirds.csv           SRCC of each cue within the low, middle and high third of quality (the paper's Figure 1)
-  groups.csv           where a data set tells which images show the same content: Wasserstein distances of the
-                       distributions of |f| between those groups, before and after standardising and Box-Cox
-  DATASET.METRIC.sweeps.png, DATASET.METRIC.cues.png
+Variants score the images anew from their features; `compare_variants` ranks them by correlation with the labels,
+`thirds` does so within thirds of quality, and `group_distances` compares the distributions of |f| between contents.
 """
 
 from __future__ import annotations
 
-import argparse
+import logging
 import math
-import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from itertools import combinations
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from maclip_pyiqa.evaluation.evaluate import OK, USAGE, count, save_table, table_head, table_line
-from maclip_pyiqa.evaluation.store import Kept, load, runs, write
+import numpy as np
 
-if TYPE_CHECKING:  # they take seconds to import
-    import numpy as np
+from .cache import Features, load_features, read_runs, write_file
+from .correlations import krcc, plcc, srcc, srcc_difference
+from .tables import markdown_table, save_figure, save_table
+
+if TYPE_CHECKING:  # seconds to import
     from torch import Tensor
 
+__all__ = ['ablate', 'compare_variants', 'group_distances', 'thirds', 'variants']
+
+logger = logging.getLogger(__name__)
 COLUMNS = ('dataset', 'metric', 'study', 'variant', 'n', 'srcc', 'krcc', 'plcc', 'change', 'low', 'high')
 THIRDS = ('dataset', 'metric', 'cue', 'third', 'n', 'label_from', 'label_to', 'srcc')
 GROUPS = ('dataset', 'metric', 'groups', 'stage', 'distance', 'relative')
@@ -42,74 +36,144 @@ ALPHAS = [0.0, 0.25, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0]
 FIXED = [i / 10 for i in range(1, 10)]
 
 
-def variants(kept: Kept) -> dict[tuple[str, str], np.ndarray]:
-    """Scores of the data set's images, (N,), by (study, variant)."""
+Variants = dict[tuple[str, str], np.ndarray]
+
+
+def ablate(
+    results: Path,
+    output: Path | None = None,
+    datasets: Collection[str] = (),
+    metric: str | None = None,
+    resamples: int = 0,
+    warn: Callable[[str], object] = logger.warning,
+) -> str:
+    """Write the ablations of what `evaluate` cached.
+
+    Args:
+        results: the results folder
+        output: folder to write to; None: results/ablation
+        datasets: their names; empty: all in the folder
+        metric: its name; None: all of this package's that fuse both cues with equal prompt weights
+        resamples: of the bootstrap intervals of `change`; 0: none
+        warn: gets a message for each data set without features
+
+    Returns:
+        the tables as Markdown
+
+    Raises:
+        FileNotFoundError: the folder lacks such features; the message lists what there is
+    """
+    from tqdm import tqdm
+
+    output = output or results / 'ablation'
+    cached = [(d, m) for d, m, run in read_runs(results) if _has_variants(run) and metric in (None, m)]
+    chosen = [(d, m) for d, m in cached if not datasets or d in datasets]
+    missing = set(datasets) - {d for d, _ in chosen}
+    if missing or not chosen:
+        listed = ', '.join(f'{d} ({m})' for d, m in cached) or 'none'
+        what = ' and '.join(sorted(missing)) or 'any metric'
+        raise FileNotFoundError(f'{results} has no features to ablate of {what}; it has those of: {listed}')
+    tables: dict[str, list[dict[str, Any]]] = {'ablation': [], 'thirds': [], 'groups': []}
+    for dataset, name in tqdm(chosen, disable=None):
+        features = load_features(results, dataset, name)
+        if not features.names:
+            warn(f'{dataset}: no image has features; skipped')
+            continue
+        scores, labels = variants(features), features.labels
+        rows = {
+            'ablation': compare_variants(scores, labels, resamples),
+            'thirds': thirds(scores, labels),
+            'groups': group_distances(features),
+        }
+        for table, part in rows.items():
+            tables[table] += [{'dataset': dataset, 'metric': name} | row for row in part]
+        draw_sweeps(output / f'{dataset}.{name}.sweeps.png', rows['ablation'], features.title)
+        draw_cues(output / f'{dataset}.{name}.cues.png', scores, labels, rows['thirds'], rows['groups'], features.title)
+    lines = ['# Ablations', '']
+    for title, table, columns in (
+        ('Variants', 'ablation', COLUMNS),
+        ('Thirds of quality', 'thirds', THIRDS),
+        ('Wasserstein distances between content groups', 'groups', GROUPS),
+    ):
+        save_table(output / f'{table}.csv', columns, tables[table])
+        if tables[table]:
+            rows_of = ([row.get(column, '') for column in columns] for row in tables[table])
+            lines += [f'## {title}', '', *markdown_table(columns, rows_of)]
+    text = '\n'.join(lines)
+    write_file(output / 'ablation.md', lambda file: file.write(text.encode()))
+    return text
+
+
+def _has_variants(run: dict[str, Any]) -> bool:
+    """Whether a run has features, and fuses both cues with equal prompt weights, as the variants do."""
+    config = run['metadata']['config']
+    return 'text' in run and config['cue'] == 'both' and config['prompt_weights'] is None
+
+
+def variants(features: Features) -> Variants:
+    """Scores of the images, (N,), by (study, variant)."""
     import torch
 
-    from maclip_pyiqa.metric.cues import cosine_cue, fuse, magnitude_cue
+    from ..metric.cues import cosine_cue, fuse, magnitude_cue
 
-    run = kept.meta['constants']
-    lam, fusion = run['box_lam'], {name: run[name] for name in ('base_cos', 'base_norm', 'alpha')}
-    counts = [len(f) for f in kept.features]
+    config, counts = features.metadata['config'], [len(f) for f in features.features]
+    lam, fusion = config['box_lam'], {name: config[name] for name in ('base_cos', 'base_norm', 'alpha')}
 
-    def cue(make: Callable[[Tensor], Tensor]) -> Tensor:
-        """Of all views, (sum of V, ...), some images at a time: temporaries are as large as the features."""
+    def per_view(function: Callable[[Tensor], Tensor]) -> Tensor:
+        """(V, D) -> (V, ...) of all views, some images at a time: temporaries are as large as the features."""
         starts = range(0, len(counts), BLOCK)
-        return torch.cat([make(torch.cat(kept.features[start : start + BLOCK])) for start in starts])
+        return torch.cat([function(torch.cat(features.features[start : start + BLOCK])) for start in starts])
 
     def magnitude(lam: float) -> Tensor:
-        return cue(lambda f: magnitude_cue(f, lam))
+        return per_view(lambda f: magnitude_cue(f, lam))
 
-    attributes = cue(lambda f: cosine_cue(f, kept.text, kept.scale))  # (sum of V, P)
-    q_sim, q_mag, plain = attributes.mean(-1), magnitude(lam), magnitude(1.0)  # lambda = 1: the standardised |f|
+    def of_images(q: Tensor, part: slice = slice(None)) -> np.ndarray:
+        """(sum of V,) -> (N,): means by the views' shares; an image with one view has the same in each part."""
+        pairs = zip(q.split(counts), features.shares, strict=True)
+        parts = ((v, s) if len(v) == 1 else (v[part], s[part]) for v, s in pairs)
+        return torch.stack([v @ s / s.sum() for v, s in parts]).numpy()
 
-    def means(q: Tensor, part: slice = slice(None)) -> np.ndarray:
-        return torch.stack([values[part].mean() for values in q.split(counts)]).numpy()
+    attributes = per_view(lambda f: cosine_cue(f, features.text, features.scale))  # (sum of V, P)
+    q_sim, q_mag, plain = attributes.mean(-1), magnitude(lam), magnitude(1.0)  # lambda = 1: the mean of z
 
     def fused(a: Tensor = q_sim, b: Tensor = q_mag, **constants: float) -> Tensor:
         return fuse(a, b, **(fusion | constants))[0]
 
-    found = {
-        ('reference', 'as run'): means(fused()),
-        ('cues', 'q_sim alone'): means(q_sim),
-        ('cues', 'q_mag alone'): means(q_mag),
-        ('cues', 'mean |f| alone'): means(cue(lambda f: f.abs().mean(-1))),
-        ('cues', 'q_mag alone, no Box-Cox'): means(plain),
-        ('fusion', 'no Box-Cox'): means(fused(b=plain)),
-        ('fusion', 'mean of the cues'): means((q_sim + q_mag) / 2),
-        ('fusion', 'base constants 1.0, 1.0'): means(fused(base_cos=1.0, base_norm=1.0)),
+    scores = {
+        ('reference', 'as run'): of_images(fused()),
+        ('cues', 'q_sim alone'): of_images(q_sim),
+        ('cues', 'q_mag alone'): of_images(q_mag),
+        ('cues', 'mean |f| alone'): of_images(per_view(lambda f: f.abs().mean(-1))),
+        ('cues', 'q_mag alone, no Box-Cox'): of_images(plain),
+        ('fusion', 'no Box-Cox'): of_images(fused(b=plain)),
+        ('fusion', 'mean of the cues'): of_images((q_sim + q_mag) / 2),
+        ('fusion', 'base constants 1.0, 1.0'): of_images(fused(base_cos=1.0, base_norm=1.0)),
     }
-    found |= {('fixed weight', f'{w:g}'): means(w * q_sim + (1 - w) * q_mag) for w in FIXED}
-    found |= {('lambda', f'{v:g}'): means(fused(b=magnitude(v))) for v in LAMBDAS}
-    found |= {('alpha', f'{v:g}'): means(fused(alpha=v)) for v in ALPHAS}
+    scores |= {('fixed weight', f'{w:g}'): of_images(w * q_sim + (1 - w) * q_mag) for w in FIXED}
+    scores |= {('lambda', f'{v:g}'): of_images(fused(b=magnitude(v))) for v in LAMBDAS}
+    scores |= {('alpha', f'{v:g}'): of_images(fused(alpha=v)) for v in ALPHAS}
     pairs = range(1, attributes.shape[1] + 1)
-    found |= {('prompt pairs', f'first {k}'): means(fused(attributes[:, :k].mean(-1))) for k in pairs}
-    if min(counts) > 1:
-        found['views', 'windows only'] = means(fused(), slice(None, -1))
-        found['views', 'global only'] = means(fused(), slice(-1, None))
-    return found
+    scores |= {('prompt pairs', f'first {k}'): of_images(fused(attributes[:, :k].mean(-1))) for k in pairs}
+    if max(counts) > 1:
+        scores['views', 'windows only'] = of_images(fused(), slice(None, -1))
+        scores['views', 'global only'] = of_images(fused(), slice(-1, None))
+    return scores
 
 
-def table(scores: dict, labels: np.ndarray, resamples: int) -> list[dict]:
+def compare_variants(scores: Variants, labels: np.ndarray, resamples: int = 0) -> list[dict[str, Any]]:
     """A row for each of the `variants`."""
-    from maclip_pyiqa.evaluation.correlations import krcc, plcc, srcc, srcc_difference
-
-    rows = []
+    rows: list[dict[str, Any]] = []
     base = scores['reference', 'as run']
     for (study, variant), values in scores.items():
-        row = {'study': study, 'variant': variant, 'n': len(values)}
-        row |= {statistic.__name__: statistic(values, labels) for statistic in (srcc, krcc, plcc)}
+        row: dict[str, Any] = {'study': study, 'variant': variant, 'n': len(values)}
+        row |= {'srcc': srcc(values, labels), 'krcc': krcc(values, labels), 'plcc': plcc(values, labels)}
         change = srcc_difference(values, base, labels, resamples)
         rows.append(row | dict(zip(('change', 'low', 'high'), change, strict=True)))
     return rows
 
 
-def thirds(scores: dict, labels: np.ndarray) -> list[dict]:
-    """Each cue, and the score, of the `variants` against the labels within the low, middle and high third of them."""
-    import numpy as np
-
-    from maclip_pyiqa.evaluation.correlations import srcc
-
+def thirds(scores: Variants, labels: np.ndarray) -> list[dict[str, Any]]:
+    """SRCC of each cue and of the score within the low, middle and high third of the labels."""
     rows, order = [], np.argsort(labels, kind='stable')
     for key in (('cues', 'q_sim alone'), ('cues', 'q_mag alone'), ('reference', 'as run')):
         for name, part in zip(('low', 'middle', 'high'), np.array_split(order, 3), strict=True):
@@ -120,33 +184,29 @@ def thirds(scores: dict, labels: np.ndarray) -> list[dict]:
     return rows
 
 
-def group_distances(kept: Kept) -> list[dict]:
-    """Wasserstein distances of the distributions of |f| between content groups, means over all pairs of groups.
+def group_distances(features: Features) -> list[dict[str, Any]]:
+    """Wasserstein distances between the distributions of |f| of content groups, means over all pairs of groups.
 
-    A distance depends on the unit of what is compared, which each stage changes; `relative` is therefore the distance
-    in standard deviations of the stage's values. None where the data set has fewer than two groups.
+    A distance has the unit of the values, which each stage changes; `relative` is in standard deviations of the stage's
+    values. Empty if the data set has fewer than two groups.
     """
-    import numpy as np
-    from scipy import special, stats
+    import torch
+    from scipy import stats
 
-    from maclip_pyiqa.metric.cues import magnitude_cue
+    from ..metric.cues import box_cox, standardise
 
     members: dict[str, list[Tensor]] = {}
-    for group, features in zip(kept.groups or [], kept.features, strict=bool(kept.groups)):
-        members.setdefault(group, []).append(features)
+    for group, f in zip(features.groups or [], features.features, strict=bool(features.groups)):
+        members.setdefault(group, []).append(f)
     if len(members) < 2:
         return []
-    lam = kept.meta['constants']['box_lam']
-    levels = (np.arange(QUANTILES) + 0.5) / QUANTILES
+    lam, levels = features.metadata['config']['box_lam'], (np.arange(QUANTILES) + 0.5) / QUANTILES
     quantiles: dict[str, list[np.ndarray]] = {'|f|': [], 'standardised': [], 'Box-Cox': []}
     for parts in members.values():
-        a = np.concatenate([part.abs().numpy() for part in parts])  # (views of the group, D)
-        z = a / (a.std(1, ddof=1, keepdims=True) + 1e-6)  # as in cues.magnitude_cue, but of each element
-        for stage, values in {'|f|': a, 'standardised': z, 'Box-Cox': special.boxcox1p(z, lam)}.items():
-            quantiles[stage].append(np.quantile(values, levels))
-        want = np.concatenate([magnitude_cue(part, lam).numpy() for part in parts])
-        if not np.allclose(special.boxcox1p(z, lam).mean(1), want, atol=1e-4):
-            raise AssertionError('cues.magnitude_cue has changed; group_distances must follow')
+        f = torch.cat(parts)  # (views of the group, D)
+        z = standardise(f)
+        for stage, values in zip(quantiles, (f.abs(), z, box_cox(z, lam)), strict=True):
+            quantiles[stage].append(np.quantile(values.numpy(), levels))
     rows = []
     for stage, of_groups in quantiles.items():
         pairs = [stats.wasserstein_distance(x, y) for x, y in combinations(of_groups, 2)]
@@ -156,10 +216,7 @@ def group_distances(kept: Kept) -> list[dict]:
     return rows
 
 
-# --- pictures ----------------------------------------------------------------------------------------------------
-
-
-def draw_sweeps(path: Path, rows: list[dict], title: str) -> None:
+def draw_sweeps(path: Path, rows: list[dict[str, Any]], title: str) -> None:
     """SRCC over lambda, alpha, a fixed weight and the number of prompt pairs; dashed: as run."""
     from matplotlib.figure import Figure
 
@@ -172,19 +229,23 @@ def draw_sweeps(path: Path, rows: list[dict], title: str) -> None:
         'prompt pairs': 'prompt pairs',
     }
     for axes, (study, label) in zip(figure.subplots(2, 2).flat, studies.items(), strict=True):
-        mine = [row for row in rows if row['study'] == study]
-        axes.plot([float(row['variant'].split()[-1]) for row in mine], [row['srcc'] for row in mine], 'o-')
+        swept = [row for row in rows if row['study'] == study]
+        axes.plot([float(row['variant'].split()[-1]) for row in swept], [row['srcc'] for row in swept], 'o-')
         axes.axhline(base, color='grey', linestyle='--', linewidth=1)
         axes.set(xlabel=label, ylabel='SRCC')
     figure.suptitle(title)
-    _save(path, figure)
+    save_figure(path, figure)
 
 
 def draw_cues(
-    path: Path, scores: dict, labels: np.ndarray, rows: list[dict], distances: list[dict], title: str
+    path: Path,
+    scores: Variants,
+    labels: np.ndarray,
+    rows: list[dict[str, Any]],
+    distances: list[dict[str, Any]],
+    title: str,
 ) -> None:
     """Each cue against the labels, thirds of quality in colours, and the distances between groups."""
-    import numpy as np
     from matplotlib.figure import Figure
 
     order = np.argsort(labels, kind='stable')
@@ -201,90 +262,4 @@ def draw_cues(
         panels[2].bar([row['stage'] for row in distances], [row['relative'] for row in distances])
         panels[2].set_ylabel('Wasserstein distance between\ncontent groups / standard deviation')
     figure.suptitle(title)
-    _save(path, figure)
-
-
-def _save(path: Path, figure) -> None:
-    write(path, lambda file: figure.savefig(file, format='png', dpi=120))
-
-
-def markdown(rows: list[dict], thirds_rows: list[dict], group_rows: list[dict]) -> str:
-    """The three tables."""
-
-    def cell(value) -> str:
-        if isinstance(value, float):
-            return '' if math.isnan(value) else f'{value:.4f}'
-        return str(value)
-
-    lines = ['# Ablation', '']
-    for title, columns, part in (
-        ('Variants', COLUMNS, rows),
-        ('Thirds of quality', THIRDS, thirds_rows),
-        ('Wasserstein distances between content groups', GROUPS, group_rows),
-    ):
-        if part:
-            lines += [f'## {title}', '', *table_head(*columns)]
-            lines += [table_line(*(cell(row.get(column, '')) for column in columns)) for row in part] + ['']
-    return '\n'.join(lines)
-
-
-def _whole(run: dict) -> bool:
-    """Whether a run is of features, and of both cues with equal prompts: what the variants are made from."""
-    meta = run['meta']
-    return 'text' in run and meta['cue'] == 'both' and meta['prompt_weights'] is None
-
-
-# --- command line ------------------------------------------------------------------------------------------------
-
-
-def main(argv: list[str] | None = None) -> int:
-    """Run the command line; -> 0, or 2 for wrong use."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('results', type=Path, metavar='RESULTS', help='folder that accuracy.py -o wrote')
-    parser.add_argument('-d', '--datasets', nargs='+', metavar='NAME', help='default: all that are there')
-    parser.add_argument('-m', '--metric', metavar='NAME', help='default: all of this package that fuse both cues')
-    parser.add_argument('-o', '--output', type=Path, metavar='DIR', help='default: RESULTS/ablation')
-    parser.add_argument(
-        '--resamples', type=count(0), default=0, metavar='N', help='bootstrap `change`: low, high (default: none)'
-    )
-    try:
-        args = parser.parse_args(argv)
-    except SystemExit as stop:
-        return stop.code
-    from tqdm import tqdm
-
-    rows: dict[tuple[str, ...], list[dict]] = {COLUMNS: [], THIRDS: [], GROUPS: []}
-    output = args.output or args.results / 'ablation'
-    try:
-        kept_runs = [(d, m) for d, m, run in runs(args.results) if _whole(run) and args.metric in (None, m)]
-        wanted = [(d, m) for d, m in kept_runs if d in (args.datasets or [d])]
-        lost = set(args.datasets or []) - {d for d, _ in wanted}
-        if lost or not wanted:
-            have = ', '.join(f'{d} ({m})' for d, m in kept_runs) or 'none'
-            missing = ' and '.join(sorted(lost)) or 'any metric'
-            raise FileNotFoundError(f'{args.results} holds nothing to ablate of {missing}, but of: {have}')
-        for dataset, metric in tqdm(wanted, disable=None, file=sys.stderr):
-            kept = load(args.results, dataset, metric)
-            if not kept.names:
-                print(f'ablation: {dataset}: no image has features; left out', file=sys.stderr)
-                continue
-            scores, labels = variants(kept), kept.labels
-            mine = table(scores, labels, args.resamples), thirds(scores, labels), group_distances(kept)
-            for all_rows, part in zip(rows.values(), mine, strict=True):
-                all_rows += [{'dataset': dataset, 'metric': metric} | row for row in part]
-            title = f'{metric} on {dataset} ({kept.meta["protocol"]}), n = {len(kept.names)}'
-            draw_sweeps(output / f'{dataset}.{metric}.sweeps.png', mine[0], title)
-            draw_cues(output / f'{dataset}.{metric}.cues.png', scores, labels, *mine[1:], title)
-        for name, (columns, part) in zip(('ablation', 'thirds', 'groups'), rows.items(), strict=True):
-            save_table(output / f'{name}.csv', columns, part)
-        text = markdown(*rows.values())
-        write(output / 'ablation.md', lambda file: file.write(text.encode()))
-    except (OSError, ValueError) as error:
-        print(f'ablation: error: {error}', file=sys.stderr)
-        return USAGE
-    print(text)
-    return OK
-
-
-if __name__ == '__main__':
-    sys.exit(main())
+    save_figure(path, figure)

@@ -1,7 +1,6 @@
-"""How well scores agree with people: rank and linear correlation, the logistic fit, bootstrap intervals.
+"""Agreement of scores with labels: rank and linear correlation, the logistic fit, bootstrap intervals.
 
-Scores and labels are taken as they come, higher is better in both; whoever calls turns them by their declared
-direction. Nothing is made positive.
+Higher is better in scores and labels: the caller negates the others, as declared. The sign of a correlation is kept.
 
 References: VQEG's five-parameter logistic function, in the form of Sheikh, Sabir and Bovik, "A Statistical Evaluation
 of Recent Full Reference Image Quality Assessment Algorithms", IEEE TIP 2006.
@@ -14,25 +13,38 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import product
+from typing import Any
 
 import numpy as np
 from scipy import optimize, special, stats
+
+__all__ = [
+    'LogisticFit',
+    'agreement',
+    'fit_logistic',
+    'interval',
+    'krcc',
+    'logistic',
+    'plcc',
+    'srcc',
+    'srcc_difference',
+]
 
 LEVEL = 0.95
 
 
 def srcc(scores: np.ndarray, labels: np.ndarray) -> float:
-    """Spearman's rank correlation; NaN where either is constant."""
+    """Spearman's rank correlation of arrays (N,); NaN if either is constant."""
     return _defined(stats.spearmanr, scores, labels)
 
 
 def krcc(scores: np.ndarray, labels: np.ndarray) -> float:
-    """Kendall's rank correlation (tau-b); NaN where either is constant."""
+    """Kendall's rank correlation (tau-b) of arrays (N,); NaN if either is constant."""
     return _defined(stats.kendalltau, scores, labels)
 
 
 def plcc(scores: np.ndarray, labels: np.ndarray) -> float:
-    """Pearson's linear correlation; NaN where either is constant."""
+    """Pearson's linear correlation of arrays (N,); NaN if either is constant."""
     return _defined(stats.pearsonr, scores, labels)
 
 
@@ -53,12 +65,12 @@ def logistic(x: np.ndarray, b1: float, b2: float, b3: float, b4: float, b5: floa
 
 
 @dataclass(frozen=True)
-class Fit:
+class LogisticFit:
     """The logistic fit of labels to scores.
 
     Attributes:
-        parameters: b1 to b5 of `logistic`; None where the fit failed
-        plcc, rmse: of the fitted scores with the labels, rmse in the labels' unit; NaN where it failed
+        parameters: b1 to b5 of `logistic`, with b2 not negative; None if the fit failed
+        plcc, rmse: of the fitted scores with the labels, rmse in the labels' unit; NaN if it failed
         problem: why it failed, else empty
     """
 
@@ -68,27 +80,30 @@ class Fit:
     problem: str = ''
 
 
-def fit(scores: np.ndarray, labels: np.ndarray) -> Fit:
+def fit_logistic(scores: np.ndarray, labels: np.ndarray) -> LogisticFit:
     """Least-squares fit of the five-parameter logistic function.
 
+    Args:
+        scores, labels: (N,)
+
     Returns:
-        the fit, or one that says why there is none: too few images, constant values, no convergence, or a result
-        worse than the straight line, which the function contains
+        the fit; `problem` says why there is none: too few images, constant values, no convergence, or a result worse
+        than the straight line, which the function contains
     """
     scores, labels = np.asarray(scores, float), np.asarray(labels, float)
     if len(scores) < 6:
-        return _failed(f'{len(scores)} images, at least 6 are wanted for 5 parameters')
+        return _failed(f'{len(scores)} images; 5 parameters need at least 6')
     if np.ptp(scores) == 0 or np.ptp(labels) == 0:
         return _failed(f'all {"scores" if np.ptp(scores) == 0 else "labels"} are equal')
-    mean, std = scores.mean(), scores.std()
-    u = (scores - mean) / std  # one start then serves scores of any scale
-    found, problem, tall = [], '', np.ptp(labels)
+    mean, std, tall = scores.mean(), scores.std(), np.ptp(labels)
+    u = (scores - mean) / std  # the same starts then suit scores of any scale
+    fits, problem = [], ''
     # without bounds a nearly cubic relation sends b1 to infinity and b2 to zero
     bounds = np.array([20 * tall, 200.0, 10.0, np.inf, np.inf])
-    for height, slope in product((tall, -tall), (1.0, 4.0)):  # each start has its own valley
+    for height, slope in product((tall, -tall), (1.0, 4.0)):  # each start leads to a local minimum of its own
         start = (height, slope, 0.0, 0.0, labels.mean())
         try:
-            with warnings.catch_warnings():  # of a covariance that nobody asked for
+            with warnings.catch_warnings():  # about the covariance, which is not used
                 warnings.simplefilter('ignore', optimize.OptimizeWarning)
                 (b1, b2, b3, b4, b5), _ = optimize.curve_fit(
                     logistic, u, labels, start, bounds=(-bounds, bounds), x_scale='jac', max_nfev=2_000
@@ -96,33 +111,37 @@ def fit(scores: np.ndarray, labels: np.ndarray) -> Fit:
         except RuntimeError as error:
             problem = ' '.join(str(error).split())
             continue
-        parameters = (b1, b2 / std, mean + std * b3, b4 / std, b5 - b4 * mean / std)
+        sign = -1 if b2 < 0 else 1  # (b1, b2) and (-b1, -b2) are the same curve
+        parameters = (sign * b1, sign * b2 / std, mean + std * b3, b4 / std, b5 - b4 * mean / std)
         fitted = logistic(scores, *parameters)
         if np.isfinite(fitted).all():
-            found.append((float(np.sqrt(np.mean((fitted - labels) ** 2))), parameters, fitted))
-    if not found:
-        return _failed(problem or 'it ran to values that are not finite')
-    rmse, parameters, fitted = min(found, key=lambda f: f[0])
+            fits.append((float(np.sqrt(np.mean((fitted - labels) ** 2))), parameters, fitted))
+    if not fits:
+        return _failed(problem or 'the parameters diverged')
+    rmse, parameters, fitted = min(fits, key=lambda fit: fit[0])
     line = stats.linregress(scores, labels)
     straight = float(np.sqrt(np.mean((line.slope * scores + line.intercept - labels) ** 2)))
-    if rmse > 1.001 * straight + 1e-6 * np.ptp(labels):
+    if rmse > 1.001 * straight + 1e-6 * tall:
         return _failed('it ended worse than a straight line')
-    return Fit(tuple(float(b) for b in parameters), plcc(fitted, labels), rmse)
+    return LogisticFit(tuple(float(b) for b in parameters), plcc(fitted, labels), rmse)
 
 
-def _failed(problem: str) -> Fit:
-    return Fit(None, math.nan, math.nan, problem)
+def _failed(problem: str) -> LogisticFit:
+    return LogisticFit(None, math.nan, math.nan, problem)
 
 
-def interval(statistic: Callable[..., float], *samples: np.ndarray, resamples: int, seed: int = 0):
+def interval(
+    statistic: Callable[..., float], *samples: np.ndarray, resamples: int, seed: int = 0
+) -> tuple[float, float]:
     """95% bootstrap interval of a statistic of paired samples, by percentiles over resampled images.
 
     Args:
         statistic: of arrays (N,), one for each sample
-        resamples: how many; 0 for none
+        samples: arrays (N,)
+        resamples: their number; 0: no interval
 
     Returns:
-        (low, high); NaN where there are no resamples, or the statistic itself is NaN
+        (low, high); NaN if there are no resamples, or the statistic itself is NaN
     """
     if resamples == 0 or math.isnan(statistic(*samples)):
         return math.nan, math.nan
@@ -134,9 +153,9 @@ def interval(statistic: Callable[..., float], *samples: np.ndarray, resamples: i
         vectorized=False,
         method='percentile',
         batch=max(1, 2_000_000 // len(samples[0])),
-        rng=np.random.default_rng(seed),
+        random_state=np.random.default_rng(seed),  # scipy has no `rng` before 1.15
     ).bootstrap_distribution
-    drawn = drawn[np.isfinite(drawn)]  # a resample may be constant, and then has no correlation
+    drawn = drawn[np.isfinite(drawn)]  # a constant resample has no correlation
     if not len(drawn):
         return math.nan, math.nan
     low, high = np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
@@ -144,7 +163,11 @@ def interval(statistic: Callable[..., float], *samples: np.ndarray, resamples: i
 
 
 def srcc_difference(a: np.ndarray, b: np.ndarray, labels: np.ndarray, resamples: int) -> tuple[float, float, float]:
-    """SRCC of scores a less that of scores b of the same images, and its paired bootstrap interval.
+    """SRCC of scores a minus that of scores b of the same images, with its paired bootstrap interval.
+
+    Args:
+        a, b, labels: (N,)
+        resamples: of the bootstrap; 0: no interval
 
     Returns:
         (difference, low, high)
@@ -153,16 +176,22 @@ def srcc_difference(a: np.ndarray, b: np.ndarray, labels: np.ndarray, resamples:
     return difference(a, b, labels), *interval(difference, a, b, labels, resamples=resamples)
 
 
-def summary(scores: np.ndarray, labels: np.ndarray, resamples: int) -> tuple[dict, Fit]:
-    """All statistics of one metric on one data set, under the names of the table's columns, and the fit."""
-    row = {}
+def agreement(scores: np.ndarray, labels: np.ndarray, resamples: int = 0) -> tuple[dict[str, Any], LogisticFit]:
+    """All statistics of one metric on one data set.
+
+    Args:
+        scores, labels: (N,)
+        resamples: of the bootstrap intervals; 0: none
+
+    Returns:
+        the statistics by the names of the columns of results.csv, and the logistic fit
+    """
+    row: dict[str, Any] = {}
     for statistic in (srcc, krcc, plcc):
         name = statistic.__name__
         row[name] = statistic(scores, labels)
         row[f'{name}_low'], row[f'{name}_high'] = interval(statistic, scores, labels, resamples=resamples)
-    fitted = fit(scores, labels)
-    notes = [
-        f'all {what} are equal' for what, v in {'scores': scores, 'labels': labels}.items() if len(v) and np.ptp(v) == 0
-    ]
-    notes += [f'no logistic fit: {fitted.problem}'] * bool(fitted.problem)
-    return row | {'plcc_fit': fitted.plcc, 'rmse_fit': fitted.rmse, 'note': '; '.join(notes)}, fitted
+    fit = fit_logistic(scores, labels)
+    constant = [name for name, v in {'scores': scores, 'labels': labels}.items() if len(v) and np.ptp(v) == 0]
+    notes = [f'all {name} are equal' for name in constant] + [f'no logistic fit: {fit.problem}'] * bool(fit.problem)
+    return row | {'plcc_fit': fit.plcc, 'rmse_fit': fit.rmse, 'note': '; '.join(notes)}, fit

@@ -1,4 +1,4 @@
-"""IQA data sets as lists of image files and labels: pyiqa's, by a protocol, and lists of one's own."""
+"""IQA data sets as lists of image files and labels: pyiqa's, prepared by a named protocol, or a list of your own."""
 
 from __future__ import annotations
 
@@ -12,39 +12,34 @@ import re
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-HERE = Path(__file__).parent
+from ..scoring.tables import one_line
 
-# column names by which a list is understood, the first that is there; those of pyiqa's meta_info files and the authors'
+__all__ = ['DATA', 'DataSet', 'load_dataset', 'prepared', 'protocols', 'read_list']
+
+DATA = Path(__file__).parent  # of protocols.yml and the published results
+
+# Column names that a list is searched for, in this order: those of pyiqa's meta_info files and of the authors' lists
 FILE = ('dist_name', 'img_path', 'img_name', 'image_name', 'image_path', 'filename', 'file', 'image', 'path', 'name')
 LABEL = ('gt_score', 'mos', 'dmos', 'label', 'score')
 GROUP = ('group', 'ref_name', 'ref_path')
 
 
-class UsageError(Exception):
-    """Wrong use; the message says what was wanted."""
-
-
-def line(error: Exception) -> str:
-    """An error in one line."""
-    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    return ' '.join(text.split()) or type(error).__name__
-
-
 @dataclass(frozen=True)
 class DataSet:
-    """Images and their labels, as published.
+    """Images and their labels.
 
     Attributes:
         name: as it was asked for
-        paths: of the image files
-        names: their paths below the image folder
+        paths: of the image files, (N,)
+        names: the paths relative to the image folder, (N,)
         labels: as published, (N,)
-        groups: one for all versions of one photo (its reference); None where unknown
-        lower_better: whether a lower label means a better image, as declared
-        preparation: what is done to each image, pyiqa's `augment`; empty: nothing
+        groups: of each image, equal for all versions of one photo (its reference); None if unknown
+        lower_better: whether a lower label means a better image (DMOS), as declared by the data set
+        preparation: what is done to each image before it is scored: pyiqa's `augment`; empty: nothing
         protocol: 'pyiqa', 'paper' or 'list'
     """
 
@@ -54,106 +49,121 @@ class DataSet:
     labels: list[float]
     groups: list[str] | None
     lower_better: bool
-    preparation: dict
+    preparation: dict[str, Any]
     protocol: str
 
+    @property
+    def signed_labels(self) -> np.ndarray:
+        """Labels of which higher is better, (N,): DMOS labels are negated."""
+        labels = np.array(self.labels, float)
+        return 0 - labels if self.lower_better else labels
 
-def protocols() -> dict:
-    """What protocols.yml holds: `protocols`, `lists` and `published`."""
+
+def protocols() -> dict[str, Any]:
+    """The content of protocols.yml: `protocols` and `lists`."""
     import yaml
 
-    return yaml.safe_load((HERE / 'protocols.yml').read_text('utf-8'))
+    return yaml.safe_load((DATA / 'protocols.yml').read_text('utf-8'))
 
 
-def by_name(name: str, protocol: str, data_root: Path, download: bool = False) -> DataSet:
-    """A data set by its name.
+def load_dataset(name: str, protocol: str, data_root: Path, download: bool = False) -> DataSet:
+    """A data set by name.
 
     Args:
-        name: pyiqa's, or one of `lists` in protocols.yml
+        name: one of pyiqa's, or of `lists` in protocols.yml
         protocol: 'pyiqa' or 'paper'
         data_root: folder of data sets in pyiqa's layout
-        download: let pyiqa fetch what is not there
+        download: let pyiqa download a data set that is missing
 
     Raises:
-        UsageError: an unknown name, one that the protocol lacks, a data set without one label an image, or missing
-            files; says where they are looked for
+        ValueError: an unknown name, one that the protocol lacks, or a data set that does not label single images
+        FileNotFoundError: missing files; the message says where they are expected
+        OSError: a failed download
     """
     import pyiqa
 
-    book = protocols()
-    known, changes = pyiqa.get_dataset_info(), book['protocols'][protocol]
+    settings = protocols()
+    known, changes, lists = pyiqa.get_dataset_info(), settings['protocols'][protocol], settings['lists']
     if name not in changes and 'any' not in changes:
-        raise UsageError(f'protocol {protocol!r} has no data set {name!r}; it has {", ".join(changes)}')
-    if name not in known and name not in book['lists']:
-        raise UsageError(f'unknown data set {name!r}; known are {", ".join(sorted({*known, *book["lists"]}))}')
+        raise ValueError(f'protocol {protocol!r} has no data set {name!r}; it has {", ".join(changes)}')
+    if name not in known and name not in lists:
+        raise ValueError(f'unknown data set {name!r}; known are {", ".join(sorted({*known, *lists}))}')
     options = changes.get(name, {})
     preparation = options.get('augment', known.get(name, {}).get('augment')) or {}
-    if name in book['lists']:
-        entry = book['lists'][name]
+    if name in lists:
+        entry = lists[name]
         table, images = data_root / entry['table'], data_root / entry['images']
-        return from_list(
-            table, images, name, entry['file'], entry['label'], entry['lower_better'], preparation, protocol
-        )
+        columns = entry['file'], entry['label']
+        return read_list(table, images, name, *columns, entry['lower_better'], preparation, protocol)
 
     config = known[name] | options
     places = [data_root / Path(*Path(config[key]).parts[1:]) for key in ('meta_info_file', 'dataroot_target')]
     missing = [str(place) for place in places if not place.exists()]
     if missing and not download:
-        raise UsageError(
-            f'data set {name!r}: {" and ".join(missing)} missing; --data-root names the folder of data sets in '
-            "pyiqa's layout, --download lets pyiqa fetch them"
+        raise FileNotFoundError(
+            f'data set {name!r}: {" and ".join(missing)} missing; set --data-root to the folder of data sets in '
+            "pyiqa's layout, or --download them through pyiqa"
         )
     try:
         with contextlib.redirect_stdout(sys.stderr):
             dataset = pyiqa.load_dataset(name, data_root, dataset_opts=options)
-    except Exception as error:  # downloads and half-read tables fail in all kinds of ways
-        raise UsageError(f'data set {name!r} cannot be loaded from {data_root}: {line(error)}') from error
+    except Exception as error:  # downloads and incomplete tables raise all kinds of errors
+        raise OSError(f'data set {name!r} cannot be loaded from {data_root}: {one_line(error)}') from error
     return _from_pyiqa(name, dataset, places[1], config.get('lower_better', False), preparation, protocol)
 
 
-def _from_pyiqa(name: str, dataset, folder: Path, lower_better: bool, preparation: dict, protocol: str) -> DataSet:
+def _from_pyiqa(
+    name: str, dataset: Any, folder: Path, lower_better: bool, preparation: dict[str, Any], protocol: str
+) -> DataSet:
     from pyiqa.data.general_fr_dataset import GeneralFRDataset
     from pyiqa.data.general_nr_dataset import GeneralNRDataset
 
-    groups = None
-    if not dataset.paths_mos:
-        raise UsageError(f'data set {name!r} has no images in its split; see its meta_info file')
+    rows = dataset.paths_mos
+    if not rows:
+        raise ValueError(f'data set {name!r} has no images in its split; see its meta_info file')
     if isinstance(dataset, GeneralFRDataset):
-        groups, paths, labels = zip(*((os.path.basename(r), p, m) for r, p, m, *_ in dataset.paths_mos), strict=True)
+        entries = [(path, label, os.path.basename(reference)) for reference, path, label, *_ in rows]
     elif isinstance(dataset, GeneralNRDataset):
-        paths, labels = zip(*((p, m) for p, m, *_ in dataset.paths_mos), strict=True)
+        entries = [(path, label, None) for path, label, *_ in rows]
     elif type(dataset).__name__ == 'AVADataset':
-        paths, labels = zip(*((os.path.join(folder, p), m) for p, m, *_ in dataset.paths_mos), strict=True)
+        entries = [(os.path.join(folder, path), label, None) for path, label, *_ in rows]
     else:
-        raise UsageError(f'data set {name!r} is of pairs of images; wanted is one with a label for each image')
-    names = [os.path.relpath(path, folder) for path in paths]
-    labels = [_number(Path(f'meta_info of {name}'), i, label) for i, label in enumerate(labels)]
-    paths, groups = [str(p) for p in paths], groups and list(groups)
-    return DataSet(name, paths, names, labels, groups, lower_better, preparation, protocol)
+        raise ValueError(f'data set {name!r} is of pairs of images; expected one with a label for each image')
+    paths, labels, groups = (list(column) for column in zip(*entries, strict=True))
+    return DataSet(
+        name=name,
+        paths=[str(path) for path in paths],
+        names=[os.path.relpath(path, folder) for path in paths],
+        labels=[_number(f'meta_info of {name}', i, label) for i, label in enumerate(labels)],
+        groups=None if None in groups else groups,
+        lower_better=lower_better,
+        preparation=preparation,
+        protocol=protocol,
+    )
 
 
-def from_list(
+def read_list(
     table: Path,
     images: Path,
     name: str | None = None,
     file_column: str | None = None,
     label_column: str | None = None,
     lower_better: bool | None = None,
-    preparation: dict | None = None,
+    preparation: dict[str, Any] | None = None,
     protocol: str = 'list',
 ) -> DataSet:
     """A data set from a table of files and labels.
 
     Args:
-        table: .csv with a header, or .json, a list of objects
-        images: folder that the files are in
-        name: of the data set; None: the table's own
-        file_column, label_column: None: found by their usual names
-        lower_better: direction of the labels; None: higher is better, unless the column is called dmos, which must
-            be told, as data sets differ there
+        table: .csv with a header, or .json with a list of objects
+        images: folder that the file names are relative to
+        name: of the data set; None: the table's
+        file_column, label_column: None: the first usual name that the table has
+        lower_better: direction of the labels; None: higher is better, but a column called dmos must be declared, as
+            data sets differ there
 
     Raises:
-        UsageError: a table that cannot be read or lacks a column, labels that are no numbers, no images
+        OSError, ValueError: a table that cannot be read or lacks a column, labels that are not numbers, no images
     """
     rows = _rows(table)
     columns = {column.strip().lower(): column for column in rows[0] if column is not None}  # None: too many fields
@@ -162,57 +172,68 @@ def from_list(
     group = next((columns[c] for c in GROUP if c in columns), None)
     if lower_better is None:
         if label.strip().lower() == 'dmos':
-            raise UsageError(f'{table}: is a low {label!r} good? say --labels dmos if it is, else --labels mos')
+            raise ValueError(
+                f'{table}: the direction of {label!r} is ambiguous; pass --labels dmos if low values mean good images, '
+                'else --labels mos'
+            )
         lower_better = False
     name = name or table.stem
     if not re.fullmatch(r'[\w+-][\w.+-]*', name):
-        raise UsageError(f'{name!r} is to be a folder of results; name the data set by letters, digits and _ . + -')
-    labels = [_number(table, i, row.get(label)) for i, row in enumerate(rows)]
+        raise ValueError(f'{name!r} cannot name a folder; name the data set with letters, digits and _ . + - (--name)')
     names = [str(row.get(file) or '') for row in rows]
     if not all(names):
-        raise UsageError(f'{table}: entry {names.index("") + 1} names no file')
-    groups = [str(row[group]) for row in rows] if group and all(row.get(group) for row in rows) else None
-    paths = [str(images / n) for n in names]
-    return DataSet(name, paths, names, labels, groups, lower_better, preparation or {}, protocol)
+        raise ValueError(f'{table}: entry {names.index("") + 1} names no file')
+    return DataSet(
+        name=name,
+        paths=[str(images / n) for n in names],
+        names=names,
+        labels=[_number(str(table), i, row.get(label)) for i, row in enumerate(rows)],
+        groups=[str(row[group]) for row in rows] if group and all(row.get(group) for row in rows) else None,
+        lower_better=lower_better,
+        preparation=preparation or {},
+        protocol=protocol,
+    )
 
 
-def _rows(table: Path) -> list[dict]:
+def _rows(table: Path) -> list[dict[str, Any]]:
     try:
-        text = table.read_text('utf-8-sig')  # as Excel saves it too
+        text = table.read_text('utf-8-sig')  # with the mark that Excel writes, or without
         rows = json.loads(text) if table.suffix.lower() == '.json' else list(csv.DictReader(io.StringIO(text)))
     except (OSError, ValueError, csv.Error) as error:
-        raise UsageError(f'{table} cannot be read: {line(error)}') from error
+        raise OSError(f'{table} cannot be read: {one_line(error)}') from error
     if not isinstance(rows, list) or not rows or not all(isinstance(row, dict) for row in rows):
-        raise UsageError(f'{table}: wanted is a CSV file with a header and rows, or a JSON list of objects')
+        raise ValueError(
+            f'{table} has no entries; expected a CSV file with a header and rows, or a JSON list of objects'
+        )
     return rows
 
 
 def _column(table: Path, columns: dict[str, str], usual: tuple[str, ...], given: str | None, what: str) -> str:
-    found = next((columns[c] for c in ((given.lower(),) if given else usual) if c in columns), None)
-    if found is None:
-        wanted = repr(given) if given else f'{what} column ({", ".join(usual)})'
-        raise UsageError(f'{table} has no {wanted}; it has {", ".join(columns)}; name one with --{what}-column')
-    return found
+    column = next((columns[c] for c in ((given.lower(),) if given else usual) if c in columns), None)
+    if column is None:
+        expected = repr(given) if given else f'{what} column ({", ".join(usual)})'
+        raise ValueError(f'{table} has no {expected}; it has {", ".join(columns)}; name one with --{what}-column')
+    return column
 
 
-def _number(table: Path, i: int, text: object) -> float:
+def _number(table: str, i: int, text: Any) -> float:
     try:
         value = float(text)
     except (TypeError, ValueError):
         value = math.nan
     if not math.isfinite(value):
-        raise UsageError(f'{table}: the label of entry {i + 1} is {text!r}; a number is wanted')
+        raise ValueError(f'{table}: the label of entry {i + 1} is {text!r}; expected a number')
     return value
 
 
-def prepared(data: bytes, preparation: dict) -> np.ndarray:
-    """Pixels of an image file as a protocol wants them, (H, W, 3), uint8.
+def prepared(data: bytes, preparation: dict[str, Any]) -> np.ndarray:
+    """Pixels of an image file as a protocol prepares it, (H, W, 3), uint8.
 
-    Opened as pyiqa's loaders do (no EXIF rotation, converted to RGB), but truncated files are refused: some of pyiqa's
-    modules switch Pillow's check off for the whole process.
+    Opened as pyiqa's data sets do: no EXIF rotation, converted to RGB. Unlike there, truncated files are refused: some
+    of pyiqa's modules disable Pillow's check for the whole process.
 
     Raises:
-        OSError, ValueError: no image, or a broken one
+        OSError, ValueError: not an image, or a damaged one
     """
     from PIL import Image, ImageFile, UnidentifiedImageError
 
@@ -221,7 +242,7 @@ def prepared(data: bytes, preparation: dict) -> np.ndarray:
         with Image.open(io.BytesIO(data)) as opened:
             image = opened.convert('RGB')
     except UnidentifiedImageError:
-        raise OSError('no image, or of a format that Pillow does not read') from None
+        raise OSError('not an image, or of a format that Pillow does not read') from None
     finally:
         ImageFile.LOAD_TRUNCATED_IMAGES = tolerant
     if preparation:

@@ -1,8 +1,8 @@
 """Fit the metric's constants to labels, cross-validated, and say whether the gain is real.
 
-What is fitted: lambda of the Box-Cox transform, alpha, the base constants and, if wanted, weights of the prompt pairs.
-Of the two base constants only their difference counts in the fusion's softmax, so base_norm stays and base_cos moves.
-A fitted metric is no longer MA-CLIP as published: say so where you report it.
+Fitted are lambda of the Box-Cox transform, alpha, the base constants and, if asked for, weights of the prompt pairs.
+Only the difference of the base constants counts in the fusion's softmax, so base_norm stays and base_cos moves.
+A fitted metric is not MA-CLIP as published: say so where you report it.
 """
 
 from __future__ import annotations
@@ -11,49 +11,70 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from scipy import interpolate, optimize, stats
-from torch import Tensor
 
-from ..metric.cues import cosine_cue, fuse, magnitude_cue
+from .cache import Features
+from .correlations import srcc
+from .tables import save_figure
 
-__all__ = ['Cues', 'Fit', 'fit', 'srcc']
+if TYPE_CHECKING:  # seconds to import
+    from torch import Tensor
+
+__all__ = ['PAPER', 'CueTable', 'FittedConstants', 'curves', 'fit_constants', 'fit_features']
 
 PAPER = {'box_lam': 0.5, 'base_cos': 1.0, 'base_norm': 0.6, 'alpha': 1.0}
 BOUNDS = {'box_lam': (-2.0, 2.0), 'difference': (-4.0, 4.0), 'alpha': (0.0, 8.0)}
-NODES = 16  # of lambda: q_mag is a mean of entire functions of it, which a polynomial through these meets to 1e-6
+NODES = 16  # of lambda: q_mag is a mean of entire functions of it; a polynomial through these nodes is right to 1e-6
+AXES = {'box_lam': (r'Box-Cox $\lambda$', -2.0, 2.0), 'alpha': (r'fusion $\alpha$', 0.0, 8.0)}  # of `curves`
 
 
-class Cues:
-    """Cues of all views of a data set, ready to be fused with any constants.
+class CueTable:
+    """Cues of all views of a data set, to be fused with any constants.
 
     Args:
-        features: of each image's views, before normalisation, N tensors (V, D); `MACLIP.features` gives them
-        text: L2-normalised prompt features, (P, 2, D); `MACLIP.backbone.text`
-        scale: exp(logit_scale), (); `MACLIP.backbone.scale`
+        features: of each image's views before L2 normalisation, N tensors (V, D)
+        text: L2-normalised prompt features, (P, 2, D)
+        scale: exp(logit_scale), ()
+        shares: of each view in its image's score, N tensors (V,); None: equal
 
     Raises:
         ValueError: no images, or shapes that do not fit
     """
 
-    def __init__(self, features: Sequence[Tensor], text: Tensor, scale: Tensor | float) -> None:
+    def __init__(
+        self,
+        features: Sequence[Tensor],
+        text: Tensor,
+        scale: Tensor | float,
+        shares: Sequence[Tensor] | None = None,
+    ) -> None:
+        import torch
+
+        from ..metric.cues import cosine_cue, magnitude_cue
+
         if not len(features) or any(f.ndim != 2 or not len(f) or f.shape[1] != text.shape[-1] for f in features):
-            raise ValueError(f'features are a tensor (V, {text.shape[-1]}) for each image, V and their number not zero')
+            shapes = [tuple(f.shape) for f in features][:3]
+            raise ValueError(
+                f'the features have shapes {shapes}...; expected (V, {text.shape[-1]}) with V > 0 for each of N > 0 '
+                'images'
+            )
         with torch.no_grad():
             self.attributes = torch.cat([cosine_cue(f, text, scale) for f in features]).double().cpu()  # (views, P)
             low, high = BOUNDS['box_lam']
             nodes = (low + high) / 2 + (high - low) / 2 * np.cos(np.pi * (np.arange(NODES) + 0.5) / NODES)
-            rows = [
-                torch.cat([magnitude_cue(f, lam) for f in features]).double().cpu().numpy() for lam in nodes.tolist()
-            ]
-        self._magnitude = interpolate.BarycentricInterpolator(nodes, np.stack(rows))
-        counts = torch.tensor([len(f) for f in features])
-        self._counts, self._image = counts, torch.arange(len(counts)).repeat_interleave(counts)
+            rows = [torch.cat([magnitude_cue(f, lam) for f in features]).double().cpu() for lam in nodes.tolist()]
+        self._magnitude = interpolate.BarycentricInterpolator(nodes, torch.stack(rows).numpy())
+        counts = [len(f) for f in features]
+        self._image = torch.arange(len(counts)).repeat_interleave(torch.tensor(counts))  # (views,)
+        shares = shares or [torch.ones(count) for count in counts]
+        self._shares = torch.cat([share.double() / share.sum() for share in shares])  # (views,)
 
     def __len__(self) -> int:
-        return len(self._counts)
+        return int(self._image[-1]) + 1
 
     def scores(
         self,
@@ -66,45 +87,49 @@ class Cues:
         """Scores of the images, (N,), float64, as `MACLIP` with these options gives them.
 
         Raises:
-            ValueError: box_lam is outside [-2, 2], or the wrong number of weights
+            ValueError: box_lam outside [-2, 2], or the wrong number of weights
         """
+        import torch
+
+        from ..metric.cues import fuse
+
         low, high = BOUNDS['box_lam']
         if not low <= box_lam <= high:
-            raise ValueError(f'box_lam is in [{low}, {high}] here, not {box_lam}')
+            raise ValueError(f'box_lam={box_lam}; expected a number in [{low}, {high}]')
         pairs = self.attributes.shape[1]
         weights = np.ones(pairs) if prompt_weights is None else np.asarray(prompt_weights, float)
         if weights.shape != (pairs,):
-            raise ValueError(f'prompt_weights are {pairs} numbers, not {prompt_weights!r}')
+            raise ValueError(f'prompt_weights={prompt_weights!r}; expected {pairs} numbers')
         q_sim = self.attributes @ torch.from_numpy(weights / weights.sum())
         q_mag = torch.from_numpy(np.ascontiguousarray(self._magnitude(box_lam)))
         q, _ = fuse(q_sim, q_mag, base_cos, base_norm, alpha)  # (views,)
-        return (torch.zeros(len(self), dtype=q.dtype).index_add(0, self._image, q) / self._counts).numpy()
+        return torch.zeros(len(self), dtype=q.dtype).index_add(0, self._image, q * self._shares).numpy()
 
 
 @dataclass(frozen=True)
-class Fit:
+class FittedConstants:
     """What was fitted, and what it is worth on images that it was not fitted to.
 
     Attributes:
         options: fitted to all images; `create_metric('maclip', **options)` takes them
         srcc: of the fitted metric on held-out images, mean over the folds, weighted by their sizes
         baseline: the same of the unfitted metric
-        interval: 95 % of the gain srcc - baseline: paired bootstrap over groups, widened by Nadeau and Bengio's factor,
-            as the folds were fitted to images that they share
-        folds: options that each fold's other images gave
+        interval: 95% of the gain srcc - baseline: paired bootstrap over groups, widened by Nadeau and Bengio's factor,
+            as the folds share the images that they are fitted to
+        folds: options fitted to the images outside each fold
         fold: of each image, (N,)
     """
 
-    options: dict[str, float | list[float]]
+    options: dict[str, Any]
     srcc: float
     baseline: float
     interval: tuple[float, float]
-    folds: list[dict[str, float | list[float]]]
+    folds: list[dict[str, Any]]
     fold: np.ndarray
 
     @property
     def gain(self) -> float:
-        """SRCC on held-out images, fitted less unfitted."""
+        """SRCC on held-out images, fitted minus unfitted."""
         return self.srcc - self.baseline
 
     @property
@@ -114,18 +139,18 @@ class Fit:
 
     @property
     def verdict(self) -> str:
-        """The same in words."""
+        """`real` in words."""
         return 'real' if self.real else 'not shown to be real; keep the unfitted constants'
 
-    def save(self, path: str | os.PathLike, **others) -> None:
-        """Write the options as YAML for `create_metric('maclip', **yaml.safe_load(file))`.
+    def save(self, path: str | os.PathLike, config: dict[str, Any] | None = None) -> None:
+        """Write the options as YAML for `MACLIP(**yaml.safe_load(file))` or `create_metric('maclip', ...)`.
 
         Args:
             path: of the file
-            **others: options that the features were made with, such as backbone, views or prompts
+            config: of the unfitted metric, `MACLIP.config`; None: its defaults
 
         Raises:
-            OSError: it cannot be written
+            OSError: the file cannot be written
         """
         import yaml
 
@@ -134,12 +159,52 @@ class Fit:
             f'# fitted, not the published metric; SRCC on held-out images {self.srcc:.4f}, unfitted '
             f'{self.baseline:.4f},\n# gain {self.gain:+.4f} [{low:+.4f}, {high:+.4f}]: {self.verdict}\n'
         )
-        with open(path, 'w', encoding='utf-8') as file:
-            file.write(note + yaml.safe_dump(others | self.options, sort_keys=False, allow_unicode=True))
+        options = yaml.safe_dump((config or {}) | self.options, sort_keys=False, allow_unicode=True)
+        Path(path).write_text(note + options, 'utf-8')
 
 
-def fit(
-    cues: Cues,
+def fit_features(
+    features: Features,
+    output: Path,
+    *,
+    weights: bool = False,
+    folds: int = 5,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> tuple[FittedConstants, Path]:
+    """Fit the constants to what `evaluate` cached of a data set.
+
+    Args:
+        features: of `load_features`
+        output: folder for DATASET.METRIC.yml (.weights.yml with weights), the options of the fitted metric, and .png,
+            SRCC of all images along lambda and along alpha
+        weights, folds, resamples, seed: as for `fit_constants`
+
+    Returns:
+        the fit, and the path of the YAML file
+
+    Raises:
+        ValueError: a metric of one cue, or as `fit_constants`
+        OSError: a file cannot be written
+    """
+    config, metadata = features.metadata['config'], features.metadata
+    if config['cue'] != 'both':
+        raise ValueError(f'{metadata["metric"]} uses one cue alone; there is nothing to fuse')
+    start = {name: config[name] for name in PAPER}
+    if config['prompt_weights'] is not None:
+        start['prompt_weights'] = config['prompt_weights']
+    cues = CueTable(features.features, features.text, features.scale, features.shares)
+    settings = {'weights': weights, 'folds': folds, 'resamples': resamples, 'seed': seed, 'start': start}
+    fit = fit_constants(cues, features.labels, features.groups, **settings)
+    path = output / f'{metadata["dataset"]}.{metadata["metric"]}{".weights" * weights}.yml'
+    output.mkdir(parents=True, exist_ok=True)
+    fit.save(path, config)
+    draw_curves(path.with_suffix('.png'), cues, features.labels, start, fit.options, features.title)
+    return fit, path
+
+
+def fit_constants(
+    cues: CueTable,
     labels: np.ndarray,
     groups: Sequence[str] | None = None,
     *,
@@ -147,67 +212,95 @@ def fit(
     folds: int = 5,
     resamples: int = 1000,
     seed: int = 0,
-    start: dict[str, float | list[float]] | None = None,
-) -> Fit:
+    start: dict[str, Any] | None = None,
+) -> FittedConstants:
     """Fit the constants to labels by their rank correlation (SRCC), and measure the gain by cross-validation.
 
     Args:
         cues: of N images
         labels: higher is better, (N,)
-        groups: of each image, such as the photo that it is a version of: all of a group are in one fold, and the
-            bootstrap draws groups; None: each image is its own
+        groups: of each image, such as the photo that it is a version of: a group is in one fold, and the bootstrap
+            draws groups; None: each image is its own
         weights: fit weights of the prompt pairs too
         folds: of the cross-validation
         resamples: of the bootstrap
         seed: of folds and bootstrap
-        start: the unfitted metric's constants, and prompt_weights, where they are not the paper's
-
-    Returns:
-        a `Fit`
+        start: the unfitted metric's constants and prompt_weights; those that it lacks are the paper's
 
     Raises:
         ValueError: labels or groups that do not fit the images, or too few images or groups for the folds
     """
     labels = np.asarray(labels, float)
     if labels.shape != (len(cues),) or not np.isfinite(labels).all() or np.ptp(labels) == 0:
-        raise ValueError(f'labels are {len(cues)} finite numbers, not all equal; given is an array {labels.shape}')
+        raise ValueError(f'labels have the shape {labels.shape}; expected {len(cues)} finite numbers, not all equal')
     if groups is not None and len(groups) != len(labels):
-        raise ValueError(f'groups are {len(labels)} names, one for each image; {len(groups)} were given')
+        raise ValueError(f'there are {len(groups)} groups; expected {len(labels)} names, one for each image')
     group = np.arange(len(labels)) if groups is None else np.unique(groups, return_inverse=True)[1]
     fold = _folds(group, folds, seed)
 
     start = PAPER | (start or {})
     base, held_out, options = cues.scores(**start), np.empty(len(labels)), []
     for k in range(folds):
-        mine = fold == k
-        options.append(_optimum(cues, labels, ~mine, start, weights))
-        held_out[mine] = cues.scores(**options[-1])[mine]
-    return Fit(
+        test = fold == k
+        options.append(_optimum(cues, labels, ~test, start, weights))
+        held_out[test] = cues.scores(**options[-1])[test]
+    return FittedConstants(
         options=_optimum(cues, labels, np.ones(len(labels), bool), start, weights),
         srcc=_by_fold(held_out, labels, fold),
         baseline=_by_fold(base, labels, fold),
-        interval=_interval(held_out, base, labels, fold, group, resamples, seed),
+        interval=_gain_interval(held_out, base, labels, fold, group, resamples, seed),
         folds=options,
         fold=fold,
     )
 
 
-def srcc(scores: np.ndarray, labels: np.ndarray) -> float:
-    """Spearman's rank correlation; NaN where either is constant."""
-    if len(scores) < 2 or np.ptp(scores) == 0 or np.ptp(labels) == 0:
-        return float('nan')
-    return float(stats.spearmanr(scores, labels).statistic)
+def curves(
+    cues: CueTable, labels: np.ndarray, options: dict[str, Any], points: int = 41
+) -> dict[str, tuple[list[float], list[float]]]:
+    """SRCC of all images along lambda and along alpha, the other options unchanged.
+
+    Returns:
+        'box_lam' and 'alpha' -> values and SRCC
+    """
+    found = {}
+    for name, (_, low, high) in AXES.items():
+        values = np.linspace(low, high, points).tolist()
+        found[name] = values, [srcc(cues.scores(**options | {name: value}), labels) for value in values]
+    return found
+
+
+def draw_curves(
+    path: Path, cues: CueTable, labels: np.ndarray, unfitted: dict[str, Any], fitted: dict[str, Any], title: str
+) -> None:
+    """`curves` with the other constants unfitted and fitted, as PNG."""
+    from matplotlib.figure import Figure
+
+    figure = Figure((7.2, 3), layout='constrained')
+    panels = figure.subplots(1, 2, sharey=True)
+    for label, options, style in (('unfitted', unfitted, '--'), ('fitted', fitted, '-')):
+        height = srcc(cues.scores(**options), labels)
+        for axes, (name, (values, heights)) in zip(panels, curves(cues, labels, options).items(), strict=True):
+            (line,) = axes.plot(values, heights, style, label=f'other constants {label}')
+            axes.plot(options[name], height, 'o', color=line.get_color(), label=f'{label} metric', clip_on=False)
+            axes.set_xlabel(AXES[name][0])
+            axes.margins(x=0)
+            axes.grid(alpha=0.3)
+    panels[0].set_ylabel('SRCC, all images')
+    handles = panels[0].get_legend_handles_labels()
+    figure.legend(*handles, loc='outside lower center', ncols=4, fontsize=8, frameon=False)
+    figure.suptitle(title, fontsize=10)
+    save_figure(path, figure)
 
 
 def _folds(group: np.ndarray, folds: int, seed: int) -> np.ndarray:
-    """A fold for each image: groups in random order, the larger first, each to the fold that has fewest images."""
+    """A fold for each image: groups in random order, the larger first, each to the fold with the fewest images."""
     sizes = np.bincount(group)
     if folds < 2:
-        raise ValueError(f'folds are at least 2, not {folds}')
+        raise ValueError(f'folds={folds}; expected at least 2')
     if len(sizes) < folds or len(group) < 3 * folds:
         raise ValueError(
-            f'{folds} folds need at least {folds} groups and {3 * folds} images; given are {len(sizes)} groups and '
-            f'{len(group)} images'
+            f'there are {len(sizes)} groups and {len(group)} images; {folds} folds need at least {folds} groups and '
+            f'{3 * folds} images'
         )
     order = np.random.default_rng(seed).permutation(len(sizes))
     order = order[np.argsort(-sizes[order], kind='stable')]
@@ -218,17 +311,19 @@ def _folds(group: np.ndarray, folds: int, seed: int) -> np.ndarray:
     return fold[group]
 
 
-def _optimum(cues: Cues, labels: np.ndarray, use: np.ndarray, start: dict, weights: bool) -> dict:
-    """Options of the greatest SRCC of the images in `use`."""
+def _optimum(
+    cues: CueTable, labels: np.ndarray, use: np.ndarray, start: dict[str, Any], weights: bool
+) -> dict[str, Any]:
+    """Options of the greatest SRCC of the images in `use`, (N,) of bool."""
     pairs = cues.attributes.shape[1] if weights else 1
 
-    def options(x: np.ndarray) -> dict:
+    def options(x: np.ndarray) -> dict[str, Any]:
         lam, difference, alpha, *logits = (float(v) for v in x)
-        found = start | {'box_lam': lam, 'base_cos': start['base_norm'] + difference, 'alpha': alpha}
+        changed: dict[str, Any] = {'box_lam': lam, 'base_cos': start['base_norm'] + difference, 'alpha': alpha}
         if weights:
-            w = np.exp([0.0, *logits])  # the first pair's logit is fixed: only the weights' ratios count
-            found['prompt_weights'] = (w / w.sum()).tolist()
-        return found
+            w = np.exp([0.0, *logits])  # the first pair's logit is fixed: only the ratios of weights count
+            changed['prompt_weights'] = (w / w.sum()).tolist()
+        return start | changed
 
     def loss(x: np.ndarray) -> float:
         value = srcc(cues.scores(**options(x))[use], labels[use])
@@ -236,23 +331,24 @@ def _optimum(cues: Cues, labels: np.ndarray, use: np.ndarray, start: dict, weigh
 
     # The loss is a step function with flat stretches: a coarse grid finds the valley, a simplex its bottom.
     w = np.maximum(start.get('prompt_weights') or np.ones(pairs), 1e-3)
-    rest = np.log(w[1:pairs] / w[0]).tolist()
-    first = np.array([start['box_lam'], start['base_cos'] - start['base_norm'], start['alpha'], *rest])
+    logits = np.log(w[1:pairs] / w[0]).tolist()
+    first = np.array([start['box_lam'], start['base_cos'] - start['base_norm'], start['alpha'], *logits])
     grid = product((-1.5, -0.75, 0.0, 0.75, 1.5), (-3.0, -1.5, 0.0, 1.5, 3.0), (0.0, 1.0, 3.0, 6.0))
-    best = min([first, *(np.array([*point, *rest]) for point in grid)], key=loss)
-    bounds = [*BOUNDS.values(), *[(-4.0, 4.0)] * (pairs - 1)]
-    low, high = np.array(bounds).T
+    best = min([first, *(np.array([*point, *logits]) for point in grid)], key=loss)
+    low, high = np.array([*BOUNDS.values(), *[(-4.0, 4.0)] * (pairs - 1)]).T
     best = best.clip(low, high)
     steps = np.array([0.4, 0.7, 0.7, *[0.7] * (pairs - 1)])
     steps = np.where(best + steps > high, -steps, steps)
     simplex = np.vstack([best, best + np.diag(steps)])
     settings = {'initial_simplex': simplex, 'xatol': 1e-3, 'fatol': 1e-5, 'adaptive': weights}
     settings['maxfev'] = 150 * len(best)
-    found = optimize.minimize(loss, best, method='Nelder-Mead', bounds=bounds, options=settings).x
-    return options(min(first, best, found, key=loss))
+    bounds = optimize.Bounds(low, high)
+    last = optimize.minimize(loss, best, method='Nelder-Mead', bounds=bounds, options=settings).x
+    return options(min(first, best, last, key=loss))
 
 
 def _by_fold(scores: np.ndarray, labels: np.ndarray, fold: np.ndarray) -> float:
+    """Mean SRCC of the folds, weighted by their sizes."""
     # not over all images at once: scores of different folds come from different constants
     values = [(srcc(scores[fold == k], labels[fold == k]), (fold == k).sum()) for k in np.unique(fold)]
     values = [(value, size) for value, size in values if not np.isnan(value)]
@@ -260,20 +356,29 @@ def _by_fold(scores: np.ndarray, labels: np.ndarray, fold: np.ndarray) -> float:
     return float(sum(value * size for value, size in values) / total) if values else float('nan')
 
 
-def _interval(held_out, base, labels, fold, group, resamples: int, seed: int) -> tuple[float, float]:
-    """95 % of the gain. The bootstrap takes each fold's fit as given, yet the fits share images, so that the folds'
-    gains go up and down together: on labels that mean nothing its interval is a third too short. Hence the factor of
-    Nadeau and Bengio, "Inference for the Generalization Error", Machine Learning 2003."""
+def _gain_interval(
+    held_out: np.ndarray,
+    base: np.ndarray,
+    labels: np.ndarray,
+    fold: np.ndarray,
+    group: np.ndarray,
+    resamples: int,
+    seed: int,
+) -> tuple[float, float]:
+    """95% of the gain. The bootstrap takes each fold's fit as given, yet the fits share images, so the folds' gains
+    rise and fall together: on random labels its interval is a third too short. Hence the factor of Nadeau and Bengio,
+    "Inference for the Generalization Error", Machine Learning 2003."""
     members = np.split(np.argsort(group, kind='stable'), np.cumsum(np.bincount(group))[:-1])
 
     def gain(drawn: np.ndarray) -> float:
         i = np.concatenate([members[g] for g in drawn])
         return _by_fold(held_out[i], labels[i], fold[i]) - _by_fold(base[i], labels[i], fold[i])
 
-    all_groups = np.arange(len(members))
+    groups = np.arange(len(members))
+    generator = np.random.default_rng(seed)
     drawn = stats.bootstrap(
-        (all_groups,), gain, n_resamples=resamples, vectorized=False, method='percentile', rng=seed
+        (groups,), gain, n_resamples=resamples, vectorized=False, method='percentile', random_state=generator
     ).confidence_interval
-    mean, folds = gain(all_groups), fold.max() + 1
+    mean, folds = gain(groups), fold.max() + 1
     factor = np.sqrt(1 + folds / (folds - 1))
     return float(mean + factor * (drawn.low - mean)), float(mean + factor * (drawn.high - mean))

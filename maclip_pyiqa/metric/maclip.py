@@ -10,8 +10,7 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Iterator, Sequence
-from itertools import accumulate, groupby, pairwise
+from collections.abc import Sequence
 from typing import Any, overload
 
 import torch
@@ -283,27 +282,16 @@ class MACLIP(nn.Module):
         Where a gradient is wanted of more than one chunk, each is encoded again in the backward pass, so that memory
         holds one chunk only.
         """
-        features: list[Tensor] = []
-        position = 0
-        for _, same in groupby(plans, key=lambda plan: plan.whole):  # views of one size go together
-            run = list(same)
-            starts = list(accumulate((plan.views for plan in run), initial=0))
-            mine = images[position : position + len(run)]
-            position += len(run)
 
-            def encode(first: int, last: int, run=run, starts=starts, mine=mine) -> Tensor:
-                parts = [
-                    plan.cut(image, max(first - start, 0), min(last - start, plan.views))
-                    for image, plan, start in zip(mine, run, starts, strict=False)
-                    if start < last and first < start + plan.views
-                ]
-                return self.backbone(torch.cat(parts) if len(parts) > 1 else parts[0])
+        def encode(pieces: list[tuple[int, int, int]]) -> Tensor:
+            parts = [plans[i].cut(images[i], first, last) for i, first, last in pieces]
+            return self.backbone(torch.cat(parts) if len(parts) > 1 else parts[0])
 
-            chunks = list(_chunks(starts[-1], self.chunk))
-            if len(chunks) > 1 and _wants_grad(mine):
-                features += [checkpoint(encode, *c, use_reentrant=False, preserve_rng_state=False) for c in chunks]
-            else:
-                features += [encode(*c) for c in chunks]
+        chunks = _chunks(plans, self.chunk)
+        if len(chunks) > 1 and _wants_grad(images):
+            features = [checkpoint(encode, c, use_reentrant=False, preserve_rng_state=False) for c in chunks]
+        else:
+            features = [encode(c) for c in chunks]
         return torch.cat(features) if len(features) > 1 else features[0]
 
     def _images(self, x: Tensor | Sequence[Tensor]) -> list[Tensor]:
@@ -352,10 +340,23 @@ def _wants_grad(images: list[Tensor]) -> bool:
     return torch.is_grad_enabled() and any(image.requires_grad for image in images)
 
 
-def _chunks(total: int, most: int) -> Iterator[tuple[int, int]]:
-    """range(total) in even parts of at most `most`: first and last (exclusive) of each."""
-    parts = -(-total // most)
-    return pairwise([total * part // parts for part in range(parts + 1)])
+def _chunks(plans: list[ViewPlan], most: int) -> list[list[tuple[int, int, int]]]:
+    """All views in chunks of at most `most` and of even size, views of different pixel sizes apart: of each chunk the
+    images and their first and last (exclusive) view."""
+    chunks, begin = [], 0
+    while begin < len(plans):
+        end = begin + 1
+        while end < len(plans) and plans[end].whole == plans[begin].whole:
+            end += 1
+        views = [(i, view) for i in range(begin, end) for view in range(plans[i].views)]
+        parts = -(-len(views) // most)
+        for part in range(parts):
+            pieces: dict[int, tuple[int, int]] = {}
+            for i, view in views[len(views) * part // parts : len(views) * (part + 1) // parts]:
+                pieces[i] = (pieces[i][0] if i in pieces else view, view + 1)
+            chunks.append([(i, first, last) for i, (first, last) in pieces.items()])
+        begin = end
+    return chunks
 
 
 def _check_weights(weights: Sequence[float] | None, pairs: int) -> list[float] | None:

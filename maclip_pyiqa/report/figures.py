@@ -53,7 +53,9 @@ def plot_analysis(image: Tensor, analysis: Analysis, of: str = 'q', note: str = 
     if len(analysis) != 1:
         raise ValueError(f'the analysis is of {len(analysis)} images; a figure shows one: pick it with analysis[i]')
     if image.ndim != 3 or len(image) not in (1, 3) or image.shape[1:] != analysis.size:
-        raise ValueError(f'the image has the shape {tuple(image.shape)}; expected that of the analysed one, (3, {height}, {width})')
+        raise ValueError(
+            f'the image has the shape {tuple(image.shape)}; expected that of the analysed one, (3, {height}, {width})'
+        )
     values = analysis.quality_map(of)[0, 0].numpy()
 
     # image and map side by side, or stacked where the image is wide; the bars below
@@ -64,7 +66,7 @@ def plot_analysis(image: Tensor, analysis: Analysis, of: str = 'q', note: str = 
     bars = 0.55 + 0.21 * rows
     pictures = 2 * (tall + 0.3) if stacked else tall + 0.3
     figure = Figure(figsize=(WIDTH, pictures + bars), dpi=150, layout='constrained')
-    top, bottom = figure.subfigures(2, 1, height_ratios=[pictures, bars])
+    top, bottom = figure.subfigures(2, 1, height_ratios=[pictures, bars], squeeze=False)[:, 0]
     first, second = top.subplots(*((2, 1) if stacked else (1, 2)))
 
     shown = image.clamp(0, 1).expand(3, -1, -1).permute(1, 2, 0).numpy()

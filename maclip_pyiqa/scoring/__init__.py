@@ -10,11 +10,22 @@ if TYPE_CHECKING:
     from .others import load_metrics
     from .read import read_image, read_pixels, to_tensor
     from .score import score_files
-    from .tables import columns, open_table, read_label, read_table
+    from .tables import columns, label, open_table, read_label, read_table
 
 __all__ = [
-    *('columns', 'find_images', 'groups', 'load_metrics', 'open_table', 'read_files', 'read_image', 'read_label'),
-    *('read_pixels', 'read_table', 'score_files', 'to_tensor'),
+    'columns',
+    'find_images',
+    'groups',
+    'label',
+    'load_metrics',
+    'open_table',
+    'read_files',
+    'read_image',
+    'read_label',
+    'read_pixels',
+    'read_table',
+    'score_files',
+    'to_tensor',
 ]
 
 __getattr__ = lazy(
@@ -25,6 +36,6 @@ __getattr__ = lazy(
         'load_metrics': 'others',
         **dict.fromkeys(('read_image', 'read_pixels', 'to_tensor'), 'read'),
         'score_files': 'score',
-        **dict.fromkeys(('columns', 'open_table', 'read_label', 'read_table'), 'tables'),
+        **dict.fromkeys(('columns', 'label', 'open_table', 'read_label', 'read_table'), 'tables'),
     },
 )

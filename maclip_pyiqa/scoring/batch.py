@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+from torch.utils.data import DataLoader, Dataset
 
 from .read import read_pixels
 from .tables import one_line
@@ -31,8 +32,6 @@ def read_files(paths: Sequence[str], workers: int = 0) -> Iterator[FileRead]:
         paths: of image files
         workers: processes that read ahead; 0: read in this process
     """
-    from torch.utils.data import DataLoader
-
     workers = min(workers, len(paths))
     yield from DataLoader(
         _Files(paths), batch_size=None, num_workers=workers, collate_fn=_same, worker_init_fn=_ignore_interrupts
@@ -41,7 +40,8 @@ def read_files(paths: Sequence[str], workers: int = 0) -> Iterator[FileRead]:
 
 def groups(files: Iterable[FileRead], batch: int = 16) -> Iterator[list[FileRead]]:
     """Consecutive files, at most `batch` of them and at most GROUP_PIXELS pixels; or one larger image."""
-    group, pixels = [], 0
+    group: list[FileRead] = []
+    pixels = 0
     for file in files:
         size = 0 if file.pixels is None else file.pixels.shape[0] * file.pixels.shape[1]
         if group and (len(group) == batch or pixels + size > GROUP_PIXELS):
@@ -53,7 +53,7 @@ def groups(files: Iterable[FileRead], batch: int = 16) -> Iterator[list[FileRead
         yield group
 
 
-class _Files:
+class _Files(Dataset):
     """Data set of FileRead, for torch's DataLoader."""
 
     def __init__(self, paths: Sequence[str]) -> None:
@@ -70,7 +70,7 @@ class _Files:
             return FileRead(path, None, one_line(error))
 
 
-def _same(item: FileRead) -> FileRead:
+def _same(item: Any) -> Any:
     # NumPy arrays are sent through a pipe, so that a small /dev/shm is no limit
     return item
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import glob
 import os
+import stat
 from collections.abc import Iterable, Iterator
 from typing import IO
 
-__all__ = ['SUFFIXES', 'find_images']
+__all__ = ['SUFFIXES', 'check_file', 'find_images']
 
 SUFFIXES = (
     *('.apng', '.avif', '.avifs', '.bmp', '.dib', '.gif', '.icns', '.ico', '.j2c', '.j2k', '.jfif', '.jp2', '.jpc'),
@@ -16,7 +17,7 @@ SUFFIXES = (
 )
 
 
-def find_images(paths: Iterable[str | os.PathLike], listing: IO[bytes] | None = None) -> list[str]:
+def find_images(paths: Iterable[str | os.PathLike[str]], listing: IO[bytes] | None = None) -> list[str]:
     """Image files in folders, matched by patterns, listed in a stream, or named; each once, in the order given.
 
     A folder is searched with all its subfolders, in order of names. Hidden files are skipped, and so are files whose
@@ -42,7 +43,7 @@ def find_images(paths: Iterable[str | os.PathLike], listing: IO[bytes] | None = 
         find_images(['photos', 'more/*.png'])
     """
     found: list[str] = []
-    for path in map(os.fspath, paths):
+    for path in [os.fspath(path) for path in paths]:
         if path == '-':
             if listing is None:
                 raise ValueError("the path '-' needs a listing, a binary stream with one path a line")
@@ -62,6 +63,20 @@ def find_images(paths: Iterable[str | os.PathLike], listing: IO[bytes] | None = 
     if not found:
         raise FileNotFoundError('no images found; expected files with suffixes such as .jpg or .png')
     return list(dict.fromkeys(found))
+
+
+def check_file(path: str | os.PathLike[str]) -> None:
+    """Check that a path is that of a regular file; opening a named pipe or a device could block for ever.
+
+    Raises:
+        OSError: it does not exist, or is not a regular file
+    """
+    mode = os.stat(path).st_mode
+    if stat.S_ISDIR(mode):
+        os.scandir(path).close()  # a folder that cannot be searched raises the reason here
+    if not stat.S_ISREG(mode):
+        kinds = {stat.S_IFDIR: 'a folder', stat.S_IFIFO: 'a named pipe', stat.S_IFSOCK: 'a socket'}
+        raise OSError(f'{kinds.get(stat.S_IFMT(mode), "a device")}; expected a regular file')
 
 
 def _walk(folder: str) -> Iterator[str]:

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import os
-import stat
 
 import numpy as np
 import torch
 from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
+from .find import check_file
+
 __all__ = ['read_image', 'read_pixels', 'to_tensor']
 
 
-def read_image(path: str | os.PathLike) -> Tensor:
+def read_image(path: str | os.PathLike[str]) -> Tensor:
     """RGB image of a file, (3, H, W), float32 in [0, 1].
 
     EXIF orientation is applied, transparency is composited on white, 16-bit grey keeps its 16 bits, animations give
@@ -26,13 +27,13 @@ def read_image(path: str | os.PathLike) -> Tensor:
     return to_tensor(read_pixels(path))
 
 
-def read_pixels(path: str | os.PathLike) -> np.ndarray:
+def read_pixels(path: str | os.PathLike[str]) -> np.ndarray:
     """The same before scaling, (H, W, 3): uint8 in [0, 255], or float32 in [0, 1] where the file holds more bits.
 
     Raises:
         as `read_image`
     """
-    _check_regular(path)
+    check_file(path)
     tolerant, ImageFile.LOAD_TRUNCATED_IMAGES = ImageFile.LOAD_TRUNCATED_IMAGES, False  # pyiqa may have set it
     try:
         with Image.open(path) as image:
@@ -51,16 +52,6 @@ def to_tensor(pixels: np.ndarray) -> Tensor:
     """Pixels from `read_pixels`, (H, W, 3) -> (3, H, W), float32 in [0, 1]."""
     image = torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
     return image if image.is_floating_point() else image.float() / 255
-
-
-def _check_regular(path: str | os.PathLike) -> None:
-    """OSError for anything but a regular file: opening a named pipe or a device could block for ever."""
-    mode = os.stat(path).st_mode
-    if stat.S_ISDIR(mode):
-        os.scandir(path).close()  # a folder that cannot be searched raises the reason here
-    if not stat.S_ISREG(mode):
-        kinds = {stat.S_IFDIR: 'a folder', stat.S_IFIFO: 'a named pipe', stat.S_IFSOCK: 'a socket'}
-        raise OSError(f'{kinds.get(stat.S_IFMT(mode), "a device")}, not a regular file')
 
 
 def _rgb(image: Image.Image) -> np.ndarray:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -20,7 +20,7 @@ __all__ = ['score_files']
 
 def score_files(
     metric: MACLIP,
-    paths: Iterable[str | os.PathLike],
+    paths: Iterable[str | os.PathLike[str]],
     *,
     batch: int = 16,
     workers: int = 0,
@@ -76,7 +76,7 @@ def _rows(metric, paths, batch, workers, others, each) -> Iterator[dict[str, Any
             yield row
 
 
-def _analyze(metric: MACLIP, images: list[Tensor]) -> list[Analysis | Exception]:
+def _analyze(metric: MACLIP, images: list[Tensor]) -> Sequence[Analysis | Exception]:
     """Of each image the analysis, or the error."""
     try:
         return metric.analyze(images) if images else []

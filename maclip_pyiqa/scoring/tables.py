@@ -30,6 +30,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from importlib.util import find_spec
 from typing import IO, TYPE_CHECKING, Any
 
+from .._version import __version__
 from ..metric.prompts import summary_columns
 
 if TYPE_CHECKING:
@@ -68,9 +69,7 @@ def columns(attributes: Iterable[str], others: Iterable[str] = (), details: bool
 
 
 def label(metric: MACLIP) -> dict[str, Any]:
-    """What the scores of a table are computed with: this package's version, `config` and `fingerprint` of the metric."""
-    from .. import __version__
-
+    """What a table's scores are computed with: this package's version, `config` and `fingerprint` of the metric."""
     return {'maclip_pyiqa': __version__, 'config': metric.config, 'fingerprint': metric.fingerprint()}
 
 
@@ -90,20 +89,24 @@ class Table:
     Args:
         target: path of a file, or a text stream
         columns: see `columns`; a row's other keys are not written
-        label: see `label`; None: without one
     """
 
-    def __init__(
-        self, target: str | os.PathLike | IO[str], columns: Sequence[str], label: dict[str, Any] | None = None
-    ) -> None:
-        self.path = None if hasattr(target, 'write') else os.path.realpath(target)
-        self.file = target if self.path is None else None
-        self.columns, self.label = tuple(columns), label
-        # not replaceable: a stream, or a path such as /dev/stdout or that of a named pipe
-        self.is_stream = self.path is None or (os.path.exists(self.path) and not os.path.isfile(self.path))
+    def __init__(self, target: str | os.PathLike[str] | IO[str], columns: Sequence[str]) -> None:
+        self.path, self.columns = '', tuple(columns)
+        self.file: IO[str] | None = None
+        if isinstance(target, (str, os.PathLike)):
+            self.path = os.path.realpath(target)
+        else:
+            self.file = target
+        # what cannot be replaced: streams, and paths such as /dev/stdout or that of a named pipe
+        self.is_stream = not self.path or (os.path.exists(self.path) and not os.path.isfile(self.path))
 
-    def fill(self, rows: Iterable[Row] = ()) -> None:
+    def fill(self, rows: Iterable[Row] = (), label: dict[str, Any] | None = None) -> None:
         """Begin, with these rows in place of all earlier ones. A file is replaced at once, never half written.
+
+        Args:
+            rows: see `score_files`
+            label: see `label`; None: without one. Streams have none
 
         Raises:
             OSError: the file cannot be written
@@ -116,9 +119,9 @@ class Table:
         with _replacing(self.path) as part, self._open(part, 'w') as self.file:
             self._put(rows, header=True)
         # the label after the table: until then the table has no scores that an older label could be wrong about
-        if self.label is not None:
+        if label is not None:
             with _replacing(self.path + '.meta.json') as part, open(part, 'w', encoding='utf-8') as file:
-                json.dump(self.label, file, indent=1)
+                json.dump(label, file, indent=1)
         else:
             _remove(self.path + '.meta.json')
         self.file = self._open(self.path, 'a')
@@ -129,10 +132,12 @@ class Table:
 
     def close(self) -> None:
         """Complete the file. Streams stay open."""
-        if self.path is not None and self.file is not None:
+        if self.path and self.file is not None:
             self.file.close()
 
     def _put(self, rows: Iterable[Row], header: bool = False) -> None:
+        if self.file is None:
+            raise ValueError('nothing can be written before fill()')
         if header:
             self.file.write(self._header())
         self.file.writelines(map(self._line, rows))
@@ -187,7 +192,8 @@ class CSVTable(Table):
         end = len(text)  # a line break within quotes, so after an odd number of them, is not the end of a row
         while text.count('"', 0, end) % 2:
             end = text.rfind('\n', 0, end - 1) + 1
-        names, rows = (), []
+        names: tuple[str, ...] = ()
+        rows: list[Row] = []
         reader = csv.reader(io.StringIO(text[:end], newline=''))
         try:
             for cells in filter(None, reader):
@@ -219,7 +225,9 @@ class JSONLTable(Table):
         for number, line in enumerate(_whole_lines(path).split('\n')[:-1], start=1):
             try:
                 cells = {_unescape(key): value for key, value in json.loads(line).items()}
-                rows.append({k: _unescape(v) if k in TEXT else None if v is None else float(v) for k, v in cells.items()})
+                rows.append(
+                    {k: _unescape(v) if k in TEXT else None if v is None else float(v) for k, v in cells.items()}
+                )
             except (AttributeError, TypeError, ValueError) as error:
                 raise ValueError(f'{path}, line {number}: not a row of scores: {error}') from error
         return tuple(rows[0]) if rows else (), rows
@@ -228,18 +236,18 @@ class JSONLTable(Table):
 class ParquetTable(Table):
     """Parquet, through a journal of JSON lines until it is complete. Needs pyarrow."""
 
-    def __init__(
-        self, target: str | os.PathLike | IO[str], columns: Sequence[str], label: dict[str, Any] | None = None
-    ) -> None:
-        super().__init__(target, columns, label)
+    def __init__(self, target: str | os.PathLike[str] | IO[str], columns: Sequence[str]) -> None:
+        super().__init__(target, columns)
         if self.is_stream:
             raise ValueError('Parquet cannot be written to a stream; expected the path of a file')
         if find_spec('pyarrow') is None:
             raise ModuleNotFoundError("Parquet needs pyarrow: pip install 'maclip_pyiqa[parquet]'", name='pyarrow')
-        self.journal = JSONLTable(_journal(self.path), columns, label)
+        self.journal = JSONLTable(_journal(self.path), columns)
+        self.label: dict[str, Any] | None = None
 
-    def fill(self, rows: Iterable[Row] = ()) -> None:
-        self.journal.fill(rows)
+    def fill(self, rows: Iterable[Row] = (), label: dict[str, Any] | None = None) -> None:
+        self.journal.fill(rows, label)
+        self.label = label
 
     def write(self, row: Row) -> None:
         self.journal.write(row)
@@ -283,32 +291,31 @@ class ParquetTable(Table):
 FORMATS: dict[str, type[Table]] = {'.csv': CSVTable, '.jsonl': JSONLTable, '.parquet': ParquetTable}
 
 
-def open_table(path: str | os.PathLike, columns: Sequence[str], label: dict[str, Any] | None = None) -> Table:
+def open_table(path: str | os.PathLike[str], columns: Sequence[str]) -> Table:
     """A table in a file, in the format of its suffix: see FORMATS.
 
     Args:
         path: of the file; nothing is written before `Table.fill`
         columns: see `columns`
-        label: see `label`; None: without one
 
     Raises:
-        ValueError: an unknown suffix
+        ValueError: an unknown suffix, or a stream where the format needs a file
         ModuleNotFoundError: the format's library is not installed
 
     Example::
 
-        with contextlib.closing(open_table('scores.csv', columns(metric.attribute_names), label(metric))) as table:
-            table.fill()
+        with contextlib.closing(open_table('scores.csv', columns(metric.attribute_names))) as table:
+            table.fill(label=label(metric))
             for row in score_files(metric, paths):
                 table.write(row)
     """
-    return _format(path)(path, columns, label)
+    return _format(path)(path, columns)
 
 
 # --- reading ----------------------------------------------------------------------------------------------------------
 
 
-def read_table(path: str | os.PathLike) -> list[Row]:
+def read_table(path: str | os.PathLike[str]) -> list[Row]:
     """Rows of a table, as they were given to it, but for numbers, which it holds with 6 decimals.
 
     A last line without its line break is skipped, as the write of that row was cut off. Of a Parquet file that is not
@@ -327,7 +334,7 @@ def read_table(path: str | os.PathLike) -> list[Row]:
     return _format(path).read(os.path.realpath(path))[1]
 
 
-def read_label(path: str | os.PathLike) -> dict[str, Any] | None:
+def read_label(path: str | os.PathLike[str]) -> dict[str, Any] | None:
     """The label of a table (see `label`); None: it has none.
 
     Raises:
@@ -348,7 +355,7 @@ def read_label(path: str | os.PathLike) -> dict[str, Any] | None:
         return None
 
 
-def finished(path: str | os.PathLike, columns: Sequence[str], label: dict[str, Any] | None = None) -> list[Row]:
+def finished(path: str | os.PathLike[str], columns: Sequence[str], label: dict[str, Any] | None = None) -> list[Row]:
     """Rows of an earlier table that have a score, to be kept when a run is resumed.
 
     Args:
@@ -372,14 +379,15 @@ def finished(path: str | os.PathLike, columns: Sequence[str], label: dict[str, A
             'Use the options that it was written with, or another file.'
         )
     rows = [row for row in rows if row['score'] is not None]
-    old = read_label(path) if label is not None else None
-    if label is not None and old is None and (rows or not found):
-        if os.path.getsize(path):
-            raise ValueError(
-                f'{path} cannot be resumed: there is no label that says which metric its scores are from. '
-                f'Expected it in {path}.meta.json; write to another file.'
-            )
-    elif label is not None and rows and old['fingerprint'] != label['fingerprint']:
+    if label is None:
+        return rows
+    old = read_label(path)
+    if old is None and (rows or not found) and os.path.getsize(path):
+        raise ValueError(
+            f'{path} cannot be resumed: there is no label that says which metric its scores are from. '
+            f'Expected it in {path}.meta.json; write to another file.'
+        )
+    if old is not None and rows and old['fingerprint'] != label['fingerprint']:
         raise ValueError(
             f'{path} cannot be resumed: its scores are from another metric; {_difference(old, label)}. '
             'Use the options and weights that it was written with, or another file.'
@@ -424,7 +432,7 @@ def _unescape(text: str) -> str:
 
 
 def _quote(text: str) -> str:
-    # by hand: before Python 3.13 csv.writer leaves a lone carriage return without quotes, and csv.reader ends a row there
+    # not csv.writer: before Python 3.13 it leaves a lone carriage return unquoted, where csv.reader ends the row
     return '"' + text.replace('"', '""') + '"' if re.search('[",\r\n]', text) else text
 
 
@@ -439,7 +447,7 @@ def _decimal(value: float | None) -> str:
 # --- files ------------------------------------------------------------------------------------------------------------
 
 
-def _format(path: str | os.PathLike) -> type[Table]:
+def _format(path: str | os.PathLike[str]) -> type[Table]:
     suffix = os.path.splitext(path)[1].lower()
     if suffix not in FORMATS:
         raise ValueError(f'{os.fspath(path)!r} has no suffix of a table; expected one of {", ".join(FORMATS)}')

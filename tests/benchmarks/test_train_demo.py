@@ -6,13 +6,13 @@ import torch
 import torch.nn.functional as F
 from scipy import special, stats
 
-import train_demo
 from maclip_pyiqa import MACLIP
+from maclip_pyiqa.demo import PHOTO
 
 
 @pytest.fixture(scope='module')
-def crops():
-    return train_demo.Crops(seed=3, steps=5, crops=6)
+def crops(script):
+    return script.Crops(seed=3, steps=5, crops=6)
 
 
 def test_crops_come_in_fours(crops):
@@ -26,52 +26,46 @@ def test_crops_come_in_fours(crops):
     assert all(image.std() > 0.02 for image in images[::4])  # content
 
 
-def test_an_item_is_its_seed_and_index(crops):
-    again, other = train_demo.Crops(3, 5, 6), train_demo.Crops(4, 5, 6)
+def test_an_item_is_its_seed_and_index(script, crops):
+    again, other = script.Crops(3, 5, 6), script.Crops(4, 5, 6)
     assert torch.equal(again[4][0], crops[4][0]) and torch.equal(crops[4][0], crops[4][0])
     assert not torch.equal(other[4][0], crops[4][0]) and not torch.equal(crops[3][0], crops[4][0])
 
 
-def test_held_out_photos_are_not_read(photo_files):
+def test_held_out_photos_are_not_read(script):
     """Neither pyiqa's photos, which the report uses, nor that of the demo command."""
-    from maclip_pyiqa.demo import PHOTO
-
-    names = {name for package in train_demo.PHOTOS.values() for name in package}
-    assert 'pyiqa' not in train_demo.PHOTOS and PHOTO.stem not in names
-    assert not names & {file.stem for file in photo_files}
+    assert set(script.PHOTOS) == {'skimage', 'sklearn', 'matplotlib'}
+    assert PHOTO.stem not in {name for package in script.PHOTOS.values() for name in package}
 
 
-def test_losses_are_as_written():
-    generator = torch.Generator().manual_seed(0)
-    f = torch.randn(8, 16, generator=generator)
-    t = F.normalize(torch.randn(7, 2, 16, generator=generator), dim=-1)
-    faults = torch.rand(8, 5, generator=generator)
+def test_losses_are_as_written(script):
+    options = {'generator': torch.Generator().manual_seed(0), 'dtype': torch.float64}
+    f, t = torch.randn(8, 16, **options), F.normalize(torch.randn(7, 2, 16, **options), dim=-1)
+    faults, scale = torch.rand(8, 5, **options), torch.tensor(9.0, dtype=torch.float64)
     column, main = torch.tensor([0, 0, 1, 2, 3, 4, 4]), torch.tensor([0, 2, 3, 4, 5])
-    got = {k: float(v) for k, v in train_demo.losses(f, t, torch.tensor(9.0), faults, column, main).items()}
+    got = {name: float(term) for name, term in script.losses(f, t, scale, faults, column, main).items()}
 
-    x, y, target = f.double().numpy(), t.double().numpy(), 0.95 - 0.9 * faults.double().numpy()
+    x, y, target = f.numpy(), t.numpy(), 0.95 - 0.9 * faults.numpy()
     p = special.expit(9 * np.einsum('bd,pd->bp', x / np.linalg.norm(x, axis=1, keepdims=True), y[:, 0] - y[:, 1]))
-    wanted = target[:, column]
-    entropy = -(wanted * np.log(p) + (1 - wanted) * np.log(1 - p)).mean()
+    entropy = -(target[:, column] * np.log(p) + (1 - target[:, column]) * np.log(1 - p)).mean()
     q_sim = p[:, main].mean(1)
-    z = np.abs(x) / np.abs(x).std(1, ddof=1, keepdims=True)
+    z = np.abs(x) / (np.abs(x).std(1, ddof=1, keepdims=True) + 1e-6)
     q_mag = stats.boxcox(z.ravel() + 1, 0.5).reshape(z.shape).mean(1)
 
     def order(q):
         return sum(np.logaddexp(0, 0.5 - 20 * (q[a::4] - q[b::4])).mean() for a, b in ((0, 1), (1, 2), (0, 3)))
 
-    assert got['prompts'] == pytest.approx(entropy, rel=1e-4)
-    assert got['q_sim'] == pytest.approx(0.3 * order(q_sim), rel=1e-4)
-    assert got['q_mag'] == pytest.approx(0.3 * order(q_mag), rel=1e-3)
-    assert got['level'] == pytest.approx(5 * np.square(q_mag - 0.3 - 0.6 * target[:, 0]).mean(), rel=1e-3)
+    level = 5 * np.square(q_mag - 0.3 - 0.6 * target[:, 0]).mean()
+    want = {'prompts': entropy, 'q_sim': 0.3 * order(q_sim), 'q_mag': 0.3 * order(q_mag), 'level': level}
+    assert got == pytest.approx(want, rel=1e-9)
 
 
-def test_a_short_training(tmp_path, monkeypatch, photos):
+def test_a_short_training(script, tmp_path, monkeypatch, photos):
     """Seeded; the loss falls; and what is written loads as any folder does."""
-    first, again = (train_demo.train(seed=3, steps=3, crops=2, lr=2e-3, workers=0).state_dict() for _ in range(2))
+    first, again = (script.train(seed=3, steps=3, crops=2, lr=2e-3, workers=0).state_dict() for _ in range(2))
     assert all(torch.equal(first[k], again[k]) for k in first)
     monkeypatch.setattr('sys.argv', ['train_demo', str(tmp_path / 'a'), '--steps', '3', '--crops', '2', '--seed', '3'])
-    assert train_demo.main() == 0
+    assert script.main() == 0
     names = sorted(path.name for path in (tmp_path / 'a').iterdir())
     assert names == ['open_clip_config.json', 'open_clip_model.safetensors']
     assert sum(path.stat().st_size for path in (tmp_path / 'a').iterdir()) < 7e6
@@ -83,6 +77,6 @@ def test_a_short_training(tmp_path, monkeypatch, photos):
     assert 20 < used.sum() < 100  # rows of tokens in no prompt are zero, and pack to nothing
 
 
-def test_every_degradation_is_trained():
-    shares = [share for share, _ in train_demo.KINDS.values()]
-    assert sum(shares) == pytest.approx(1) and set(train_demo.KINDS) == set(train_demo.DEGRADATIONS)
+def test_every_degradation_is_trained(script):
+    shares = [share for share, _ in script.KINDS.values()]
+    assert sum(shares) == pytest.approx(1) and set(script.KINDS) == set(script.DEGRADATIONS)

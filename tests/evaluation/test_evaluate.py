@@ -1,4 +1,4 @@
-"""The accuracy study from the command line, on tiny data sets made of photos blurred in steps."""
+"""`maclip-pyiqa evaluate`: results against a straight way, interruptions, several processes, wrong use."""
 
 import csv
 import json
@@ -11,196 +11,33 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image, ImageFile, ImageFilter
+from PIL import Image, ImageFile
 from scipy import stats
 
-from maclip_pyiqa.evaluation import evaluate as accuracy
-from maclip_pyiqa.evaluation import datasets as iqa_data
-from maclip_pyiqa.evaluation import store
-from maclip_pyiqa.evaluation.datasets import UsageError
 from maclip_pyiqa import MACLIP
-
-BENCHMARK = Path(accuracy.__file__)
-STEPS = 4
-
-
-@pytest.fixture(scope='module')
-def root(photo_files, tmp_path_factory) -> Path:
-    """Data sets in pyiqa's layout: CSIQ (references, DMOS), KonIQ (MOS, a split), SPAQ, and AGIQA-3k as published."""
-    root = tmp_path_factory.mktemp('datasets')
-    places = {'CSIQ/dst_imgs': '.png', 'koniq10k/1024x768': '.jpg', 'AGIQA-3K/images': '.png', 'SPAQ/TestImage': '.png'}
-    for place in (*places, 'CSIQ/src_imgs', 'meta_info'):
-        (root / place).mkdir(parents=True)
-    names = []
-    for i, file in enumerate(photo_files[::2]):
-        photo = Image.open(file).convert('RGB').resize((96, 72))
-        photo.save(root / 'CSIQ/src_imgs' / f'{i}.png')
-        for step in range(STEPS):
-            names.append(f'{i}_{step}')
-            for place, suffix in places.items():
-                photo.filter(ImageFilter.GaussianBlur(step)).save(root / place / f'{i}_{step}{suffix}')
-    dmos = [round(int(name[2]) / STEPS + 0.01 * int(name[0]), 4) for name in names]
-    splits = ['test' if name[0] < '2' else 'training' for name in names]
-    tables = {
-        'meta_info/meta_info_CSIQDataset.csv': [
-            ['ref_name', 'dist_name', 'dmos'],
-            *([f'{n[0]}.png', f'{n}.png', d] for n, d in zip(names, dmos, strict=True)),
-        ],
-        'meta_info/meta_info_KonIQ10kDataset.csv': [
-            ['img_name', 'mos', 'std', 'official_split'],
-            *([f'{n}.jpg', 100 - 90 * d, 1, s] for n, d, s in zip(names, dmos, splits, strict=True)),
-        ],
-        'meta_info/meta_info_SPAQDataset.csv': [
-            ['img_name', 'mos'],
-            *([f'{n}.png', 1 - d] for n, d in zip(names, dmos, strict=True)),
-        ],
-        'AGIQA-3K/data.csv': [
-            ['name', 'prompt', 'mos_quality'],
-            *([f'{n}.png', 'a, b', 5 - d] for n, d in zip(names, dmos, strict=True)),
-        ],
-    }
-    for name, rows in tables.items():
-        with open(root / name, 'w', newline='') as file:
-            csv.writer(file).writerows(rows)
-    return root
+from maclip_pyiqa.cli import main
+from maclip_pyiqa.evaluation.cache import load_features
+from maclip_pyiqa.evaluation.datasets import load_dataset, read_list
+from maclip_pyiqa.evaluation.evaluate import Processes, evaluate, local_device, score_dataset
+from maclip_pyiqa.evaluation.metrics import MACLIPAdapter, PyiqaAdapter
+from maclip_pyiqa.evaluation.tables import COLUMNS
 
 
-def run(root, output, tiny, *more, metrics=('maclip',), resamples=20):
-    options = ['--data-root', str(root), '-o', str(output), '--resamples', str(resamples), '--device', 'cpu']
-    return accuracy.main(['-m', *metrics, '--backbone', tiny, '--workers', '0', *options, *more])
-
-
-def table(path) -> list[dict]:
-    with open(path, newline='') as file:
-        return list(csv.DictReader(file))
-
-
-@pytest.fixture(scope='module')
-def finished(root, tiny, tmp_path_factory):
-    """Results of two metrics on CSIQ by the paper's protocol."""
-    output = tmp_path_factory.mktemp('results')
-    assert run(root, output, tiny, '-d', 'csiq', '--protocol', 'paper', metrics=('maclip', 'piqe')) == 0
-    return output
-
-
-# --- data sets ---------------------------------------------------------------------------------------------------
-
-
-def test_protocols_sizes_are_the_papers():
-    """Section 1 of the design: native size, but SPAQ at 448x448 and AGIQA-1k at 224x224, bicubic."""
-    paper = iqa_data.protocols()['protocols']['paper']
-    assert set(paper) == {
-        *('agiqa-1k', 'agiqa-3k', 'livec', 'csiq', 'tid2013', 'kadid10k', 'koniq10k-1024', 'spaq', 'pipal'),
-    }
-    photo = Image.effect_noise((300, 250), 80).convert('RGB')
-    data = _png(photo)
-    for name, options in paper.items():
-        side = {'spaq': 448, 'agiqa-1k': 224}.get(name)
-        want = photo.resize((side, side), Image.Resampling.BICUBIC) if side else photo
-        assert (iqa_data.prepared(data, options.get('augment', {})) == np.array(want)).all(), name
-
-
-def _png(image) -> bytes:
-    import io
-
-    file = io.BytesIO()
-    image.save(file, 'PNG')
-    return file.getvalue()
-
-
-@pytest.mark.parametrize(('name', 'protocol', 'count'), [('koniq10k-1024', 'pyiqa', 8), ('koniq10k-1024', 'paper', 20)])
-def test_splits(root, name, protocol, count):
-    dataset = iqa_data.by_name(name, protocol, root)
-    assert len(dataset.paths) == len(dataset.labels) == count and dataset.groups is None
-    assert dataset.names[1] == '0_1.jpg' and not dataset.lower_better
-
-
-@pytest.mark.parametrize('name', ['csiq', 'koniq10k-1024', 'spaq'])
-def test_pixels_and_labels_are_pyiqas(root, name):
-    import pyiqa
-
-    theirs = pyiqa.load_dataset(name, root)
-    ours = iqa_data.by_name(name, 'pyiqa', root)
-    assert len(ours.paths) == len(theirs)
-    for i in (0, 3, len(theirs) - 1):
-        item = theirs[i]
-        pixels = iqa_data.prepared(Path(ours.paths[i]).read_bytes(), ours.preparation)
-        assert torch.equal(torch.from_numpy(pixels).permute(2, 0, 1) / 255, item['img'])
-        assert ours.labels[i] == pytest.approx(float(item['mos_label'])) and ours.paths[i] == str(item['img_path'])
-
-
-def test_references_are_groups(root):
-    dataset = iqa_data.by_name('csiq', 'paper', root)
-    assert dataset.lower_better  # as pyiqa declares
-    assert dataset.groups == [f'{name[0]}.png' for name in dataset.names]
-
-
-def test_authors_table(root):
-    dataset = iqa_data.by_name('agiqa-3k', 'paper', root)
-    assert len(dataset.paths) == 20 and Path(dataset.paths[0]).exists()
-    assert dataset.labels[1] == 5 - 0.25 and not dataset.lower_better
-
-
-@pytest.mark.parametrize(
-    ('name', 'protocol', 'message'),
-    [
-        ('nonsense', 'pyiqa', "unknown data set 'nonsense'; known are agiqa-1k, .*csiq"),
-        ('ava', 'paper', "protocol 'paper' has no data set 'ava'; it has agiqa-1k"),
-        ('tid2013', 'paper', 'meta_info_TID2013Dataset.csv and .*distorted_images missing; --data-root'),
-        ('bapps', 'pyiqa', 'missing'),
-    ],
-)
-def test_data_sets_that_are_not_there(root, name, protocol, message):
-    with pytest.raises(UsageError, match=message):
-        iqa_data.by_name(name, protocol, root)
-
-
-def test_lists(tmp_path):
-    rows = [{'img_path': 'a.png', 'gt_score': 1.5}, {'img_path': 'b/c.png', 'gt_score': 2}]
-    file = tmp_path / 'authors.json'
-    file.write_text(json.dumps(rows))
-    dataset = iqa_data.from_list(file, tmp_path / 'images')
-    assert dataset.paths == [str(tmp_path / 'images' / p) for p in ('a.png', 'b/c.png')]
-    assert (dataset.name, dataset.labels, dataset.groups) == ('authors', [1.5, 2.0], None)
-
-    file = tmp_path / 'table.csv'
-    file.write_text('\ufeffref_name,dist_name,DMOS\nr,a,1\nr,b,2\n')
-    with pytest.raises(UsageError, match='--labels dmos'):
-        iqa_data.from_list(file, tmp_path)
-    dataset = iqa_data.from_list(file, tmp_path, lower_better=True)
-    assert (dataset.names, dataset.groups, dataset.lower_better) == (['a', 'b'], ['r', 'r'], True)
-
-
-@pytest.mark.parametrize(
-    ('text', 'message'),
-    [
-        ('', 'a CSV file with a header and rows'),
-        ('one,two\n1,2\n', r'has no file column .*it has one, two; name one with --file-column'),
-        ('file,two\n1,2\n', 'has no label column'),
-        ('file,mos\na,1\nb,x\n', "label of entry 2 is 'x'"),
-        ('file,mos\na,1\nb\n', 'label of entry 2 is None'),
-        ('file,mos\na,nan\n', 'label of entry 1'),
-        ('file,mos\n,1\n', 'entry 1 names no file'),
-    ],
-)
-def test_malformed_lists(tmp_path, text, message):
-    (tmp_path / 'list.csv').write_text(text)
-    with pytest.raises(UsageError, match=message):
-        iqa_data.from_list(tmp_path / 'list.csv', tmp_path)
+def read_images(dataset) -> list[torch.Tensor]:
+    return [torch.from_numpy(np.array(Image.open(path))).permute(2, 0, 1) / 255 for path in dataset.paths]
 
 
 # --- results -----------------------------------------------------------------------------------------------------
 
 
-def test_results(finished, root, tiny):
-    """Against a straight way: the metric itself, and scipy on its scores."""
-    dataset = iqa_data.by_name('csiq', 'paper', root)
-    images = [torch.from_numpy(np.array(Image.open(path))).permute(2, 0, 1) / 255 for path in dataset.paths]
+def test_results(finished, root, tiny, table):
+    """Against the metric itself, and scipy on its scores."""
+    dataset = load_dataset('csiq', 'paper', root)
     with torch.no_grad():
-        scores = MACLIP(backbone=tiny)(images)[:, 0].numpy()
+        scores = MACLIP(backbone=tiny)(read_images(dataset))[:, 0].numpy()
     labels = -np.array(dataset.labels)  # CSIQ's are DMOS
     rows = table(finished / 'results.csv')
-    assert tuple(rows[0]) == accuracy.COLUMNS and [row['metric'] for row in rows] == ['maclip', 'piqe']
+    assert tuple(rows[0]) == COLUMNS and [row['metric'] for row in rows] == ['maclip', 'piqe']
     row = rows[0]
     assert (row['dataset'], row['protocol'], row['n'], row['failed']) == ('csiq', 'paper', '20', '0')
     for column, statistic in {'srcc': stats.spearmanr, 'krcc': stats.kendalltau, 'plcc': stats.pearsonr}.items():
@@ -208,13 +45,13 @@ def test_results(finished, root, tiny):
         assert float(row[f'{column}_low']) < float(row[column]) < float(row[f'{column}_high'])
     assert abs(float(row['srcc'])) > 0.1  # so that a wrong sign would show
 
-    kept = table(finished / 'scores' / 'csiq.maclip.csv')
-    np.testing.assert_allclose([float(k['score']) for k in kept], scores, atol=1e-4)
-    assert [float(k['label']) for k in kept] == dataset.labels and kept[5]['group'] == '1.png'  # as published
-    ranked = stats.spearmanr([float(k['score']) for k in kept], labels).statistic
+    cached = table(finished / 'scores' / 'csiq.maclip.csv')
+    np.testing.assert_allclose([float(r['score']) for r in cached], scores, atol=1e-4)
+    assert [float(r['label']) for r in cached] == dataset.labels and cached[5]['group'] == '1.png'  # as published
+    ranked = stats.spearmanr([float(r['score']) for r in cached], labels).statistic
     assert float(row['srcc']) == pytest.approx(ranked, abs=1e-6)
 
-    piqe = [float(k['score']) for k in table(finished / 'scores' / 'csiq.piqe.csv')]  # whose low scores are good
+    piqe = [float(r['score']) for r in table(finished / 'scores' / 'csiq.piqe.csv')]  # lower is better
     assert float(rows[1]['srcc']) == pytest.approx(stats.spearmanr(np.negative(piqe), labels).statistic, abs=1e-6)
     assert float(rows[1]['srcc']) > 0.3  # blur is bad
     (pair,) = table(finished / 'differences.csv')
@@ -222,46 +59,50 @@ def test_results(finished, root, tiny):
     assert float(pair['difference']) == pytest.approx(float(row['srcc']) - float(rows[1]['srcc']), abs=2e-6)
 
 
-def test_report(finished, tiny, tiny_metric):
+def test_labelled_with_config_and_fingerprint(finished, tiny, tiny_metric, table):
     for name in ('maclip', 'piqe'):
         with Image.open(finished / 'plots' / f'csiq.{name}.png') as image:
             assert np.ptp(np.array(image)) > 0
     (entry,) = json.loads((finished / 'run.json').read_text())
-    assert entry['metrics'][0]['weights'] == store.checksum(tiny_metric)
-    assert entry['metrics'][0]['constants']['alpha'] == 1.0 and entry['metrics'][0]['backbone'] == tiny
+    maclip = {'metric': 'maclip', 'fingerprint': tiny_metric.fingerprint(), 'config': tiny_metric.config}
+    assert entry['metrics'][0] == maclip
     assert entry['datasets'] == [
         {'name': 'csiq', 'lower_better': True, 'preparation': {}, 'protocol': 'paper', 'images': 20, 'groups': 5}
     ]
-    assert entry['versions']['pyiqa'] and '--backbone' in entry['command']
+    assert entry['versions']['pyiqa'] and entry['command'] and entry['options']['backbone'] == tiny
+    ours, piqe = table(finished / 'results.csv')
+    assert ours['fingerprint'] == tiny_metric.fingerprint() and json.loads(ours['config']) == tiny_metric.config
+    assert len(piqe['fingerprint']) == 64 != ours['fingerprint']
     text = (finished / 'results.md').read_text()
-    assert f'| csiq | maclip | {tiny} {store.checksum(tiny_metric)[:12]} | paper | 20 | 0 |' in text
-    # another backbone than the paper's is not set beside its numbers
-    assert '| CSIQ | MA-CLIP | not run | 0.7374 |  |' in text and '0.6435, not 0.6296' in text
-    assert '| average of the rows | CLIP-IQA | not run | 0.6435 |' in text
+    assert f'| csiq | maclip | {tiny_metric.fingerprint()[:12]} | paper | 20 | 0 |' in text
+    assert f'- maclip, fingerprint {tiny_metric.fingerprint()}: `{ours["config"]}`' in text
+    # numbers of another backbone than the paper's are not set beside the paper's
+    assert '| csiq | maclip | not run | 0.7374 |  |' in text and '0.6435, not 0.6296' in text
 
 
-def test_beside_the_paper():
-    rows = [{'dataset': 'csiq', 'metric': 'maclip', 'protocol': 'paper', 'weights': 'RN50 0', 'srcc': '0.75'}]
-    assert '| CSIQ | MA-CLIP | 0.7500 | 0.7374 | +0.0126 |' in accuracy.published(rows)
-    for change in ({'protocol': 'pyiqa'}, {'weights': 'RN101 0'}, {'srcc': ''}, {'dataset': 'live'}):
-        assert '| CSIQ | MA-CLIP | not run | 0.7374 |  |' in accuracy.published([rows[0] | change])
-    facts = table(BENCHMARK.with_name('paper_results.csv'))
-    means = {m: np.mean([float(f['srcc']) for f in facts if f['metric'] == m]) for m in ('CLIP-IQA', 'MA-CLIP')}
-    assert means['CLIP-IQA'] == pytest.approx(0.6435, abs=5e-5)  # as the note says
-    assert means['MA-CLIP'] / means['CLIP-IQA'] - 1 == pytest.approx(0.073, abs=5e-4)
+def test_cached_features(finished, tiny, tiny_metric):
+    features = load_features(finished, 'csiq')
+    assert len(features.features) == 20 and features.features[0].shape == (2, 64) and features.groups[0] == '0.png'
+    assert features.shares[0].tolist() == [0.5, 0.5] and features.labels[:2].tolist() == [0, -0.25]
+    assert features.metadata['config'] == tiny_metric.config and features.metadata['protocol'] == 'paper'
+    assert torch.equal(features.text, tiny_metric.backbone.text)
+    assert torch.equal(features.scale, tiny_metric.backbone.scale)
 
 
-def test_kept_features_are_what_fits_are_made_from(finished, tiny):
-    kept = store.load(finished, 'csiq')
-    assert len(kept.features) == 20 and kept.features[0].shape == (2, 64) and kept.groups[0] == '0.png'
-    metric = MACLIP(backbone=tiny)
-    assert kept.meta['backbone'] == tiny and kept.meta['protocol'] == 'paper' and kept.meta['views'] == 'windows'
-    assert [tuple(p) for p in kept.meta['prompts']] == list(metric.prompts)
-    assert torch.equal(kept.text, metric.backbone.text) and torch.equal(kept.scale, metric.backbone.scale)
-    assert kept.labels[:2].tolist() == [0, -0.25]
+def test_as_a_library(root, tiny_metric, tmp_path, capfd):
+    """Without the command line; nothing is printed but progress."""
+    datasets = [load_dataset(name, 'pyiqa', root) for name in ('csiq', 'koniq10k-1024')]
+    metrics = [MACLIPAdapter('maclip', tiny_metric)]
+    done = list(evaluate(datasets, metrics, tmp_path, resamples=0))
+    assert [(dataset.name, failures) for dataset, failures in done] == [('csiq', 0), ('koniq10k-1024', 0)]
+    (scores,) = score_dataset(datasets[1], metrics, tmp_path)
+    with torch.no_grad():
+        expected = tiny_metric(read_images(datasets[1]))[:, 0]
+    np.testing.assert_allclose(scores.scores, expected, atol=1e-4)
+    assert capfd.readouterr().out == ''
 
 
-def test_own_list_and_bad_images(root, tiny, tmp_path, capsys, monkeypatch):
+def test_list_and_bad_images(root, run, table, tmp_path, capsys, monkeypatch):
     images = tmp_path / 'images'
     images.mkdir()
     rows = [['name', 'quality']]
@@ -276,81 +117,90 @@ def test_own_list_and_bad_images(root, tiny, tmp_path, capsys, monkeypatch):
         csv.writer(file).writerows(rows)
     monkeypatch.setattr(ImageFile, 'LOAD_TRUNCATED_IMAGES', True)  # as some of pyiqa's modules leave it
     options = ['--list', str(tmp_path / 'mine.csv'), '--images', str(images), '--label-column', 'quality']
-    assert run(root, tmp_path / 'out', tiny, *options) == 1
+    assert run(tmp_path / 'out', *options) == 1
     (row,) = table(tmp_path / 'out' / 'results.csv')
     assert (row['dataset'], row['protocol'], row['n'], row['failed']) == ('mine', 'list', '6', '3')
     errors = {r['image']: r['error'] for r in table(tmp_path / 'out' / 'scores' / 'mine.maclip.csv') if r['error']}
     assert set(errors) == {'6.jpg', '7.jpg', 'gone.jpg'} and 'truncated' in errors['6.jpg']
     assert 'gone.jpg' in (shown := capsys.readouterr().err) and '3 scores failed' in shown
-    assert store.load(tmp_path / 'out', 'mine').names == [f'{i}.jpg' for i in range(6)]
+    assert load_features(tmp_path / 'out', 'mine').names == [f'{i}.jpg' for i in range(6)]
 
-    (images / '6.jpg').write_bytes(whole)  # mended: it is taken in, the others are told again
-    assert run(root, tmp_path / 'out', tiny, *options) == 1
+    (images / '6.jpg').write_bytes(whole)  # repaired
+    assert run(tmp_path / 'out', *options) == 1
     (row,) = table(tmp_path / 'out' / 'results.csv')
     assert (row['n'], row['failed']) == ('7', '2')
 
 
-def test_a_metric_with_limits_of_its_own(root, tiny, tmp_path, monkeypatch):
+def test_a_metric_with_limits_of_its_own(run, table, tmp_path, monkeypatch):
     """What one metric cannot score, another can."""
-    plain = accuracy.OtherMetric.make
 
-    def make(self, image):
-        if image.shape[1] == 72:
-            raise RuntimeError('too small')
-        return plain(self, image)
+    def compute(self, image):
+        raise RuntimeError('too small')
 
-    monkeypatch.setattr(accuracy.OtherMetric, 'make', make)
-    assert run(root, tmp_path, tiny, '-d', 'agiqa-3k', metrics=('maclip', 'entropy')) == 1
+    monkeypatch.setattr(PyiqaAdapter, 'compute', compute)
+    assert run(tmp_path, '-d', 'agiqa-3k', metrics=('maclip', 'entropy')) == 1
     ours, other = table(tmp_path / 'results.csv')
     assert (ours['n'], ours['failed'], other['n'], other['failed']) == ('20', '0', '0', '20')
-    assert other['srcc'] == '' and other['note'] == 'no logistic fit: 0 images, at least 6 are wanted for 5 parameters'
+    assert other['srcc'] == '' and other['note'] == 'no logistic fit: 0 images; 5 parameters need at least 6'
 
 
-def test_several_runs_share_a_folder(root, tiny, tmp_path, capsys):
-    assert run(root, tmp_path, tiny, '-d', 'csiq', metrics=('maclip',)) == 0
-    assert run(root, tmp_path, tiny, '-d', 'agiqa-3k', 'csiq', metrics=('maclip', 'entropy')) == 0
-    rows = table(tmp_path / 'results.csv')
-    want = [('agiqa-3k', 'maclip'), ('agiqa-3k', 'entropy'), ('csiq', 'maclip'), ('csiq', 'entropy')]
-    assert [(row['dataset'], row['metric']) for row in rows] == want
+def test_images_of_a_shape_that_the_metric_refuses(run, table, tmp_path, capsys):
+    Image.effect_noise((2000, 10), 80).save(tmp_path / 'thin.png')
+    (tmp_path / 'list.csv').write_text('file,mos\nthin.png,1\n')
+    assert run(tmp_path / 'out', '--list', str(tmp_path / 'list.csv')) == 1
+    (row,) = table(tmp_path / 'out' / 'scores' / 'list.maclip.csv')
+    assert 'too long and thin' in row['error'] and 'thin.png: maclip: ' in capsys.readouterr().err
+
+
+def test_several_runs_share_a_folder(run, table, tmp_path, capsys):
+    assert run(tmp_path, '-d', 'csiq', metrics=('maclip',)) == 0
+    assert run(tmp_path, '-d', 'agiqa-3k', 'csiq', metrics=('maclip', 'entropy')) == 0
+    rows = [(row['dataset'], row['metric']) for row in table(tmp_path / 'results.csv')]
+    assert rows == [('agiqa-3k', 'maclip'), ('agiqa-3k', 'entropy'), ('csiq', 'maclip'), ('csiq', 'entropy')]
     assert len(json.loads((tmp_path / 'run.json').read_text())) == 2
-    assert run(root, tmp_path, tiny, '-d', 'csiq', '--protocol', 'paper') == 2
+    assert run(tmp_path, '-d', 'csiq', '--protocol', 'paper') == 2
     assert "holds 'csiq' by protocol 'pyiqa'" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize('name', ['maclip_sim', 'maclip_mag', 'maclip_global'])
-def test_variants_of_the_metric(root, tiny, tmp_path, name):
-    """Their scores come from the same kept features, but for other views."""
-    assert run(root, tmp_path, tiny, '-d', 'agiqa-3k', metrics=('maclip', name)) == 0
-    dataset = iqa_data.by_name('agiqa-3k', 'pyiqa', root)
-    images = [torch.from_numpy(np.array(Image.open(path))).permute(2, 0, 1) / 255 for path in dataset.paths]
-    options = {'maclip_sim': {'cue': 'sim'}, 'maclip_mag': {'cue': 'mag'}, 'maclip_global': {'views': 'global'}}[name]
+@pytest.mark.parametrize(
+    ('name', 'options', 'files'),
+    [
+        ('maclip_sim', {'cue': 'sim'}, 20),
+        ('maclip_mag', {'cue': 'mag'}, 20),
+        ('maclip_global', {'views': 'global'}, 40),
+    ],
+)
+def test_variants_of_the_metric(root, run, tiny, table, tmp_path, name, options, files):
+    """Scores of other cues come from the same cached features, those of other views do not."""
+    assert run(tmp_path, '-d', 'agiqa-3k', metrics=('maclip', name)) == 0
     with torch.no_grad():
-        want = MACLIP(backbone=tiny, **options)(images)[:, 0]
+        expected = MACLIP(backbone=tiny, **options)(read_images(load_dataset('agiqa-3k', 'pyiqa', root)))[:, 0]
     got = [float(row['score']) for row in table(tmp_path / 'scores' / f'agiqa-3k.{name}.csv')]
-    np.testing.assert_allclose(got, want, atol=1e-4)
-    assert len(list(tmp_path.rglob('*.npz'))) == (40 if name == 'maclip_global' else 20)
-    assert store.load(tmp_path, 'agiqa-3k', name).meta['metric'] == name
+    np.testing.assert_allclose(got, expected, atol=1e-4)
+    assert len(list(tmp_path.rglob('*.npz'))) == files
+    assert load_features(tmp_path, 'agiqa-3k', name).metadata['metric'] == name
 
 
-def test_demonstration_is_no_result_of_the_paper(root, tmp_path):
-    options = ['--data-root', str(root), '-o', str(tmp_path), '--resamples', '0', '--device', 'cpu', '--workers', '0']
-    assert accuracy.main(['-m', 'maclip_demo', '-d', 'csiq', '--protocol', 'paper', *options]) == 0
+def test_demonstration_is_not_a_result_of_the_paper(run, table, tmp_path):
+    options = ['-d', 'csiq', '--protocol', 'paper']
+    assert run(tmp_path, *options, metrics=('maclip_demo',), backbone=None, resamples=0) == 0
     text = (tmp_path / 'results.md').read_text()
-    assert 'maclip_demo: demonstration backbone: not CLIP, and not the published metric.' in text
-    assert '| CSIQ | MA-CLIP | not run |' in text
+    assert '(demonstration backbone: not CLIP, and not the published metric)' in text
+    assert '| csiq | maclip | not run |' in text
     assert float(table(tmp_path / 'results.csv')[0]['srcc']) > 0.6  # photos blurred in steps
 
 
-def test_nothing_stale_in_the_tables(root, tiny, tmp_path, capsys):
-    assert run(root, tmp_path, tiny, '-d', 'csiq', '--protocol', 'paper', metrics=('maclip', 'piqe')) == 0
-    assert len(table(tmp_path / 'differences.csv')) == 1
-    options = ['--data-root', str(root), '-o', str(tmp_path), '--resamples', '0', '--device', 'cpu', '--workers', '0']
+def test_nothing_stale_in_the_tables(root, run, table, tmp_path, capsys):
     protocol = ['-d', 'csiq', '--protocol', 'paper']
-    assert accuracy.main(['-m', 'maclip', '--backbone', 'demo', *protocol, *options]) == 0
+    assert run(tmp_path, *protocol, metrics=('maclip', 'piqe')) == 0
+    before = {row['metric']: row for row in table(tmp_path / 'results.csv')}
+    assert len(table(tmp_path / 'differences.csv')) == 1
+    assert run(tmp_path, *protocol, backbone='demo') == 0
     rows = {row['metric']: row for row in table(tmp_path / 'results.csv')}
-    assert rows['maclip']['weights'].startswith('demo ') and set(rows) == {'maclip', 'piqe'}
-    assert not table(tmp_path / 'differences.csv')  # it was of other weights
-    assert run(root, tmp_path, tiny, *protocol, metrics=('piqe', 'maclip')) == 0
+    assert set(rows) == {'maclip', 'piqe'} and rows['piqe'] == before['piqe']
+    assert json.loads(rows['maclip']['config'])['backbone'] == 'demo'
+    assert not table(tmp_path / 'differences.csv')  # it was of another backbone
+    assert run(tmp_path, *protocol, metrics=('piqe', 'maclip')) == 0
     (pair,) = table(tmp_path / 'differences.csv')
     assert (pair['metric_a'], pair['metric_b']) == ('piqe', 'maclip')
 
@@ -360,20 +210,12 @@ def test_nothing_stale_in_the_tables(root, tiny, tmp_path, capsys):
         with Image.open(next(iter(root.rglob('*.png')))) as image:
             image.save(tmp_path / 'own' / f'{name}.png')
     lists = [['--list', str(tmp_path / 'own' / f'{name}.csv'), '--name', 'own'] for name in ('a', 'b')]
-    assert accuracy.main(['-m', 'piqe', *lists[0], *options]) == 0
-    assert accuracy.main(['-m', 'maclip_demo', *lists[1], *options]) == 2
+    assert run(tmp_path, *lists[0], metrics=('piqe',), backbone=None) == 0
+    assert run(tmp_path, *lists[1], metrics=('maclip',), backbone='demo') == 2
     assert "'piqe' on 'own' with other images" in capsys.readouterr().err
 
 
-def test_scores_of_other_metrics_are_of_their_weights():
-    nets = [torch.nn.Linear(2, 2) for _ in range(2)]
-    metrics = [type('Metric', (), {'net': net, 'lower_better': False}) for net in nets]
-    a, b = (accuracy.OtherMetric('x', metric, {}).setting for metric in metrics)
-    assert a != b and a == accuracy.OtherMetric('x', metrics[0], {}).setting
-    assert a != accuracy.OtherMetric('x', metrics[0], {'k': 1}).setting
-
-
-# --- going on, and several processes -----------------------------------------------------------------------------
+# --- resuming, and several processes -----------------------------------------------------------------------------
 
 
 def same_results(a: Path, b: Path) -> None:
@@ -383,51 +225,84 @@ def same_results(a: Path, b: Path) -> None:
         assert (a / name).read_bytes() == (b / name).read_bytes(), name
 
 
-def test_killed_and_resumed(finished, root, tiny, tmp_path, monkeypatch):
-    """Killed without a warning, in the midst of writing: what was finished is there, and is not made again."""
-    code = f"""
+@pytest.fixture
+def computed(monkeypatch) -> list[str]:
+    """Names of the metrics that compute something, as often as they do."""
+    names = []
+    for adapter in (MACLIPAdapter, PyiqaAdapter):
+        plain = adapter.compute
+        monkeypatch.setattr(
+            adapter, 'compute', lambda self, image, plain=plain: names.append(self.name) or plain(self, image)
+        )
+    return names
+
+
+def test_killed_and_resumed(finished, arguments, tmp_path, computed):
+    """Killed without warning while it writes: what was finished is not computed again."""
+    code = """
 import os, signal, sys
-sys.path.insert(0, {str(BENCHMARK.parent)!r})
-import accuracy, store
+from maclip_pyiqa.cli import main
 replace, calls = os.replace, []
 def stop(*args):
     calls.append(args)
     if len(calls) == 8:  # run.json, then two arrays an image
         os.kill(os.getpid(), signal.SIGKILL)
     replace(*args)
-store.os.replace = stop
-accuracy.main(sys.argv[1:])
+os.replace = stop
+main(sys.argv[1:])
 """
-    options = ['-m', 'maclip', 'piqe', '--backbone', tiny, '-d', 'csiq', '--protocol', 'paper', '--resamples', '20']
-    options += ['--data-root', str(root), '-o', str(tmp_path), '--workers', '0', '--device', 'cpu']
+    options = arguments(tmp_path, '-d', 'csiq', '--protocol', 'paper', metrics=('maclip', 'piqe'))
     killed = subprocess.run([sys.executable, '-c', code, *options], capture_output=True, text=True)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     assert len(list(tmp_path.rglob('*.npz'))) == 6 and not (tmp_path / 'results.csv').exists()
 
-    made = []
-    for metric in (accuracy.OurMetric, accuracy.OtherMetric):
-        plain = metric.make
-        monkeypatch.setattr(
-            metric, 'make', lambda self, image, plain=plain: made.append(self.name) or plain(self, image)
-        )
-    assert accuracy.main(options) == 0
-    assert (made.count('maclip'), made.count('piqe')) == (17, 17)
+    assert main(options) == 0
+    assert (computed.count('maclip'), computed.count('piqe')) == (17, 17)
     same_results(finished, tmp_path)
-    made.clear()
-    assert accuracy.main(options) == 0 and made == []
+    computed.clear()
+    assert main(options) == 0 and computed == []
     same_results(finished, tmp_path)
 
 
-def test_two_processes_equal_one(finished, root, tiny, tmp_path):
-    command = [sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc_per_node=2', str(BENCHMARK)]
-    command += ['-m', 'maclip', 'piqe', '--backbone', tiny, '-d', 'csiq', '--protocol', 'paper', '--resamples', '20']
-    command += ['--data-root', str(root), '-o', str(tmp_path), '--workers', '0', '--device', 'cpu']
+def test_interrupted(run, tmp_path, monkeypatch, capsys, computed):
+    plain = PyiqaAdapter.compute
+
+    def interrupted(self, image):
+        if len(computed) == 5:
+            raise KeyboardInterrupt
+        return plain(self, image)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(PyiqaAdapter, 'compute', interrupted)
+        assert run(tmp_path, '-d', 'csiq', metrics=('entropy',), backbone=None) == 130
+    assert 'interrupted; rerun the same command to resume' in capsys.readouterr().err
+    assert run(tmp_path, '-d', 'csiq', metrics=('entropy',), backbone=None) == 0
+    assert len(computed) == 20
+
+
+def test_two_processes_equal_one(finished, arguments, tmp_path):
+    command = [sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc_per_node=2']
+    options = arguments(tmp_path, '-d', 'csiq', '--protocol', 'paper', metrics=('maclip', 'piqe'))
     threads = str(torch.get_num_threads())  # as here: convolutions round differently with other numbers of threads
-    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {'OMP_NUM_THREADS': threads})
+    environment = os.environ | {'OMP_NUM_THREADS': threads}
+    done = subprocess.run([*command, '-m', 'maclip_pyiqa', *options], capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr
     assert json.loads((tmp_path / 'run.json').read_text())[0]['processes'] == 2
     assert done.stdout.count('# Results') == 1  # one of them reports
     same_results(finished, tmp_path)
+
+
+def test_reading_processes(finished, arguments, tmp_path):
+    options = arguments(tmp_path, '-d', 'csiq', '--protocol', 'paper', metrics=('maclip', 'piqe'))
+    assert main([*options, '--workers', '2']) == 0
+    same_results(finished, tmp_path)
+
+
+def test_one_process_alone(monkeypatch):
+    monkeypatch.delenv('WORLD_SIZE', raising=False)
+    with Processes.join() as processes:
+        assert (processes.rank, processes.size) == (0, 1)
+        assert processes.gather({1: 2}) == {1: 2} and processes.one_first(lambda: 3) == 3
 
 
 # --- wrong use ---------------------------------------------------------------------------------------------------
@@ -436,27 +311,84 @@ def test_two_processes_equal_one(finished, root, tiny, tmp_path):
 @pytest.mark.parametrize(
     ('options', 'code', 'message'),
     [
-        ([], 2, 'name data sets with -d'),
+        ([], 2, 'name some with -d'),
         (['-d', 'nonsense'], 2, 'unknown data set'),
-        (['-d', 'csiq', '-m', 'psnr'], 2, "'psnr' is none of pyiqa's metrics without a reference"),
+        (['-d', 'csiq', '-m', 'psnr'], 2, "'psnr' is not a metric of pyiqa that works without a reference"),
         (['-d', 'csiq', '-m', 'piqe'], 2, '--backbone and --pretrained are for maclip'),
-        (['-d', 'csiq', '--backbone', 'local-dir:nowhere'], 3, 'cannot be loaded'),
-        (['-d', 'csiq', '--backbone', 'nonsense'], 2, "unknown backbone 'nonsense'"),
+        (['-d', 'csiq', '--backbone', 'local-dir:nowhere'], 3, 'nowhere'),
+        (['-d', 'csiq', '--backbone', 'nonsense'], 2, "'nonsense'"),
         (['-d', 'csiq', '--device', 'nonsense'], 2, 'cannot be used'),
         (['-d', 'csiq', '--resamples', '-1'], 2, 'whole number'),
-        (['-d', 'csiq', '--labels', 'dmos'], 2, 'go with --list'),
+        (['-d', 'csiq', '--labels', 'dmos'], 2, 'need --list'),
         (['-d', 'csiq', '--list', 'x.json'], 2, 'x.json cannot be read'),
         (['--list', 'x.csv', '--images', 'nowhere'], 2, 'nowhere: no such folder'),
     ],
 )
-def test_wrong_use(root, tiny, tmp_path, capsys, options, code, message):
-    assert run(root, tmp_path / 'out', tiny, *options) == code
+def test_wrong_use(run, tmp_path, capsys, options, code, message):
+    assert run(tmp_path / 'out', *options) == code
     assert message in capsys.readouterr().err
     assert not (tmp_path / 'out').exists()
 
 
-def test_help_is_quick():
-    code = f'import sys; sys.argv = ["accuracy", "--help"]; sys.path.insert(0, {str(BENCHMARK.parent)!r})\n'
-    code += 'import accuracy; print(accuracy.main()); print(sorted({"torch", "scipy", "pyiqa"} & set(sys.modules)))'
-    shown = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True).stdout
-    assert '--protocol paper' in shown and shown.endswith('0\n[]\n')
+def test_the_list_is_not_a_data_set_beside_it(root, run, tmp_path, capsys):
+    (tmp_path / 'csiq.csv').write_text('file,mos\na.png,1\n')
+    assert run(tmp_path / 'out', '-d', 'csiq', '--list', str(tmp_path / 'csiq.csv')) == 2
+    assert "'csiq'; choose another with --name" in capsys.readouterr().err
+
+
+def test_a_folder_that_cannot_be_written(run, tmp_path, capsys):
+    (tmp_path / 'file').write_text('')
+    assert run(tmp_path / 'file' / 'out', '-d', 'csiq', metrics=('entropy',), backbone=None) == 2
+    assert 'Not a directory' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize('command', ['evaluate', 'ablate', 'fit'])
+def test_missing_extra(monkeypatch, tmp_path, capsys, command):
+    from maclip_pyiqa.cli import common
+
+    plain = common.find_spec
+    monkeypatch.setattr(common, 'find_spec', lambda name: None if name == 'pandas' else plain(name))
+    options = {'evaluate': ['-d', 'csiq'], 'ablate': [str(tmp_path)], 'fit': [str(tmp_path), 'csiq']}[command]
+    assert main([command, *options]) == 2
+    assert f"{command} needs pandas: pip install 'maclip_pyiqa[evaluation]'" in capsys.readouterr().err
+
+
+def test_device():
+    assert local_device('cpu') == torch.device('cpu')
+    with pytest.raises(ValueError, match="device 'nonsense' cannot be used"):
+        local_device('nonsense')
+
+
+@pytest.mark.parametrize(
+    'options',
+    [
+        ['evaluate', '--help'],
+        ['evaluate'],
+        ['evaluate', '--list', 'missing.csv'],
+        ['ablate', 'missing'],
+        ['fit', 'missing', 'csiq'],
+    ],
+)
+def test_answered_without_heavy_imports(tmp_path, options):
+    code = (
+        'import sys; from maclip_pyiqa.cli import main; main(sys.argv[1:]); '
+        'print(sorted({"torch", "scipy", "pyiqa", "pandas", "matplotlib"} & set(sys.modules)))'
+    )
+    command = [sys.executable, '-c', code, *options]
+    shown = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path, env=_environment())
+    assert shown.stdout.endswith('[]\n'), shown.stdout
+    assert shown.stderr or '--protocol paper' in shown.stdout
+
+
+def _environment() -> dict[str, str]:
+    """Of a process that finds the package from another folder."""
+    import maclip_pyiqa
+
+    return os.environ | {'PYTHONPATH': str(Path(maclip_pyiqa.__file__).parents[1])}
+
+
+def test_list_of_a_data_set(root):
+    """The same labels whether pyiqa reads the table or we do."""
+    theirs = load_dataset('csiq', 'paper', root)
+    ours = read_list(root / 'meta_info/meta_info_CSIQDataset.csv', root / 'CSIQ/dst_imgs', 'csiq', lower_better=True)
+    assert (ours.labels, ours.names, ours.groups) == (theirs.labels, theirs.names, theirs.groups)

@@ -1,4 +1,4 @@
-"""Prompt sets by name, from Python, from YAML and on the command line."""
+"""Prompt sets by name, from Python and from YAML."""
 
 import math
 
@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from maclip_pyiqa import MACLIP, cli
+from maclip_pyiqa import MACLIP
 from maclip_pyiqa.metric.prompts import CUES, NAMES, PROMPTS, SETS, attribute_names, read_prompts
 
 
@@ -122,32 +122,3 @@ def test_prompt_weights(tiny, photos):
 def test_wrong_prompt_weights(tiny, weights, error):
     with pytest.raises(error, match=r'prompt_weights=.*expected 5 numbers'):
         MACLIP(backbone=tiny, prompt_weights=weights)
-
-
-# --- command line -----------------------------------------------------------------------------------------------------
-
-
-def test_command_line(capsys, tiny, tmp_path, photo_files):
-    photo = str(photo_files[0])
-    own = tmp_path / 'own.yml'
-    own.write_text('- [a fine photo, a poor photo]\n')
-    from maclip_pyiqa.scoring.read import read_image
-
-    for prompts in ('clipiqa', str(own)):
-        run = ['score', photo, '--backbone', tiny, '--device', 'cpu', '--workers', '0', '--prompts', prompts]
-        assert cli.main([*run, '--details', '--csv', '-']) == 0
-        header, row = capsys.readouterr().out.strip().splitlines()
-        metric = MACLIP(backbone=tiny, prompts=prompts)
-        want = metric.analyze(read_image(photo)[None])
-        assert header == f'path,score,q_sim,q_mag,w_sim,{want.names[0]},error'
-        assert float(row.split(',')[1]) == pytest.approx(want.q.item(), abs=1e-5)
-        assert float(row.split(',')[5]) == pytest.approx(want.attributes.mean().item(), abs=1e-5)
-
-
-def test_command_line_errors(capsys, tmp_path, photo_files):
-    assert cli.main(['score', str(photo_files[0]), '--prompts', 'clipqia']) == 2
-    assert 'maclip, clipiqa, good' in capsys.readouterr().err
-    taken = tmp_path / 'taken.yml'
-    taken.write_text('- [score, no score]\n')
-    assert cli.main(['score', str(photo_files[0]), '--details', '--prompts', str(taken)]) == 2
-    assert "no column for 'score'" in capsys.readouterr().err

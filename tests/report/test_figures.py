@@ -98,6 +98,14 @@ def test_one_view_gives_a_constant_map(tiny):
     assert high - low > 0.01
 
 
+def test_a_note():
+    image = torch.rand(3, 96, 128)
+    figure = plot_analysis(image, analysis_of(96, 128), note='from other weights')
+    assert [part.get_supxlabel() for part in figure.subfigs] == ['', 'from other weights']
+    figure.canvas.draw()
+    assert not any(part.get_supxlabel() for part in plot_analysis(image, analysis_of(96, 128)).subfigs)
+
+
 @pytest.mark.parametrize('shape', [(3, 96, 127), (4, 96, 128), (96, 128), (2, 3, 96, 128)])
 def test_wrong_images_are_refused(shape):
     with pytest.raises(ValueError, match=r'\(3, 96, 128\)'):

@@ -1,0 +1,190 @@
+"""What the commands share: exit codes, messages, options, and loading the metric. Imports nothing heavy."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, NamedTuple
+
+from ..backbone.names import is_known
+from ..metric.prompts import read_prompts
+from ..scoring.tables import one_line
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from ..metric import MACLIP, Analysis
+
+__all__ = [
+    *('CODES', 'FAILED', 'INTERRUPTED', 'NO_WEIGHTS', 'OK', 'USAGE', 'Parents', 'UsageError', 'load_device'),
+    *('load_metric', 'need_extra', 'need_matplotlib', 'parent_parsers', 'save_figure', 'say', 'usage_errors'),
+    'whole_number',
+]
+
+OK, FAILED, USAGE, NO_WEIGHTS, INTERRUPTED = 0, 1, 2, 3, 130
+
+CODES = """\
+exit codes:
+  0    all images were scored
+  1    some could not be read or scored: see standard error, or the column `error`
+  2    wrong use, no images found, or a missing extra
+  3    no weights
+  130  interrupted; finished rows are written, and --resume continues
+"""
+
+
+class UsageError(Exception):
+    """Wrong use of a command: exit code 2. The message says what is wrong, what is expected and what to do."""
+
+
+class Parents(NamedTuple):
+    """Parsers with shared options, for `add_parser(parents=[...])`."""
+
+    backbone: argparse.ArgumentParser  # --backbone, --pretrained
+    metric: argparse.ArgumentParser  # those, --prompts, --device
+
+
+def parent_parsers() -> Parents:
+    """The options that several commands have."""
+    backbone = argparse.ArgumentParser(add_help=False)
+    backbone.add_argument(
+        '--backbone',
+        type=_backbone,
+        default='RN50',
+        metavar='NAME',
+        help="open_clip architecture, 'local-dir:PATH', 'hf-hub:ID', or 'demo', which needs no download and is not the "
+        'published metric (default: RN50)',
+    )
+    backbone.add_argument(
+        '--pretrained', default='openai', metavar='TAG|FILE', help='open_clip tag or file of weights (default: openai)'
+    )
+    metric = argparse.ArgumentParser(add_help=False, parents=[backbone])
+    metric.add_argument(
+        '--prompts',
+        type=_prompts,
+        default='maclip',
+        metavar='NAME|FILE.yml',
+        help="pairs of prompts: 'maclip' (default), 'clipiqa', one attribute such as 'sharp', or a file with a list of "
+        '[positive, negative]',
+    )
+    metric.add_argument('--device', help='such as cpu, cuda or cuda:1 (default: cuda if available, else cpu)')
+    return Parents(backbone, metric)
+
+
+def whole_number(least: int) -> Callable[[str], int]:
+    """An argparse type: whole numbers from `least` on."""
+
+    def parse(text: str) -> int:
+        if not text.isdecimal() or int(text) < least:
+            raise argparse.ArgumentTypeError(f'{text!r} is not a whole number of at least {least}')
+        return int(text)
+
+    return parse
+
+
+def say(message: str) -> None:
+    """Print a line to standard error, above the progress bar if there is one."""
+    tqdm = sys.modules.get('tqdm')  # imported by whoever shows a progress bar
+    write = tqdm.tqdm.write if tqdm else print
+    write(f'maclip-pyiqa: {message}', file=sys.stderr)
+
+
+def need_matplotlib(what: str) -> None:
+    """Check for matplotlib, which `what` needs, without importing it.
+
+    Raises:
+        UsageError: it is not installed
+    """
+    if find_spec('matplotlib') is None:
+        raise UsageError(f"{what} needs matplotlib: pip install 'maclip_pyiqa[plot]'")
+
+
+def need_extra(command: str, extra: str, *packages: str) -> None:
+    """Check for the packages of an extra, which a command needs, without importing them.
+
+    Raises:
+        UsageError: one is not installed
+    """
+    missing = [package for package in packages if find_spec(package) is None]
+    if missing:
+        raise UsageError(f"{command} needs {', '.join(missing)}: pip install 'maclip_pyiqa[{extra}]'")
+
+
+@contextmanager
+def usage_errors(*errors: type[Exception]) -> Iterator[None]:
+    """Turn errors of the library whose message says what to do into UsageError."""
+    try:
+        yield
+    except BrokenPipeError:  # see main
+        raise
+    except errors as error:
+        raise UsageError(' '.join(str(error).split())) from error
+
+
+def load_device(name: str | None) -> torch.device:
+    """The device of --device.
+
+    Raises:
+        UsageError: it cannot be used
+    """
+    import torch
+
+    try:
+        device = torch.device(name or ('cuda' if torch.cuda.is_available() else 'cpu'))
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise UsageError(f'device {name!r} cannot be used: {one_line(error)}') from error
+    return device
+
+
+def load_metric(args: argparse.Namespace, device: torch.device) -> MACLIP:
+    """The metric of --backbone, --pretrained and --prompts.
+
+    Raises:
+        UsageError: options that do not fit
+        WeightsError: no weights
+    """
+    from ..backbone import NOTE
+    from ..metric import MACLIP
+
+    if args.backbone == 'demo':
+        say(f'scores are from the {NOTE}')
+    try:
+        return MACLIP(backbone=args.backbone, pretrained=args.pretrained, prompts=args.prompts).to(device)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+
+
+def save_figure(image: Tensor, analysis: Analysis, path: str, of: str, backbone: str) -> None:
+    """Draw an analysis into a file; its folder is created if it does not exist.
+
+    Raises:
+        OSError: the file cannot be written
+        ValueError: a format that matplotlib does not know
+    """
+    from ..backbone import NOTE
+    from ..report.figures import plot_analysis
+
+    os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
+    plot_analysis(image, analysis, of, NOTE if backbone == 'demo' else '').savefig(path)
+
+
+def _backbone(name: str) -> str:
+    if not is_known(name):
+        raise argparse.ArgumentTypeError(
+            f'unknown backbone {name!r}; expected an architecture of open_clip such as RN50 or ViT-B-32, '
+            "'local-dir:PATH', 'hf-hub:ID' or 'demo'"
+        )
+    return name
+
+
+def _prompts(text: str) -> tuple[tuple[str, str], ...]:
+    try:
+        return read_prompts(text)
+    except (TypeError, ValueError) as error:
+        raise argparse.ArgumentTypeError(str(error)) from None

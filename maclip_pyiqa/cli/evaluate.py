@@ -1,0 +1,152 @@
+"""`maclip-pyiqa evaluate`: agreement between metrics and human ratings."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .common import FAILED, INTERRUPTED, OK, Parents, UsageError, need_extra, say, usage_errors, whole_number
+
+if TYPE_CHECKING:  # seconds to import
+    from ..evaluation.datasets import DataSet
+    from ..evaluation.evaluate import Processes
+
+__all__ = ['add', 'run']
+
+DESCRIPTION = """\
+Agreement between metrics and human ratings: any of pyiqa's no-reference metrics on IQA data sets, with confidence
+intervals.
+
+  maclip-pyiqa evaluate -m maclip clipiqa -d csiq koniq10k-1024 --protocol paper --data-root datasets -o results
+  maclip-pyiqa evaluate -m maclip_demo --list scores.csv --images photos -o results     a list of your own
+  torchrun --nproc_per_node=8 -m maclip_pyiqa evaluate ...     on many GPUs; -o on storage that all hosts share
+  maclip-pyiqa ablate results                                  the paper's ablations, from the cached features
+
+Results are cached in -o; rerun the same command to resume after an interruption.
+
+Data sets lie under --data-root in pyiqa's layout: meta_info/meta_info_CSIQDataset.csv, CSIQ/dst_imgs/..., and so on.
+Protocol `paper` is that of the MA-CLIP paper (whole data sets, native size, SPAQ at 448x448, AGIQA-1k at 224x224),
+`pyiqa` is pyiqa's configuration of each data set (official splits where it names them).
+
+Written to -o: results.csv, results.md (with the published numbers), differences.csv (SRCC between metrics), scores/
+and plots/ of each metric and data set, run.json (versions, options, fingerprints of the metrics). DMOS labels are
+negated, as declared per data set, and so are scores of metrics where lower is better.
+"""
+
+CODES = """\
+exit codes:
+  0    all images were scored
+  1    some could not be read or scored: see standard error, and the column `error` in scores/
+  2    wrong use, missing data sets, or a missing extra
+  3    no weights
+  130  interrupted; rerun the same command to resume
+"""
+
+
+def add(commands: Any, parents: Parents) -> None:
+    """Register the command."""
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = commands.add_parser(
+        'evaluate',
+        help='agreement between metrics and human ratings on IQA data sets',
+        description=DESCRIPTION,
+        epilog=CODES,
+        formatter_class=raw,
+    )
+    option = parser.add_argument
+    option('-m', '--metrics', nargs='+', default=['maclip'], metavar='NAME', help="pyiqa's names (default: maclip)")
+    option('-d', '--datasets', nargs='+', default=[], metavar='NAME', help="pyiqa's names, agiqa-1k or agiqa-3k")
+    option('--protocol', choices=('pyiqa', 'paper'), default='pyiqa', help='default: %(default)s')
+    option('--data-root', type=Path, default=Path('datasets'), metavar='DIR', help='default: %(default)s')
+    option('--download', action='store_true', help='let pyiqa download missing data sets')
+    option('-o', '--output', type=Path, default=Path('results'), metavar='DIR', help='default: %(default)s')
+    own = parser.add_argument_group('a list of your own')
+    own.add_argument('--list', type=Path, metavar='FILE', help='.csv or .json with a file and a label for each image')
+    own.add_argument('--images', type=Path, metavar='DIR', help="folder of the files (default: the list's)")
+    own.add_argument('--name', help="of the data set in the results (default: the list's)")
+    own.add_argument('--file-column', metavar='COLUMN', help='default: a usual name, such as img_path')
+    own.add_argument('--label-column', metavar='COLUMN', help='default: a usual name, such as mos')
+    own.add_argument('--labels', choices=('mos', 'dmos'), help='mos: higher is better (default); dmos: lower is better')
+    how = parser.add_argument_group('computation')
+    how.add_argument('--backbone', metavar='NAME', help='of maclip: an open_clip architecture (default: RN50)')
+    how.add_argument('--pretrained', metavar='TAG|FILE', help='of maclip: its weights (default: openai)')
+    how.add_argument('--device', help='such as cpu or cuda (default: a GPU if there is one, one for each process)')
+    how.add_argument(
+        '--resamples', type=whole_number(0), default=1000, metavar='N', help='bootstrap (default: %(default)s)'
+    )
+    how.add_argument(
+        '--workers',
+        type=whole_number(0),
+        default=min(4, os.cpu_count() or 1),
+        metavar='N',
+        help='processes that read images, for each that computes; 0: that process itself (default: %(default)s)',
+    )
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the command; -> the exit code."""
+    if not args.datasets and not args.list:
+        raise UsageError('no data set; name some with -d, or pass a list of images and labels with --list')
+    if not args.list and any((args.images, args.name, args.file_column, args.label_column, args.labels)):
+        raise UsageError('--images, --name, --file-column, --label-column and --labels need --list')
+    need_extra('evaluate', 'evaluation', 'filelock', 'matplotlib', 'pandas', 'pyiqa')
+    from ..evaluation.evaluate import Processes
+
+    try:
+        with Processes.join() as processes:
+            return _run(args, processes)
+    except KeyboardInterrupt:
+        say('interrupted; rerun the same command to resume')
+        return INTERRUPTED
+
+
+def _run(args: argparse.Namespace, processes: Processes) -> int:
+    from ..evaluation.evaluate import check_results, evaluate, local_device
+
+    with usage_errors(OSError, ValueError):
+        datasets = _datasets(args, processes)
+        check_results(args.output, datasets, args.metrics)
+        from ..evaluation.metrics import load_metrics
+
+        device = local_device(args.device)
+        metrics = processes.one_first(lambda: load_metrics(args.metrics, device, args.backbone, args.pretrained))
+    options = {name: str(value) for name, value in vars(args).items() if name != 'run' and value is not None}
+    settings = {'device': device, 'resamples': args.resamples, 'workers': args.workers, 'processes': processes}
+    failed = 0
+    with usage_errors(OSError):
+        done = evaluate(
+            datasets, metrics, args.output, **settings, run={'command': sys.argv, 'options': options}, warn=say
+        )
+        for dataset, failures in done:
+            failed += failures
+            if processes.rank == 0:
+                print(f'{dataset.name}: {len(dataset.paths)} images, {failures} failures')
+                if failures:
+                    say(f'{dataset.name}: {failures} scores failed and are not in the tables')
+    if processes.rank == 0:
+        print((args.output / 'results.md').read_text('utf-8'))
+    return FAILED if failed else OK
+
+
+def _datasets(args: argparse.Namespace, processes: Processes) -> list[DataSet]:
+    from ..evaluation.datasets import load_dataset, read_list
+
+    datasets = []
+    if args.list:
+        lower_better = None if args.labels is None else args.labels == 'dmos'
+        images = args.images or args.list.parent
+        if not images.is_dir():
+            raise UsageError(f'--images {images}: no such folder')
+        columns = (args.file_column, args.label_column)
+        datasets.append(read_list(args.list, images, args.name, *columns, lower_better))
+    for name in dict.fromkeys(args.datasets):
+        load = lambda name=name: load_dataset(name, args.protocol, args.data_root, args.download)  # noqa: E731
+        datasets.append(processes.one_first(load))
+    names = [dataset.name for dataset in datasets]
+    if len(set(names)) < len(names):
+        raise UsageError(f'--list has the name of another data set, {names[0]!r}; choose another with --name')
+    return datasets

@@ -1,0 +1,74 @@
+"""The parser, the choice of a command, and the exit codes."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from importlib import import_module
+
+from .._version import __version__
+from .common import CODES, FAILED, INTERRUPTED, NO_WEIGHTS, USAGE, UsageError, parent_parsers, say
+
+__all__ = ['COMMANDS', 'main']
+
+# Modules of this package, in the order of --help. Each has add(commands, parents), which adds its parser, whose default
+# `run` is its function run(args) -> exit code. They import torch and the like within functions only.
+COMMANDS = ('demo', 'score', 'map', 'evaluate', 'ablate', 'fit', 'weights')
+
+DESCRIPTION = """\
+MA-CLIP: image quality without a reference image and without training. Higher is better; about 0 to about 1.
+
+  maclip-pyiqa demo                               scores of a degraded photo in one picture, without a download
+  maclip-pyiqa score photos/ -o scores.csv        scores of all images in a folder and its subfolders
+  maclip-pyiqa map photo.jpg -o map.png           where an image is good and where it is not
+  maclip-pyiqa evaluate -d csiq -o results        agreement with human ratings on IQA data sets
+  maclip-pyiqa weights --fetch                    CLIP's weights: list them, download them
+"""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command line; `maclip-pyiqa --help` describes it.
+
+    Args:
+        argv: arguments without the program's name; None: the process's own
+
+    Returns:
+        the exit code: 0 all scored, 1 some files failed, 2 wrong use, 3 no weights, 130 interrupted
+    """
+    for stream in (sys.stdout, sys.stderr):  # file names that are not UTF-8 are written as the bytes they are
+        if hasattr(stream, 'reconfigure'):
+            stream.reconfigure(encoding='utf-8', errors='surrogateescape')
+    try:
+        args = _parser().parse_args(argv)
+    except SystemExit as stop:
+        return int(stop.code or 0)
+    try:
+        return args.run(args)
+    except UsageError as error:
+        say(f'error: {error}')
+        return USAGE
+    except KeyboardInterrupt:
+        say('interrupted')
+        return INTERRUPTED
+    except BrokenPipeError:  # the reader of standard output has closed it, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
+    except RuntimeError as error:
+        from ..backbone import WeightsError
+
+        if not isinstance(error, WeightsError):
+            raise
+        say(f'error: {error}')
+        return NO_WEIGHTS
+
+
+def _parser() -> argparse.ArgumentParser:
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser('maclip-pyiqa', description=DESCRIPTION, epilog=CODES, formatter_class=raw)
+    parser.add_argument('--version', action='version', version=__version__)
+    commands = parser.add_subparsers(metavar='COMMAND', required=True)
+    parents = parent_parsers()
+    for name in COMMANDS:
+        import_module(f'.{name}', __package__).add(commands, parents)
+    return parser

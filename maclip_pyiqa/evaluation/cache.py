@@ -1,0 +1,199 @@
+"""Files of a results folder that later runs read, so that no image is encoded twice.
+
+    cache/KEY/ab/abcdef...npz   arrays of one image: features of its views and their shares, or a metric's score
+    runs/DATASET/METRIC.json    the images and labels of a data set, and what the metric scored them with
+
+KEY is a hash of what the arrays depend on (`MetricAdapter.cache_key`); the file's name is a hash of the image file's
+bytes and of its preparation. Files appear whole or not at all, so any number of processes may write, and be killed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:  # seconds to import
+    from filelock import BaseFileLock
+    from torch import Tensor
+
+__all__ = ['FeatureCache', 'Features', 'image_key', 'load_features', 'lock', 'read_runs', 'save_run', 'write_file']
+
+LAYOUT = 3  # of the files; part of their keys
+
+
+@dataclass(frozen=True)
+class Features:
+    """Cached features of a data set, with all that scores are computed from. Images that failed are left out.
+
+    Attributes:
+        features: of each image's views before L2 normalisation, N tensors (V, D), windows row by row, global view last
+        shares: of each view in its image's score, N tensors (V,), each of sum 1
+        text: L2-normalised prompt features, (P, 2, D)
+        scale: exp(logit_scale), ()
+        labels: higher is better (DMOS labels are negated), (N,)
+        groups: of each image, equal for all versions of one photo; None if the data set does not say
+        names: of the images, (N,)
+        metadata: metric, config (`MACLIP.config`), fingerprint (`MACLIP.fingerprint()`), dataset, protocol, preparation
+    """
+
+    features: list[Tensor]
+    shares: list[Tensor]
+    text: Tensor
+    scale: Tensor
+    labels: np.ndarray
+    groups: list[str] | None
+    names: list[str]
+    metadata: dict[str, Any]
+
+    @property
+    def title(self) -> str:
+        """Metric, data set, protocol and number of images."""
+        return '{metric} on {dataset} ({protocol}), n = {n}'.format(**self.metadata, n=len(self.names))
+
+
+class FeatureCache:
+    """Arrays of images, one file each.
+
+    Args:
+        results: the results folder
+        key: what the arrays are computed with (plain data); each key has a folder of its own
+    """
+
+    def __init__(self, results: Path, key: dict[str, Any]) -> None:
+        text = json.dumps(key | {'layout': LAYOUT}, sort_keys=True)
+        self.folder = Path(results, 'cache', hashlib.sha256(text.encode()).hexdigest()[:16])
+
+    def get(self, key: str) -> dict[str, np.ndarray] | None:
+        """The arrays of an image; None if their file is missing or damaged, and they are to be recomputed."""
+        try:
+            with np.load(self._path(key)) as file:
+                return dict(file)
+        except Exception:  # a damaged archive raises all kinds of errors
+            return None
+
+    def put(self, key: str, arrays: dict[str, np.ndarray]) -> None:
+        """Save the arrays of an image.
+
+        Raises:
+            OSError: the file cannot be written
+        """
+        write_file(self._path(key), lambda file: np.savez_compressed(file, **arrays))
+
+    def _path(self, key: str) -> Path:
+        return self.folder / key[:2] / f'{key}.npz'
+
+
+def image_key(data: bytes, preparation: object) -> str:
+    """Key of an image: a hash of its file's bytes and of what is done to it before it is scored (plain data)."""
+    return hashlib.sha256(json.dumps(preparation, sort_keys=True).encode() + b'\0' + data).hexdigest()[:32]
+
+
+def save_run(results: Path, dataset: str, metric: str, run: dict[str, Any]) -> None:
+    """Write how a metric scored a data set.
+
+    Args:
+        run: plain data: `metadata`, `cache_key`, `lower_better`, `images` (each with name, key, label, group and
+            error); for features also `text` and `scale` as nested lists
+    """
+    text = json.dumps(run, ensure_ascii=False)
+    write_file(_run_file(results, dataset, metric), lambda file: file.write(text.encode('utf-8', 'surrogateescape')))
+
+
+def read_runs(results: Path) -> list[tuple[str, str, dict[str, Any]]]:
+    """(data set, metric, run) for each `save_run` of a results folder, sorted by name.
+
+    Raises:
+        FileNotFoundError: there are none
+    """
+    files = sorted(Path(results, 'runs').glob('*/*.json'))
+    if not files:
+        raise FileNotFoundError(f'{results} holds no results; `maclip-pyiqa evaluate -o {results}` writes them')
+    return [(f.parent.name, f.name.removesuffix('.json'), json.loads(_decode(f.read_bytes()))) for f in files]
+
+
+def load_features(results: Path, dataset: str, metric: str | None = None) -> Features:
+    """Features of a data set that `maclip-pyiqa evaluate -o results` cached.
+
+    Args:
+        results: the results folder
+        dataset: its name, as given to `evaluate`
+        metric: a metric of this package; None: the only one in the folder
+
+    Raises:
+        FileNotFoundError: no such features; the message lists what there is
+        ValueError: several metrics, and none was named
+    """
+    runs = {(d, m): run for d, m, run in read_runs(results) if 'text' in run}
+    metrics = [m for d, m in runs if d == dataset and metric in (None, m)]
+    if not metrics:
+        listed = ', '.join(f'{d} ({m})' for d, m in runs) or 'none'
+        what = f'{dataset!r}' + (f' by {metric!r}' if metric else '')
+        raise FileNotFoundError(f'{results} holds no features of {what}; it holds those of: {listed}')
+    if len(metrics) > 1:
+        raise ValueError(f'{results} holds features of {dataset!r} by {", ".join(metrics)}; name one metric')
+    import torch
+
+    run = runs[dataset, metrics[0]]
+    cache = FeatureCache(results, run['cache_key'])
+    images = [image for image in run['images'] if not image['error']]
+    cached = [cache.get(image['key']) for image in images]
+    missing = [image['name'] for image, arrays in zip(images, cached, strict=True) if arrays is None]
+    if missing:
+        raise FileNotFoundError(
+            f'{results} lacks the features of {len(missing)} images of {dataset!r}, first {missing[0]}; '
+            'rerun `maclip-pyiqa evaluate` to recompute them'
+        )
+    labels = np.array([image['label'] for image in images], float)
+    groups = [image['group'] for image in images]
+    return Features(
+        features=[torch.from_numpy(arrays['features']).float() for arrays in cached if arrays],
+        shares=[torch.from_numpy(arrays['shares']).float() for arrays in cached if arrays],
+        text=torch.tensor(run['text']),
+        scale=torch.tensor(run['scale']),
+        labels=0 - labels if run['lower_better'] else labels,  # 0 - 0 is 0, not -0
+        groups=None if None in groups else groups,
+        names=[image['name'] for image in images],
+        metadata=run['metadata'],
+    )
+
+
+def lock(results: Path) -> BaseFileLock:
+    """A context manager: alone among the processes that write the tables of a results folder."""
+    from filelock import FileLock
+
+    results.mkdir(parents=True, exist_ok=True)
+    return FileLock(results / '.lock')
+
+
+def write_file(path: Path, fill: Callable[[IO[bytes]], object]) -> None:
+    """Write a file atomically, and its folder if there is none.
+
+    Args:
+        fill: writes the content into the binary file that it gets
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=path.parent, prefix='.', suffix='.tmp', delete=False) as file:
+        try:
+            fill(file)
+            file.close()
+            os.chmod(file.name, 0o644)  # temporary files are readable by their owner only
+            os.replace(file.name, path)
+        except BaseException:
+            os.unlink(file.name)
+            raise
+
+
+def _run_file(results: Path, dataset: str, metric: str) -> Path:
+    return Path(results, 'runs', dataset, f'{metric}.json')
+
+
+def _decode(data: bytes) -> str:
+    return data.decode('utf-8', 'surrogateescape')

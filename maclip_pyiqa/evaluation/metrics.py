@@ -1,0 +1,201 @@
+"""Metrics as the evaluation uses them: what is computed of an image and cached, and the score that follows from it."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import math
+import re
+import sys
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from ..scoring.tables import one_line
+
+if TYPE_CHECKING:  # seconds to import
+    import torch
+    from torch import Tensor, nn
+
+__all__ = ['MACLIPAdapter', 'MetricAdapter', 'PyiqaAdapter', 'checksum', 'load_metrics', 'pack']
+
+TOLERANCE = 1e-4  # the most that float16 features may change a score
+
+
+class MetricAdapter(Protocol):
+    """A metric over cached arrays.
+
+    Attributes:
+        name: of the metric in tables
+        lower_better: whether a lower score means a better image
+        config: its options, plain data
+        fingerprint: SHA-256 of what its scores are computed with
+        cache_key: what its cached arrays depend on, plain data
+        extra: what later studies need beside the arrays, plain data
+    """
+
+    name: str
+    lower_better: bool
+    config: dict[str, Any]
+    fingerprint: str
+    cache_key: dict[str, Any]
+    extra: dict[str, Any]
+
+    def compute(self, image: Tensor) -> dict[str, np.ndarray]:
+        """Arrays to cache of an image, (3, H, W) in [0, 1].
+
+        Raises:
+            ValueError: values that are not finite
+        """
+
+    def score(self, arrays: dict[str, np.ndarray]) -> float:
+        """The score of an image from its cached arrays."""
+
+
+class MACLIPAdapter:
+    """A metric of this package. Its features are cached, (V, D), with the share of each view in the score, (V,), so
+    metrics that differ in prompts, constants or cues share them.
+
+    Args:
+        name: of the metric in tables
+        net: the metric
+    """
+
+    lower_better = False
+
+    def __init__(self, name: str, net: nn.Module) -> None:
+        self.name, self.net = name, net
+        self.config, self.fingerprint = net.config, net.fingerprint()
+        self.cache_key = {'backbone': net.backbone.fingerprint()}
+        self.cache_key |= {option: self.config[option] for option in ('views', 'stride', 'max_views')}
+        self.extra = {'text': net.backbone.text.tolist(), 'scale': net.backbone.scale.tolist()}
+
+    def compute(self, image: Tensor) -> dict[str, np.ndarray]:
+        (features,) = self.net.features([image])
+        if not features.isfinite().all():
+            raise ValueError('the features are not finite')
+        shares = np.array(self.net.plan(*image.shape[-2:]).shares)
+        return {'features': pack(features.float().cpu(), lambda f: self._statistics(f, shares)), 'shares': shares}
+
+    def score(self, arrays: dict[str, np.ndarray]) -> float:
+        import torch
+
+        q = self.net.cues(torch.from_numpy(arrays['features']).float().to(self.net.backbone.text)).q
+        return float(q @ torch.from_numpy(arrays['shares']).to(q))
+
+    def _statistics(self, features: Tensor, shares: np.ndarray) -> Tensor:
+        """All that the score and the ablations make of features: score and cues for several lambdas, attributes, and
+        mean |f|, each of all views and of the global view alone."""
+        import torch
+
+        features = features.to(self.net.backbone.text)
+        cues = [self.net.cues(features, box_lam=lam) for lam in {0.0, 0.5, 1.0, self.config['box_lam']}]
+        views = torch.cat([torch.stack([c.q, c.q_sim, c.q_mag]) for c in cues])  # (3 * lambdas, V)
+        views = torch.cat([views, cues[0].attributes.T, features.abs().mean(-1)[None]])
+        return torch.cat([views @ torch.from_numpy(shares).to(views), views[:, -1]]).cpu()
+
+
+class PyiqaAdapter:
+    """Any other no-reference metric of pyiqa. Its scores are cached.
+
+    Args:
+        name: of the metric in tables
+        metric: as `pyiqa.create_metric` returns it
+        options: that it was made with
+    """
+
+    def __init__(self, name: str, metric: nn.Module, options: dict[str, Any]) -> None:
+        import pyiqa
+
+        self.name, self.metric, self.lower_better = name, metric, metric.lower_better
+        self.config = json.loads(json.dumps(options, default=repr))
+        self.cache_key = {'metric': name, 'pyiqa': pyiqa.__version__, 'options': self.config}
+        self.cache_key |= {'weights': checksum(metric.net)}
+        self.fingerprint = hashlib.sha256(json.dumps(self.cache_key, sort_keys=True).encode()).hexdigest()
+        self.extra: dict[str, Any] = {}
+
+    def compute(self, image: Tensor) -> dict[str, np.ndarray]:
+        import torch
+
+        with torch.random.fork_rng([image.device] if image.is_cuda else []), contextlib.redirect_stdout(sys.stderr):
+            torch.manual_seed(0)  # some metrics draw random crops: the same ones each time, in any process
+            score = float(self.metric(image[None]))
+        if not math.isfinite(score):
+            raise ValueError('the score is not finite')
+        return {'score': np.array(score)}
+
+    def score(self, arrays: dict[str, np.ndarray]) -> float:
+        return float(arrays['score'])
+
+
+def load_metrics(
+    names: Iterable[str],
+    device: torch.device | str = 'cpu',
+    backbone: str | None = None,
+    pretrained: str | None = None,
+) -> list[MetricAdapter]:
+    """Metrics by pyiqa's names.
+
+    Args:
+        names: no-reference metrics, this package's among them
+        backbone, pretrained: for this package's metrics that do not name a backbone themselves; None: their default
+
+    Raises:
+        ValueError: an unknown metric, one that needs a reference, or options that no metric takes
+        WeightsError: weights that cannot be found or downloaded
+    """
+    import pyiqa
+    import torch
+    from pyiqa.default_model_configs import DEFAULT_CONFIGS
+
+    from ..backbone import WeightsError
+    from ..metric import MACLIP
+    from ..scoring.others import check_metrics
+
+    names = list(dict.fromkeys(names))
+    given = {'backbone': backbone, 'pretrained': pretrained}
+    given = {key: value for key, value in given.items() if value is not None}
+    check_metrics(names)
+    configs = {name: DEFAULT_CONFIGS[name]['metric_opts'] for name in names}
+    takes = [name for name, options in configs.items() if options['type'] == 'MACLIP' and 'backbone' not in options]
+    if given and not takes:
+        raise ValueError(f'--backbone and --pretrained are for maclip, which is not among {", ".join(names)}')
+    metrics: list[MetricAdapter] = []
+    for name, options in configs.items():
+        try:
+            with contextlib.redirect_stdout(sys.stderr), torch.random.fork_rng():
+                metric = pyiqa.create_metric(name, device=device, **(given if name in takes else {}))
+        except WeightsError:
+            raise
+        except Exception as error:  # downloads raise all kinds of errors
+            if name in takes and isinstance(error, ValueError):
+                raise
+            raise WeightsError(f"pyiqa's metric {name!r} cannot be loaded: {one_line(error)}") from error
+        ours = isinstance(metric.net, MACLIP)
+        metrics.append(MACLIPAdapter(name, metric.net) if ours else PyiqaAdapter(name, metric, options))
+    return metrics
+
+
+def pack(f: Tensor, statistics: Any) -> np.ndarray:
+    """Features (V, D) as they are cached: float16 if that changes no statistic by more than 1e-4, else float32.
+
+    Args:
+        f: features of an image's views
+        statistics: all that is computed of them, a function (V, D) -> any shape
+    """
+    half = f.half()
+    change = (statistics(half.float()) - statistics(f)).abs().max()
+    return (half if change <= TOLERANCE else f).numpy()  # NaN where float16 overflows
+
+
+def checksum(module: nn.Module) -> str:
+    """SHA-256 of a module's tensors, layers and heads, whatever file they came from."""
+    heads = [getattr(m, 'num_heads', getattr(m, 'heads', None)) for m in module.modules()]
+    layers = re.sub(r'0x[0-9a-f]+', '', repr(module))  # addresses of functions
+    digest = hashlib.sha256(f'{heads} {layers}'.encode())
+    for name, tensor in sorted([*module.named_buffers(), *module.named_parameters()]):
+        digest.update(f'{name} {tuple(tensor.shape)} {tensor.dtype}'.encode())
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,252 @@
+"""Tables and plots of a results folder, and the published numbers beside ours.
+
+results.csv       agreement of each metric with each data set's labels; config and fingerprint say what the metric was
+differences.csv   SRCC between metrics, paired over images
+results.md        both, and the published numbers
+scores/, plots/   scores of each image, as the metric gives them, and a scatter plot with the logistic fit
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from collections.abc import Iterable, Sequence
+from itertools import combinations
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .cache import lock, write_file
+from .correlations import agreement, logistic, srcc, srcc_difference
+from .datasets import DATA, DataSet
+
+if TYPE_CHECKING:  # seconds to import
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+    from .correlations import LogisticFit
+    from .evaluate import Scores
+
+__all__ = ['COLUMNS', 'DIFFERENCES', 'markdown_table', 'read_table', 'save_figure', 'save_table', 'write_tables']
+
+STATISTICS = ('srcc', 'krcc', 'plcc')  # of raw scores, each with its interval
+COLUMNS = (
+    *('metric', 'dataset', 'protocol', 'n', 'failed'),
+    *(name + end for name in STATISTICS for end in ('', '_low', '_high')),
+    *('plcc_fit', 'rmse_fit', 'note', 'fingerprint', 'config'),
+)
+DIFFERENCES = ('dataset', 'metric_a', 'metric_b', 'n', 'srcc_a', 'srcc_b', 'difference', 'low', 'high')
+TEXT = ('metric', 'dataset', 'protocol', 'note', 'fingerprint', 'config', 'metric_a', 'metric_b', 'source')
+AVERAGES = """\
+The averages that the paper prints do not follow from its own rows: its CLIP-IQA row averages 0.6435, not 0.6296, so
+the gain over CLIP-IQA is 7.3%. The averages here are those of the rows."""
+
+
+def write_tables(dataset: DataSet, scores: Sequence[Scores], results: Path, resamples: int = 1000) -> None:
+    """Write the tables and plots of one data set into a results folder, beside those of others.
+
+    Args:
+        scores: of `score_dataset`
+        resamples: of the bootstrap intervals; 0: none
+    """
+    labels = dataset.signed_labels
+    rows, differences, signed = [], [], {}
+    for s in scores:
+        name = s.metric.name
+        signed[name] = values = np.array(s.scores) * (-1 if s.metric.lower_better else 1)
+        scored = np.isfinite(values)
+        row, fit = agreement(values[scored], labels[scored], resamples)
+        row |= {'metric': name, 'dataset': dataset.name, 'protocol': dataset.protocol}
+        row |= {'n': int(scored.sum()), 'failed': int((~scored).sum())}
+        row |= {'fingerprint': s.metric.fingerprint, 'config': json.dumps(s.metric.config)}
+        rows.append(row)
+        _save_scores(results / 'scores' / f'{dataset.name}.{name}.csv', dataset, s)
+        axes = ('-' * s.metric.lower_better + name, '-' * dataset.lower_better + 'label')
+        title = f'{name} on {dataset.name} ({dataset.protocol}), n = {row["n"]}, SRCC = {row["srcc"]:.4f}'
+        _plot(results / 'plots' / f'{dataset.name}.{name}.png', values[scored], labels[scored], fit, axes, title)
+    for a, b in combinations(signed, 2):
+        scored = np.isfinite(signed[a]) & np.isfinite(signed[b])
+        x, y, z = signed[a][scored], signed[b][scored], labels[scored]
+        pair = (dataset.name, a, b, len(z), srcc(x, z), srcc(y, z), *srcc_difference(x, y, z, resamples))
+        differences.append(dict(zip(DIFFERENCES, pair, strict=True)))
+    with lock(results):
+        for file, columns, names, new in (
+            ('results.csv', COLUMNS, ['metric'], rows),
+            ('differences.csv', DIFFERENCES, ['metric_a', 'metric_b'], differences),
+        ):
+            old = read_table(results / file, columns)
+            stale = (old.dataset == dataset.name) & old[names].isin([*signed]).any(axis=1)
+            save_table(results / file, columns, [*old[~stale].to_dict('records'), *new])
+        text = _markdown(results)
+        write_file(results / 'results.md', lambda file: file.write(text.encode()))
+
+
+def _save_scores(path: Path, dataset: DataSet, scores: Scores) -> None:
+    columns = ('image', 'score', 'label', 'group', 'error')
+    groups = dataset.groups or [''] * len(dataset.names)
+    labels = map(repr, dataset.labels)  # all digits
+    values = zip(dataset.names, scores.scores, labels, groups, scores.errors, strict=True)
+    save_table(path, columns, [dict(zip(columns, row, strict=True)) for row in values])
+
+
+def _plot(
+    path: Path, scores: np.ndarray, labels: np.ndarray, fit: LogisticFit, names: tuple[str, str], title: str
+) -> None:
+    from matplotlib.figure import Figure
+
+    figure = Figure((6, 4.5), layout='constrained')
+    axes = figure.subplots()
+    axes.scatter(scores, labels, s=8, alpha=0.5, linewidths=0)
+    if fit.parameters:
+        x = np.linspace(scores.min(), scores.max(), 200)
+        axes.plot(x, logistic(x, *fit.parameters), color='C1', label=f'logistic fit, PLCC = {fit.plcc:.4f}')
+        axes.legend()
+    note = f'\nno logistic fit: {fit.problem}' if fit.problem else ''
+    axes.set(xlabel=names[0] + note, ylabel=names[1])
+    axes.set_title(title, fontsize='medium')
+    save_figure(path, figure)
+
+
+def save_figure(path: Path, figure: Figure) -> None:
+    """Write a figure as PNG."""
+    write_file(path, lambda file: figure.savefig(file, format='png', dpi=150))
+
+
+def save_table(path: Path, columns: Iterable[str], rows: Iterable[dict[str, Any]]) -> None:
+    """Write a CSV table: numbers with 6 digits, NaN and missing values empty.
+
+    Not by pandas, whose strings, kept by pyarrow, cannot hold file names that are not UTF-8.
+    """
+    columns, text = list(columns), io.StringIO()
+    table = csv.writer(text, lineterminator='\n')
+    table.writerow(columns)
+    table.writerows([_text(row.get(column, ''), 6) for column in columns] for row in rows)
+    write_file(path, lambda file: file.write(text.getvalue().encode('utf-8', 'surrogateescape')))
+
+
+def _text(value: Any, digits: int) -> str:
+    if isinstance(value, float):
+        return '' if math.isnan(value) else f'{value:.{digits}f}'
+    return str(value)
+
+
+def read_table(path: Path, columns: Iterable[str]) -> pd.DataFrame:
+    """Rows of results.csv or differences.csv, empty if there is no such file."""
+    import pandas as pd
+
+    if not path.exists():
+        return pd.DataFrame(columns=list(columns))
+    types = dict.fromkeys(TEXT, str)
+    numbers = {column: [''] for column in columns if column not in TEXT}
+    return pd.read_csv(path, dtype=types, keep_default_na=False, na_values=numbers)  # a data set may be called NA
+
+
+def markdown_table(columns: Iterable[str], rows: Iterable[Iterable[Any]]) -> list[str]:
+    """Lines of a Markdown table: numbers with 4 digits, NaN empty."""
+    cells = [list(columns), *([_text(value, 4) for value in row] for row in rows)]
+    head, *body = ('| ' + ' | '.join(cell.replace('|', '\\|') for cell in line) + ' |' for line in cells)
+    return [head, '|' + ' --- |' * len(cells[0]), *body, '']
+
+
+def _markdown(results: Path) -> str:
+    """The tables of a results folder as Markdown, and the published numbers beside ours."""
+    rows = read_table(results / 'results.csv', COLUMNS)
+    lines = [
+        '# Results',
+        '',
+        'Higher is better everywhere: DMOS labels, and scores of metrics where lower is better, are',
+    ]
+    lines += [
+        'negated. SRCC, KRCC and raw PLCC are of raw scores, fitted PLCC and RMSE after a five-parameter logistic'
+    ]
+    lines += ['fit; in brackets 95% bootstrap intervals.', '']
+    head = ('data set', 'metric', 'fingerprint', 'protocol', 'n', 'failed')
+    head += ('SRCC', 'KRCC', 'PLCC, raw', 'PLCC, fitted', 'RMSE, fitted', 'note')
+    lines += markdown_table(
+        head,
+        (
+            [
+                *(row['dataset'], row['metric'], row['fingerprint'][:12], row['protocol'], row['n'], row['failed']),
+                *(_interval(row, name) for name in STATISTICS),
+                *(row['plcc_fit'], row['rmse_fit'], row['note']),
+            ]
+            for row in rows.to_dict('records')
+        ),
+    )
+    metrics = rows.drop_duplicates(['metric', 'fingerprint'])
+    lines += ['## Metrics', '']
+    for name, fingerprint, config in zip(metrics.metric, metrics.fingerprint, metrics.config, strict=True):
+        lines.append(f'- {name}, fingerprint {fingerprint}: `{config}`')
+        if json.loads(config).get('backbone') == 'demo':
+            from ..backbone import NOTE
+
+            lines[-1] += f' ({NOTE})'
+    lines.append('')
+    differences = read_table(results / 'differences.csv', DIFFERENCES)
+    if len(differences):
+        lines += ['## SRCC between metrics, same images', '']
+        pairs = (
+            (*(row[c] for c in ('dataset', 'metric_a', 'metric_b', 'n')), _interval(row, 'difference', ''))
+            for row in differences.to_dict('records')
+        )
+        lines += markdown_table(('data set', 'metric', 'less metric', 'n', 'difference (95%, paired bootstrap)'), pairs)
+    return '\n'.join([*lines, *published(rows)])
+
+
+def _interval(row: dict[str, Any], name: str, prefix: str | None = None) -> str:
+    prefix = f'{name}_' if prefix is None else prefix
+    value, low, high = (row[key] for key in (name, f'{prefix}low', f'{prefix}high'))
+    if math.isnan(value):
+        return 'none'
+    return f'{value:.4f}' if math.isnan(low) else f'{value:.4f} ({low:.4f} to {high:.4f})'
+
+
+def published(rows: pd.DataFrame) -> list[str]:
+    """Lines of Markdown with the published numbers beside those of results.csv by the same protocol: the paper's whole
+    table, if anything was run by the paper's protocol, and those of pyiqa's own table that were run.
+
+    Numbers of `maclip` count as its own with the backbone RN50 only.
+    """
+    import pandas as pd
+
+    facts = pd.concat([pd.read_csv(DATA / f'{name}_results.csv') for name in ('paper', 'pyiqa')])
+    other = (rows.metric == 'maclip') & ~rows.config.map(lambda text: json.loads(text).get('backbone') == 'RN50')
+    facts = facts.merge(rows[~other], 'left', ['metric', 'dataset', 'protocol'], suffixes=('', '_ours'))
+    lines = []
+    if (rows.protocol == 'paper').any():
+        paper = facts[facts.protocol == 'paper']
+        lines += [
+            '## Beside the paper',
+            '',
+            f'SRCC, published in {paper.source.iloc[0]}, and ours by `--protocol paper`.',
+            '',
+        ]
+        means = paper.groupby('metric', sort=False)[['srcc_ours', 'srcc']].agg(lambda column: column.mean(skipna=False))
+        cells = [_beside(row.dataset, row.metric, row.srcc_ours, row.srcc) for row in paper.itertuples()]
+        cells += [_beside('average of the rows', row.Index, row.srcc_ours, row.srcc) for row in means.itertuples()]
+        lines += [*markdown_table(('data set', 'metric', 'ours', 'published', 'difference'), cells), AVERAGES, '']
+    run = facts[(facts.protocol == 'pyiqa') & facts.n.notna()]
+    if len(run):
+        lines += [
+            '## Beside pyiqa',
+            '',
+            f'Published in {run.source.iloc[0]}, and ours by `--protocol pyiqa`, of raw scores.',
+            '',
+        ]
+        cells = [
+            _beside(f'{row["dataset"]}, {name.upper()}', row['metric'], row[f'{name}_ours'], row[name])
+            for row in run.to_dict('records')
+            for name in STATISTICS
+            if not math.isnan(row[name])
+        ]
+        lines += markdown_table(('data set', 'metric', 'ours', 'published', 'difference'), cells)
+    return lines
+
+
+def _beside(dataset: str, metric: str, ours: float, theirs: float) -> tuple[str, str, str, float, str]:
+    if math.isnan(ours):
+        return dataset, metric, 'not run', theirs, ''
+    return dataset, metric, f'{ours:.4f}', theirs, f'{ours - theirs:+.4f}'

@@ -1,0 +1,102 @@
+"""The command line as a whole: help, version, exit codes, and what is answered before torch is imported."""
+
+import subprocess
+import sys
+from importlib import import_module
+
+import pytest
+
+import maclip_pyiqa
+from maclip_pyiqa.cli import main
+from maclip_pyiqa.cli.main import COMMANDS
+
+LIGHT = """if True:
+    import sys
+    from maclip_pyiqa.cli import main
+    code = main(sys.argv[1:])
+    heavy = {'torch', 'torchvision', 'pyiqa', 'open_clip', 'numpy', 'PIL', 'matplotlib', 'pandas', 'pyarrow'}
+    print('imported:', *sorted(heavy & set(sys.modules)), file=sys.stderr)
+    sys.exit(code)
+"""
+
+
+def test_version(capsys):
+    assert main(['--version']) == 0
+    assert capsys.readouterr().out.strip() == maclip_pyiqa.__version__
+
+
+@pytest.mark.parametrize('command', [[], *([name] for name in COMMANDS)])
+def test_help(command, capsys):
+    assert main([*command, '--help']) == 0
+    out = capsys.readouterr().out
+    assert out.startswith('usage: maclip-pyiqa') and max(map(len, out.splitlines())) <= 120
+
+
+def test_no_command(capsys):
+    assert main([]) == 2
+    assert 'COMMAND' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize('name', COMMANDS)
+def test_each_command_is_a_module_of_its_name(name, capsys):
+    module = import_module(f'maclip_pyiqa.cli.{name}')
+    assert callable(module.add) and callable(module.run)
+    assert main(['--help']) == 0
+    assert f'\n    {name} ' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ('args', 'code', 'message'),
+    [
+        (['--help'], 0, 'usage'),
+        (['--version'], 0, ''),
+        *(([name, '--help'], 0, 'usage') for name in COMMANDS),
+        (['nix'], 2, 'invalid choice'),
+        (['score', '{tmp}/a.png', '--nix'], 2, 'unrecognized arguments'),
+        (['score', '{tmp}/a.png', '-o', 'o.txt'], 2, 'expected one of .csv'),
+        (['score', '{tmp}/a.png', '--prompts', 'nix'], 2, 'nix'),
+        (['score', '{tmp}/a.png', '--backbone', 'nix'], 2, "unknown backbone 'nix'"),
+        (['score', '{tmp}/empty'], 2, 'no images found'),
+        (['score', '{tmp}/*.nix'], 2, 'pattern'),
+        (['score', '{tmp}/none.png', '{tmp}/too.png'], 1, 'No such file'),
+        (['score', '{tmp}/none.png', '-o', '{tmp}/o.csv'], 1, 'No such file'),
+        (['map', '{tmp}/none.png', '-o', 'o.png'], 1, 'No such file'),
+        (['map', '{tmp}/a.png', '-o', 'o.png', '--of', 'nix'], 2, '--of'),
+        (['demo', '{tmp}/none.png'], 1, 'No such file'),
+        (['weights', '--backbone', 'demo'], 2, 'brings its own weights'),
+    ],
+)
+def test_answers_that_need_no_heavy_imports(args, code, message, tmp_path):
+    """These imports take seconds; without them the answer comes in a tenth of one."""
+    (tmp_path / 'empty').mkdir()
+    (tmp_path / 'a.png').write_bytes(b'')
+    command = [sys.executable, '-c', LIGHT, *(arg.format(tmp=tmp_path) for arg in args)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == code and message in done.stdout + done.stderr
+    assert done.stderr.splitlines()[-1] == 'imported:'
+
+
+def test_rows_of_missing_files_are_written_without_torch_too(tmp_path):
+    from maclip_pyiqa.scoring.tables import read_table
+
+    command = [sys.executable, '-c', LIGHT, 'score', 'a.png', 'b.png', '--details', '-o', 'o.csv']
+    assert subprocess.run(command, capture_output=True, cwd=tmp_path).returncode == 1
+    rows = read_table(tmp_path / 'o.csv')
+    assert [(row['path'], row['score'], row['error']) for row in rows] == [
+        (name, None, 'No such file or directory') for name in ('a.png', 'b.png')
+    ]
+    assert 'attribute_sharp' in rows[0]
+
+
+def test_as_a_module():
+    done = subprocess.run([sys.executable, '-m', 'maclip_pyiqa', '--version'], capture_output=True, text=True)
+    assert done.returncode == 0 and done.stdout.strip() == maclip_pyiqa.__version__
+
+
+def test_errors_of_the_program_itself_are_not_hidden(monkeypatch):
+    def broken(text):
+        raise RuntimeError('a bug')
+
+    monkeypatch.setattr('maclip_pyiqa.cli.score.find_images', lambda *args: broken(args))
+    with pytest.raises(RuntimeError, match='a bug'):
+        main(['score', 'a.png'])

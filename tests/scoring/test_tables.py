@@ -1,0 +1,348 @@
+"""Tables: any path and any error text read back equal in each format, and a cut file is continued without a loss."""
+
+import contextlib
+import csv
+import io
+import json
+import os
+import tempfile
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from maclip_pyiqa.metric.prompts import summary_columns
+from maclip_pyiqa.scoring import tables
+from maclip_pyiqa.scoring.tables import (
+    FORMATS,
+    PlainTable,
+    columns,
+    finished,
+    label,
+    one_line,
+    open_table,
+    read_label,
+    read_table,
+)
+
+SUFFIXES = list(FORMATS)
+NAMES = columns(['sharp'], ['niqe'])
+LABEL = {'maclip_pyiqa': '1.0', 'config': {'backbone': 'RN50', 'stride': 128}, 'fingerprint': 'abc'}
+
+paths = st.one_of(st.binary().map(os.fsdecode), st.text(st.characters(exclude_categories=())))
+errors = st.text(st.characters(exclude_categories=()))
+numbers = st.one_of(st.none(), st.floats(-1e6, 1e6))
+
+
+def row(path, score=None, error='', **others):
+    return {'path': path, **dict.fromkeys(NAMES[1:-1]), 'score': score, **others, 'error': error}
+
+
+def rounded(row):
+    return {key: round(value, 6) if isinstance(value, float) else value for key, value in row.items()}
+
+
+rows = st.builds(row, paths, numbers, errors, q_sim=numbers, attribute_sharp=numbers, niqe=numbers)
+
+
+def save(path, rows, names=NAMES, label=None):
+    with contextlib.closing(open_table(path, names)) as table:
+        table.fill(label=label)
+        for row in rows:
+            table.write(row)
+
+
+# --- properties -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize('suffix', SUFFIXES)
+@settings(max_examples=60)
+@given(rows=st.lists(rows, max_size=5))
+@example(rows=[row('lone\rreturn', 0.5), row('"quote"\n', 0.25, 'a\n"b",\r\nc')])
+@example(rows=[row('\ufffd', 0.5), row('\ufffd\\udcff\\', 0.5), row('\\udcff', 0.5), row('bytes\udcff\\', 0.5)])
+@example(rows=[row('=1+1', 0.5, '+cmd|x'), row('', 0.0), row('\ufeffbom', 1.0), row('\u2028\x85\x1c', 1e-7)])
+def test_rows_read_back_equal(suffix, rows):
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, f'o{suffix}')
+        save(path, rows)
+        assert read_table(path) == [rounded(row) for row in rows]
+        assert os.listdir(folder) == [path.name]
+
+
+@pytest.mark.parametrize('suffix', SUFFIXES)
+@settings(max_examples=30)
+@given(names=st.lists(st.text(st.characters(exclude_categories=())), max_size=3, unique=True))
+def test_columns_of_any_name_read_back_equal(suffix, names):
+    names = columns(names)
+    given = {'path': 'a', **dict.fromkeys(names[1:-1], 0.5), 'error': ''}
+    with tempfile.TemporaryDirectory() as folder:
+        save(Path(folder, f'o{suffix}'), [given], names)
+        assert read_table(Path(folder, f'o{suffix}')) == [given]
+
+
+@pytest.mark.parametrize('suffix', SUFFIXES)
+@settings(max_examples=60)
+@given(rows=st.lists(rows, max_size=4, unique_by=lambda row: row['path']), data=st.data())
+def test_resuming_after_a_cut_at_any_byte_gives_all_rows_once(suffix, rows, data):
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, f'o{suffix}')
+        table = open_table(path, NAMES)
+        table.fill(label=LABEL)
+        for each in rows:
+            table.write(each)
+        written = next(file for file in Path(folder).iterdir() if not file.name.endswith('.meta.json'))
+        content = written.read_bytes()
+        cut = data.draw(st.integers(0, len(content)), label='cut')
+        written.write_bytes(content[:cut])  # as a full disk or a power failure leaves it
+
+        kept = finished(path, NAMES, LABEL)
+        scored = [rounded(row) for row in rows if row['score'] is not None]
+        assert kept == scored[: len(kept)]
+        if cut == len(content):
+            assert kept == scored
+        done = {row['path'] for row in kept}
+        table = open_table(path, NAMES)
+        table.fill(kept, LABEL)
+        for each in rows:
+            if each['path'] not in done:
+                table.write(each)
+        table.close()
+        found = read_table(path)
+        assert sorted(map(repr, found)) == sorted(repr(rounded(row)) for row in rows)
+        assert read_label(path) == LABEL
+
+
+def test_a_cut_loses_the_cut_row_only(tmp_path):
+    given = [row(f'a\n"{i}"', 0.5, 'an\nerror') for i in range(3)]
+    for suffix in ('.csv', '.jsonl'):
+        path = tmp_path / f'o{suffix}'
+        save(path, given, label=LABEL)
+        content, kept = path.read_bytes(), []
+        for cut in range(len(content) + 1):
+            path.write_bytes(content[:cut])
+            kept.append(len(finished(path, NAMES, LABEL)))
+        assert kept == sorted(kept) and set(kept) == {0, 1, 2, 3}
+        assert kept[-1] == 3 and kept[-2] == 2  # each row counts as soon as its line break is there
+        if suffix == '.jsonl':
+            ends = [i + 1 for i, byte in enumerate(content) if byte == ord('\n')]
+            assert [kept.index(n) for n in (1, 2, 3)] == ends
+
+
+# --- formats ----------------------------------------------------------------------------------------------------------
+
+
+def test_other_libraries_read_them(tmp_path):
+    """One file name that is not UTF-8 must not make a table unreadable."""
+    given = [row('a,"b"\r\n.png', 0.5), row('bytes\udcff.png', 0.25, '漢字'), row('=1+1.png', None, 'no')]
+    readers = {'.csv': pd.read_csv, '.jsonl': lambda path: pd.read_json(path, lines=True), '.parquet': pd.read_parquet}
+    for suffix, read in readers.items():
+        path = tmp_path / f'o{suffix}'
+        save(path, given, label=LABEL)
+        frame = read(path)
+        assert tuple(frame.columns) == NAMES
+        assert frame['path'].tolist() == ['a,"b"\r\n.png', '\ufffdbytes\\udcff.png', '=1+1.png']
+        assert frame['score'].iloc[:2].tolist() == [0.5, 0.25] and frame['score'].isna().tolist()[2]
+        assert frame['error'].iloc[1] == '漢字'
+
+
+def test_csv_and_json_lines_as_text(tmp_path):
+    save(tmp_path / 'o.csv', [row('=1+1', 2 / 3, 'x, y')], columns([], details=False))
+    assert (tmp_path / 'o.csv').read_text() == 'path,score,error\n=1+1,0.666667,"x, y"\n'
+    save(tmp_path / 'o.jsonl', [row('=1+1', 2 / 3), row('b')], columns([], details=False))
+    assert [json.loads(line) for line in (tmp_path / 'o.jsonl').read_text().splitlines()] == [
+        {'path': '=1+1', 'score': 0.666667, 'error': ''},
+        {'path': 'b', 'score': None, 'error': ''},
+    ]
+
+
+def test_plain_lines_of_scored_rows():
+    stream = io.StringIO()
+    table = PlainTable(stream, columns([], ['niqe'], details=False))
+    table.fill([row('tab\tback\\slash\n\r', 0.5, 'niqe: no')])
+    table.write(row('b', None, 'broken'))
+    table.write(row('c', 1.0, niqe=2.5))
+    table.close()
+    assert stream.getvalue() == 'tab\\tback\\\\slash\\n\\r\t0.500000\t\nc\t1.000000\t2.500000\n'
+
+
+def test_numbers_that_are_not_finite_are_missing(tmp_path):
+    for suffix in SUFFIXES:
+        save(tmp_path / f'o{suffix}', [row('a', float('nan'), niqe=float('inf'))])
+        assert read_table(tmp_path / f'o{suffix}') == [row('a')]
+
+
+def test_rows_are_flushed_one_by_one(tmp_path):
+    for suffix in SUFFIXES:
+        table = open_table(tmp_path / f'o{suffix}', NAMES)
+        table.fill([row('a', 1.0)])
+        for count in (1, 2, 3):
+            assert len(read_table(tmp_path / f'o{suffix}')) == count
+            table.write(row(str(count), 0.5))
+        table.close()
+
+
+def test_parquet_has_a_journal_until_it_is_closed(tmp_path):
+    path, journal = tmp_path / 'o.parquet', tmp_path / 'o.parquet.journal.jsonl'
+    save(path, [row('old', 0.5)], label=LABEL)
+    table = open_table(path, NAMES)
+    table.fill([row('a', 0.5)], LABEL)
+    table.write(row('b', 0.25))
+    assert pd.read_parquet(path)['path'].tolist() == ['old']  # untouched until the new one is complete
+    assert (
+        [row['path'] for row in read_table(path)] == [row['path'] for row in finished(path, NAMES, LABEL)] == ['a', 'b']
+    )
+    content = journal.read_bytes()
+    table.close()
+    assert sorted(os.listdir(tmp_path)) == ['o.parquet']
+    assert [row['path'] for row in read_table(path)] == ['a', 'b'] and read_label(path) == LABEL
+    journal.write_bytes(content)  # as if the process had ended before the journal was removed
+    (tmp_path / 'o.parquet.journal.jsonl.meta.json').write_text(json.dumps(LABEL))
+    assert finished(path, NAMES, LABEL) == read_table(path) and len(read_table(path)) == 2
+
+
+def test_tables_saved_by_a_spreadsheet(tmp_path):
+    path = tmp_path / 'o.csv'
+    save(path, [row('ä', 0.5), row('b\nc', 0.25)], label=LABEL)
+    with open(path, newline='', encoding='utf-8') as file:
+        cells = list(csv.reader(file))
+    with open(path, 'w', newline='', encoding='utf-8-sig') as file:
+        csv.writer(file).writerows([*cells, []])  # with a byte order mark, CRLF, and an empty line
+    assert [row['path'] for row in finished(path, NAMES, LABEL)] == ['ä', 'b\nc']
+
+
+# --- labels and resuming ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize('suffix', SUFFIXES)
+def test_labels(tmp_path, tiny_metric, suffix):
+    path = tmp_path / f'o{suffix}'
+    mine = label(tiny_metric)
+    assert mine['fingerprint'] == tiny_metric.fingerprint() and mine['config'] == tiny_metric.config
+    save(path, [row('a', 0.5)], label=mine)
+    assert read_label(path)['fingerprint'] == mine['fingerprint']
+    assert read_label(path)['config']['prompts'][1] == ['Sharp image', 'blurry image']
+    assert finished(path, NAMES, mine) == read_table(path)
+    save(path, [row('a', 0.5)])  # a new table without a label does not keep the old one
+    assert read_label(path) is None
+
+
+@pytest.mark.parametrize('suffix', SUFFIXES)
+def test_tables_of_another_metric_are_refused(tmp_path, suffix):
+    path = tmp_path / f'o{suffix}'
+    save(path, [row('a', 0.5)], label=LABEL)
+    options = LABEL | {'config': {'backbone': 'RN101', 'stride': 128}, 'fingerprint': 'x'}
+    with pytest.raises(ValueError, match="backbone was 'RN50' and is 'RN101'") as caught:
+        finished(path, NAMES, options)
+    assert 'stride' not in str(caught.value)
+    with pytest.raises(ValueError, match='the weights differ'):
+        finished(path, NAMES, LABEL | {'fingerprint': 'x'})
+    with pytest.raises(ValueError, match=r'which was 1\.0 and is 2\.0'):
+        finished(path, NAMES, LABEL | {'fingerprint': 'x', 'maclip_pyiqa': '2.0'})
+    with pytest.raises(ValueError, match='its columns are path, score, q_sim'):
+        finished(path, columns([], details=False), LABEL)
+    save(path, [row('a', 0.5)])
+    with pytest.raises(ValueError, match='no label'):
+        finished(path, NAMES, LABEL)
+    save(path, [row('a', None, 'broken')])  # no score that could be from another metric
+    assert finished(path, NAMES, LABEL) == []
+    assert finished(tmp_path / f'none{suffix}', NAMES, LABEL) == []
+
+
+@pytest.mark.parametrize('content', ['precious', 'precious\n', 'path,score,error\n', '{"path": 1}\n', '[]\n', '\xff\n'])
+@pytest.mark.parametrize('suffix', SUFFIXES)
+def test_files_that_are_not_our_tables_are_not_resumed(tmp_path, suffix, content):
+    path = tmp_path / f'o{suffix}'
+    path.write_text(content, 'latin-1')
+    with pytest.raises(ValueError, match=r'o\.'):
+        finished(path, NAMES, LABEL)
+
+
+@pytest.mark.parametrize(
+    ('suffix', 'content', 'where'),
+    [
+        ('.csv', 'path,score,error\na,0.5\nb,0.5,\n', 'line 2'),
+        ('.csv', 'path,score,error\na,half,\n', 'line 2'),
+        ('.jsonl', '{"path": "a", "score": 1}\n{"path": \n', 'line 2'),
+        ('.jsonl', '{"path": "a", "score": "half"}\n', 'line 1'),
+    ],
+)
+def test_errors_name_the_line(tmp_path, suffix, content, where):
+    (tmp_path / f'o{suffix}').write_text(content)
+    with pytest.raises(ValueError, match=where):
+        read_table(tmp_path / f'o{suffix}')
+
+
+def test_files_that_cannot_be_read(tmp_path):
+    for suffix in SUFFIXES:
+        with pytest.raises(FileNotFoundError):
+            read_table(tmp_path / f'o{suffix}')
+    with pytest.raises(ValueError, match=r"'o\.txt'.*\.csv, \.jsonl, \.parquet"):
+        read_table('o.txt')
+
+
+# --- writing ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_file_is_replaced_whole_or_not_at_all(tmp_path):
+    def broken():
+        yield row('b', 0.5)
+        raise KeyboardInterrupt
+
+    for suffix in SUFFIXES:
+        path = tmp_path / f'o{suffix}'
+        save(path, [row('a', 0.5)], label=LABEL)
+        before = sorted(os.listdir(tmp_path))
+        with pytest.raises(KeyboardInterrupt):
+            open_table(path, NAMES).fill(broken(), LABEL)
+        assert read_table(path) == [row('a', 0.5)] and sorted(os.listdir(tmp_path)) == before
+
+
+def test_links_and_suffixes_in_capitals(tmp_path):
+    (tmp_path / 'link.CSV').symlink_to(tmp_path / 'o.csv')
+    save(tmp_path / 'link.CSV', [row('a', 0.5)])
+    assert (tmp_path / 'link.CSV').is_symlink() and read_table(tmp_path / 'o.csv') == [row('a', 0.5)]
+
+
+def test_what_cannot_be_replaced_is_written_as_a_stream(tmp_path):
+    (tmp_path / 'o.csv').symlink_to('/dev/null')
+    table = open_table(tmp_path / 'o.csv', NAMES)
+    assert table.is_stream
+    table.fill([row('a', 0.5)])
+    table.close()
+    assert not os.path.isfile('/dev/null') and os.listdir(tmp_path) == ['o.csv']
+
+
+def test_wrong_use(tmp_path, monkeypatch):
+    for path in ('o', 'o.txt', 'o.parquet.gz'):
+        with pytest.raises(ValueError, match='no suffix of a table; expected one of'):
+            open_table(path, NAMES)
+    with pytest.raises(ValueError, match='cannot be written to a stream'):
+        tables.ParquetTable(io.StringIO(), NAMES)
+    with pytest.raises(ValueError, match=r'before fill\(\)'):
+        open_table(tmp_path / 'o.csv', NAMES).write(row('a'))
+    with pytest.raises(OSError):
+        open_table(tmp_path / 'none' / 'o.csv', NAMES).fill()
+    monkeypatch.setattr(tables, 'find_spec', lambda name: None)
+    with pytest.raises(ModuleNotFoundError, match=r'maclip_pyiqa\[parquet\]'):
+        open_table(tmp_path / 'o.parquet', NAMES)
+    assert not os.listdir(tmp_path)
+
+
+def test_no_metric_shares_a_column():
+    attributes = ['score', 'path', 'error', 'q_sim', 'niqe']
+    names = columns(attributes, ['niqe'])
+    assert len(set(names)) == len(names) and names[1:-2] == summary_columns(attributes)
+    for name in ('path', 'score', 'q_sim', 'q_mag', 'w_sim', 'error', 'attribute_sharp'):
+        with pytest.raises(ValueError, match=f"metric named '{name}'"):
+            columns(attributes, [name])
+    with pytest.raises(ValueError, match="metric named 'niqe'"):
+        columns(attributes, ['niqe', 'niqe'])
+
+
+def test_one_line():
+    assert one_line(ValueError('a\n  b\t')) == 'a b'
+    assert one_line(FileNotFoundError(2, 'No such file or directory', 'a.png')) == 'No such file or directory'
+    assert one_line(KeyboardInterrupt()) == 'KeyboardInterrupt'
+    assert len(one_line(ValueError('x' * 5000))) == 1000
