@@ -17,10 +17,11 @@ from .integrations.pyiqa import register, register_when_imported
 
 if TYPE_CHECKING:
     from .backbone import WeightsError
+    from .evaluation.known_answers import verify
     from .metric import MACLIP, Analysis, Cues, ViewPlan
     from .scoring import score_files
 
-__all__ = ['MACLIP', 'Analysis', 'Cues', 'ViewPlan', 'WeightsError', '__version__', 'register', 'score_files']
+__all__ = ['MACLIP', 'Analysis', 'Cues', 'ViewPlan', 'WeightsError', '__version__', 'register', 'score_files', 'verify']
 
 __getattr__ = lazy(
     __name__,
@@ -28,6 +29,7 @@ __getattr__ = lazy(
         **dict.fromkeys(('MACLIP', 'Analysis', 'Cues', 'ViewPlan'), 'metric'),
         'WeightsError': 'backbone',
         'score_files': 'scoring',
+        'verify': 'evaluation.known_answers',
     },
 )
 

@@ -6,8 +6,9 @@ Original: Radford et al., "Learning Transferable Visual Models From Natural Lang
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -17,6 +18,8 @@ from .loading import load
 from .tower import freeze, simplify
 
 __all__ = ['Backbone']
+
+logger = logging.getLogger(__name__)
 
 
 class Backbone(nn.Module):
@@ -61,6 +64,8 @@ class Backbone(nn.Module):
         quick_gelu: bool | None = None,
     ) -> None:
         super().__init__()
+        self._compiled: Callable[[Tensor], Tensor] | None = None
+        self._announced = False
         clip, mean, std, tokenizer = load(name, pretrained, quick_gelu)
         clip.eval()
         size = clip.visual.image_size
@@ -83,8 +88,31 @@ class Backbone(nn.Module):
 
     def forward(self, views: Tensor) -> Tensor:
         """RGB images in [0, 1], (K, 3, H, W) -> features before L2 normalisation, (K, D)."""
+        if self._compiled is None or torch.compiler.is_compiling():
+            return self._encode(views)
+        if not self._announced:
+            logger.warning('compiling the backbone: the first calls take up to a few minutes')
+            self._announced = True
+        if len(views) > 1:  # one program for all batch sizes but 1, which torch keeps apart
+            torch._dynamo.mark_dynamic(views, 0)
+        return self._compiled(views)
+
+    def _encode(self, views: Tensor) -> Tensor:
         views = (views - self.mean) / self.std
         return self.visual(views.contiguous(memory_format=torch.channels_last))
+
+    def compile_encoding(self) -> None:
+        """Encode with a program that torch's inductor compiles on the first call: same features to float rounding."""
+        # freezing: weights as constants of the program, where no gradient is wanted
+        self._compiled = torch.compile(self._encode, options={'freezing': True})
+
+    def __getstate__(self) -> dict[str, Any]:
+        return super().__getstate__() | {'_compiled': self._compiled is not None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state | {'_compiled': None})
+        if state['_compiled']:
+            self.compile_encoding()
 
     def fingerprint(self, text: bool = False) -> str:
         """SHA-256, as hexadecimal digits, of what image features are computed with: the tower's tensors, layers and

@@ -114,7 +114,7 @@ def run(args: argparse.Namespace) -> int:
     others = list(dict.fromkeys(name.strip() for name in args.metrics.split(',') if name.strip()))
     try:
         names = columns(attribute_names(args.prompts), others, args.details)
-        paths = find_images(args.paths, sys.stdin.buffer)
+        paths = find_images(args.paths, getattr(sys.stdin, 'buffer', None))
         tables = _tables(args, names)
     except (FileNotFoundError, ModuleNotFoundError, ValueError) as error:
         raise UsageError(str(error)) from error

@@ -1,12 +1,13 @@
-"""`maclip-pyiqa weights`: where CLIP's weights are on this machine, and downloading them."""
+"""`maclip-pyiqa weights`: where CLIP's weights are on this machine, downloading them, and known answers."""
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 
 from ..backbone.names import architecture
-from .common import NO_WEIGHTS, OK, Parents, UsageError, say
+from .common import FAILED, NO_WEIGHTS, OK, Parents, UsageError, say, usage_errors
 
 __all__ = ['add', 'run']
 
@@ -18,14 +19,21 @@ def add(commands: argparse._SubParsersAction, parents: Parents) -> None:
         parents=[parents.backbone],
         help="CLIP's weights: what is on this machine, and where",
         description="Lists CLIP's weights on this machine, where they are and whether their checksums match. Exit code "
-        '3 if those of --backbone and --pretrained are not among them.',
+        '3 if those of --backbone and --pretrained are not among them. With --verify, scores four generated images and '
+        'compares with published values: exit code 0 if all agree, 1 if not.',
     )
     weights.add_argument('--fetch', action='store_true', help='download them if missing, or say why not and how')
+    weights.add_argument(
+        '--verify', action='store_true', help="check that these weights give the published scores of OpenAI's RN50"
+    )
+    weights.add_argument('--record', metavar='FILE.json', help='write scores of these weights, to compare with others')
     weights.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
-    """List weights, download those that are missing; -> exit code."""
+    """List weights, download those that are missing, or compare with known answers; -> exit code."""
+    if args.verify or args.record:
+        return _verify(args)
     if args.backbone == 'demo' or args.backbone.startswith(('local-dir:', 'hf-hub:')):
         raise UsageError(f'{args.backbone!r} brings its own weights; expected an architecture such as RN50')
     import open_clip
@@ -57,3 +65,28 @@ def run(args: argparse.Namespace) -> int:
         return OK
     say(f'{args.backbone} {args.pretrained} is not on this machine; --fetch downloads it, or says how to get it')
     return NO_WEIGHTS
+
+
+def _verify(args: argparse.Namespace) -> int:
+    if args.record and not os.path.isdir(os.path.dirname(os.path.abspath(args.record))):
+        raise UsageError(f'--record {args.record}: no such folder to write to')
+    from ..evaluation.known_answers import record, verify
+
+    code = OK
+    with usage_errors(ValueError, OSError):
+        if args.verify:
+            verification = verify(args.backbone, args.pretrained)
+            print('image\tvalue\tpublished\tours\trelative difference\tverdict')
+            for check in verification.checks:
+                numbers = (check.published, check.ours, check.difference)
+                texts = ['-' if number is None else f'{number:.6g}' for number in numbers]
+                print('\t'.join([check.image, check.value, *texts, check.verdict]))
+            for note in verification.notes:
+                say(note)
+            say('all values agree' if verification.ok else 'NOT verified: see the column `verdict`')
+            code = OK if verification.ok else FAILED
+        if args.record:
+            text = json.dumps(record(args.backbone, args.pretrained), indent=2)
+            with open(args.record, 'w', encoding='utf-8') as file:
+                file.write(text + '\n')
+    return code

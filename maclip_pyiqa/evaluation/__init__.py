@@ -3,6 +3,7 @@
     datasets      images and their labels: pyiqa's data sets by a protocol, or a list of your own
     metrics       what is computed of an image and cached: features of this package's metrics, scores of others
     cache         the files of a results folder
+    known_answers generated images with published scores: `maclip-pyiqa weights --verify`
     evaluate      one pass over data sets, in one process or under torchrun
     correlations  SRCC, KRCC, PLCC, the logistic fit, bootstrap intervals
     tables        results.csv, results.md, plots, and the published numbers beside ours

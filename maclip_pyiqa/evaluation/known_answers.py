@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageFilter
 
-from .. import __version__
+from .._version import __version__
 from ..backbone.names import architecture
 from ..metric import MACLIP
 from ..scoring.read import read_pixels, to_tensor
@@ -197,7 +197,9 @@ def _recorded(backbone: str, pretrained: str | os.PathLike, folder: Path) -> tup
             ours = scored[name]
             for column, value in known.items():
                 if column != 'sha256':
-                    checks.append(Check(name, column, value, ours[column] if ours['sha256'] == known['sha256'] else None))
+                    checks.append(
+                        Check(name, column, value, ours[column] if ours['sha256'] == known['sha256'] else None)
+                    )
     return checks, not files
 
 

@@ -54,6 +54,8 @@ class MACLIP(nn.Module):
         max_views: score at most this many windows, spread evenly, and the global view: an estimate of the score, for
             large photos, and not the published metric; None: all windows
         chunk: the most views encoded at once; bounds memory, changes no score
+        compile: encode with a program that torch.compile makes on the first calls, which take up to a few minutes;
+            pays for thousands of images, not for views='full', whose sizes differ
         sample_views: for training: where gradients flow, score each image by this many of its windows, drawn anew
             at each call from torch's generator, and the global view, so that the expectation is the full score
         quick_gelu: activation of the transformers; None: as the weights were trained (see `Backbone`)
@@ -87,6 +89,7 @@ class MACLIP(nn.Module):
         base_norm: float = 0.6,
         alpha: float = 1.0,
         chunk: int = 16,
+        compile: bool = False,
         sample_views: int | None = None,
         quick_gelu: bool | None = None,
         prompt_weights: Sequence[float] | None = None,
@@ -114,7 +117,7 @@ class MACLIP(nn.Module):
             _check_count('stride', stride)
         self.views = views
         self.backbone = Backbone(backbone, pretrained, self.prompts, pos_embedding, quick_gelu)
-        self._source = {  # what `config` repeats of the backbone
+        self._source: dict[str, Any] = {  # what `config` repeats of the backbone
             'backbone': backbone,
             'pretrained': os.fspath(pretrained),
             'pos_embedding': pos_embedding,
@@ -123,6 +126,9 @@ class MACLIP(nn.Module):
         self.stride = round(self.backbone.window * 128 / 224) if stride is None else stride
         if views == 'full' and not self.backbone.any_size:
             raise ValueError(f"views='full' needs a backbone that takes any image size; {backbone!r} does not")
+        if compile:
+            self.backbone.compile_encoding()
+        self._source['compile'] = bool(compile)
         self.eval()
 
     def train(self, mode: bool = True) -> MACLIP:

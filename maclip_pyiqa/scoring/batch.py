@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 from torch.utils.data import DataLoader, Dataset
 
 from .read import read_pixels
@@ -32,9 +33,13 @@ def read_files(paths: Sequence[str], workers: int = 0) -> Iterator[FileRead]:
         paths: of image files
         workers: processes that read ahead; 0: read in this process
     """
-    workers = min(workers, len(paths))
     yield from DataLoader(
-        _Files(paths), batch_size=None, num_workers=workers, collate_fn=_same, worker_init_fn=_ignore_interrupts
+        _Files(paths),
+        batch_size=None,
+        num_workers=min(workers, len(paths)),
+        collate_fn=_same,
+        worker_init_fn=_ignore_interrupts,
+        generator=torch.Generator(),  # for the workers' seeds, so that the caller's random state stays as it is
     )
 
 

@@ -49,15 +49,18 @@ def score_files(
         is None and the other numbers are missing; a number that failed alone or is not finite is None
 
     Raises:
-        ValueError: another metric has the name of a column
+        ValueError: another metric has the name of a column; `batch` or `workers` out of range
 
     Example::
 
         for row in score_files(MACLIP(), find_images(['photos'])):
             print(row['path'], row['score'], row['error'])
     """
+    # checked now rather than when the first row is asked for
+    if batch < 1 or workers < 0:
+        raise ValueError(f'batch={batch}, workers={workers}; expected at least 1 and at least 0')
     others = dict(others or {})
-    columns(metric.attribute_names, others)  # checks the names, now rather than at the first row
+    columns(metric.attribute_names, others)
     return _rows(metric, [os.fspath(path) for path in paths], batch, workers, others, each)
 
 

@@ -133,6 +133,19 @@ def test_each_gets_the_image_and_the_analysis(tiny_metric, files, tmp_path):
     assert rows[2]['score'] is not None
 
 
+def test_batch_and_workers_out_of_range(tiny_metric, files):
+    for wrong in ({'batch': 0}, {'workers': -1}):
+        with pytest.raises(ValueError, match='expected at least'):
+            score_files(tiny_metric, files, **wrong)
+
+
+@pytest.mark.parametrize('workers', [0, 1])
+def test_the_random_state_is_kept(tiny_metric, files, workers):
+    before = torch.get_rng_state()
+    list(score_files(tiny_metric, files, workers=workers))
+    assert torch.equal(torch.get_rng_state(), before)
+
+
 def test_workers_end_with_the_reader(tiny, files):
     code = """if True:
         import sys
