@@ -12,6 +12,7 @@ import re
 import shlex
 from importlib import import_module
 from pathlib import Path
+from pkgutil import resolve_name
 
 import pytest
 import yaml
@@ -66,12 +67,15 @@ FENCED = re.compile(r'^```(\w*)\n(.*?)^```', re.DOTALL | re.MULTILINE)
 PROGRAMS = ('maclip-pyiqa', 'python -m maclip_pyiqa', 'python benchmarks/', 'torchrun ')
 
 
+def spans(page):
+    return re.findall(r'`([^`]+)`', FENCED.sub('', page.read_text('utf-8')))
+
+
 def commands(page):
     """Commands in a page's shell blocks, and those with arguments within its text, as lists of words."""
     text = page.read_text('utf-8')
     lines = [line for kind, block in FENCED.findall(text) if kind == 'bash' for line in _lines(block)]
-    spans = re.findall(r'`([^`]+)`', FENCED.sub('', text))
-    lines += [span for span in spans if span.startswith(PROGRAMS) and len(span.split()) > 2]
+    lines += [span for span in spans(page) if span.startswith(PROGRAMS) and len(span.split()) > 2]
     for line in lines:
         words = shlex.split(line, comments=True)
         while words:
@@ -111,6 +115,14 @@ def test_options_of_scripts_exist(line):
     code = ast.walk(ast.parse((ROOT / script).read_text('utf-8')))
     known = {node.value for node in code if isinstance(node, ast.Constant)}
     assert {word for word in rest if word.startswith('-')} <= known
+
+
+def test_files_and_names_in_the_text_exist():
+    named = {span for page in PAGES for span in spans(page)}
+    files = {span for span in named if re.fullmatch(r'(maclip_pyiqa|benchmarks|tests|docs|\.ci)/[\w./-]*', span)}
+    assert len(files) > 20 and {file for file in files if not (ROOT / file).exists()} == set()
+    names = {match[0] for span in named if (match := re.match(r'maclip_pyiqa(\.\w+)+', span))}
+    assert len(names) > 5 and all(resolve_name(name) is not None for name in names)
 
 
 def test_files_in_commands_exist():
