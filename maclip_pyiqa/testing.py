@@ -55,10 +55,10 @@ def make_clip(config: dict | str, images: list[Tensor], seed: int = 0) -> nn.Mod
         ValueError: open_clip knows no architecture of that name
     """
     if isinstance(config, str):
-        name, config = config, open_clip.get_model_config(config)
-        if config is None:
-            raise ValueError(f'unknown backbone {name!r}; expected one of open_clip.list_models(), such as RN50')
-        config = config | ({'quick_gelu': True} if name == 'RN50' else {})
+        known: dict | None = open_clip.get_model_config(config)
+        if known is None:
+            raise ValueError(f'unknown backbone {config!r}; expected one of open_clip.list_models(), such as RN50')
+        config = known | ({'quick_gelu': True} if config == 'RN50' else {})
     config = {k: v for k, v in config.items() if k != 'custom_text'}
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(seed)

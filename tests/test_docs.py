@@ -175,7 +175,7 @@ def test_readme_names_the_test_command_for_ci():
     """.ci/run takes the first line after the marker that is neither empty nor a fence."""
     after = README.read_text('utf-8').partition('<!-- test -->\n')[2]
     command = next(line for line in after.splitlines() if line and not line.startswith('```'))
-    assert re.fullmatch(r"pip install '\.\[test\]' && python -m pytest\b.*", command)
+    assert re.fullmatch(r"pip install '\.\[test,export\]' && python -m pytest\b.*", command)
 
 
 def test_citation_and_changelog_are_of_this_version():

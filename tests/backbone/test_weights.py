@@ -14,8 +14,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from maclip_pyiqa import testing as standin
 from maclip_pyiqa import MACLIP, WeightsError, weights
+from maclip_pyiqa import testing as standin
 
 CONFIG_VIT = standin.TINY | {
     'vision_cfg': {'image_size': 64, 'layers': 2, 'width': 64, 'head_width': 32, 'patch_size': 16}

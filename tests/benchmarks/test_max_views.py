@@ -6,7 +6,9 @@ import pytest
 def test_table(script, tiny, photo_files, capsys):
     assert script.main([str(photo_files[0]), '--backbone', tiny]) == 0
     out = capsys.readouterr().out
-    rows = [line.strip('| ').split(' | ') for line in out.splitlines() if line.startswith('| ') and '---' not in line][1:]
+    rows = [line.strip('| ').split(' | ') for line in out.splitlines() if line.startswith('| ') and '---' not in line][
+        1:
+    ]
     assert [row[0] for row in rows] == ['4', '9', '16', '36', 'all']
     assert [float(v) for v in rows[-1][2:5]] == [0, 0, 1]
     assert float(rows[0][2]) > 0 and rows[0][1] == '4 to 4' and rows[-1][1] == '117 to 117'
