@@ -14,7 +14,7 @@ import os
 import platform
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,27 +26,12 @@ if TYPE_CHECKING:  # seconds to import
     import numpy as np
     import torch
 
-    from .metrics import MetricAdapter
+    from .metrics import MetricAdapter, Scores
 
-__all__ = ['Processes', 'Scores', 'check_results', 'evaluate', 'local_device', 'score_dataset']
+__all__ = ['Processes', 'check_results', 'evaluate', 'local_device', 'score_dataset']
 
 logger = logging.getLogger(__name__)
 PACKAGES = ('maclip_pyiqa', 'torch', 'torchvision', 'pyiqa', 'open_clip_torch', 'numpy', 'scipy', 'Pillow')
-
-
-@dataclass
-class Scores:
-    """A metric's scores of a data set, and where its arrays are cached.
-
-    Attributes:
-        metric: that scored
-        scores: as the metric gives them, NaN for images that failed, (N,)
-        errors: empty for images that were scored, (N,)
-    """
-
-    metric: MetricAdapter
-    scores: list[float] = field(default_factory=list)
-    errors: list[str] = field(default_factory=list)
 
 
 @dataclass
@@ -288,6 +273,8 @@ def _from_cache(
     dataset: DataSet, metric: MetricAdapter, cache: FeatureCache, results: Path, read: dict[int, tuple[str, dict]]
 ) -> Scores:
     """Scores of a data set from its cached arrays; notes the run for `load_features`."""
+    from .metrics import Scores
+
     scored, images = Scores(metric), []
     for i, (name, label) in enumerate(zip(dataset.names, dataset.labels, strict=True)):
         key, errors = read[i]

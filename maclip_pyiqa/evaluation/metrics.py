@@ -9,6 +9,7 @@ import math
 import re
 import sys
 from collections.abc import Iterable
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -21,7 +22,7 @@ if TYPE_CHECKING:  # seconds to import
 
     from ..metric import MACLIP
 
-__all__ = ['MACLIPAdapter', 'MetricAdapter', 'PyiqaAdapter', 'checksum', 'load_metrics', 'pack']
+__all__ = ['MACLIPAdapter', 'MetricAdapter', 'PyiqaAdapter', 'Scores', 'checksum', 'load_metrics', 'pack']
 
 TOLERANCE = 1e-4  # the most that float16 features may change a score
 
@@ -54,6 +55,21 @@ class MetricAdapter(Protocol):
 
     def score(self, arrays: dict[str, np.ndarray]) -> float:
         """The score of an image from its cached arrays."""
+
+
+@dataclass
+class Scores:
+    """A metric's scores of a data set.
+
+    Attributes:
+        metric: that scored
+        scores: as the metric gives them, NaN for images that failed, (N,)
+        errors: empty for images that were scored, (N,)
+    """
+
+    metric: MetricAdapter
+    scores: list[float] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
 
 
 class MACLIPAdapter:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:  # seconds to import
     from matplotlib.figure import Figure
 
     from .correlations import LogisticFit
-    from .evaluate import Scores
+    from .metrics import Scores
 
 __all__ = ['COLUMNS', 'DIFFERENCES', 'markdown_table', 'read_table', 'save_figure', 'save_table', 'write_tables']
 
