@@ -51,7 +51,7 @@ class MACLIPScore(Metric):
     higher_is_better = True
     full_state_update = False
 
-    scores: list[Tensor] | Tensor
+    scores: list[Tensor]
 
     def __init__(
         self,
