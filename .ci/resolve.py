@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 
 import yaml
@@ -30,7 +30,7 @@ def compile_(requirements: list[str], python: str, resolution: str) -> subproces
         return subprocess.run(command, input='\n'.join(requirements), capture_output=True, text=True, cwd=folder)
 
 
-@lru_cache(maxsize=None)
+@cache
 def newest(package: str, python: str) -> str:
     """The newest version of a package for a Python, as a requirement."""
     name = re.escape(package.split('[')[0])

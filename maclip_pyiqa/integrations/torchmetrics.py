@@ -51,7 +51,7 @@ class MACLIPScore(Metric):
     higher_is_better = True
     full_state_update = False
 
-    scores: list[Tensor]
+    scores: list[Tensor]  # one tensor once torchmetrics has gathered them
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""The README's recipe for diffusion samplers, run as it is printed there."""
+"""The recipe for diffusion samplers in docs/loss-and-guidance.md, run as it is printed there."""
 
 import re
 from itertools import pairwise
@@ -7,15 +7,15 @@ from pathlib import Path
 import pytest
 import torch
 
-README = Path(__file__).parents[1] / 'README.md'
+PAGE = Path(__file__).parents[2] / 'docs' / 'loss-and-guidance.md'
 SIGMAS = [2.0, 1.0, 0.5, 0.25, 0.1, 0.0]
 
 
 @pytest.fixture(scope='module')
 def guided_step():
-    section = README.read_text().partition('### Guidance in a diffusion sampler\n')[2]
+    section = PAGE.read_text('utf-8').partition('## Guidance in a diffusion sampler\n')[2]
     block = re.search(r'```python\n(.*?)```', section, re.DOTALL)
-    assert block, 'README.md has no such recipe'
+    assert block, f'{PAGE.name} has no such recipe'
     namespace = {}
     exec(block.group(1), namespace)
     return namespace['guided_step']

@@ -1,0 +1,184 @@
+"""README and docs: Python blocks run, commands parse, links and pictures exist.
+
+Blocks run in a folder with the image `photo.jpg` and the folder `photos` of two images. The default backbone is the
+demonstration backbone there, so that `MACLIP()` and `create_metric('maclip')` need no download. A YAML block whose
+first line is the comment `# NAME.yml` is a file of that name.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+import shlex
+from importlib import import_module
+from pathlib import Path
+from pkgutil import resolve_name
+
+import pytest
+import yaml
+from PIL import Image
+from sybil import Sybil
+from sybil.parsers.markdown import CodeBlockParser, PythonCodeBlockParser
+
+from maclip_pyiqa import MACLIP, __version__
+from maclip_pyiqa.demo import PHOTO
+
+ROOT = Path(__file__).parents[1]
+README = ROOT / 'README.md'
+CARD = ROOT / 'maclip_pyiqa/backbone/demo/README.md'
+PAGES = [README, CARD, ROOT / 'CONTRIBUTING.md', ROOT / 'CHANGELOG.md', *sorted((ROOT / 'docs').glob('*.md'))]
+IDS = [page.relative_to(ROOT).as_posix() for page in PAGES]
+PROJECT = 'https://github.com/maclip-pyiqa/maclip_pyiqa/blob/main/'
+FILES = 'https://raw.githubusercontent.com/maclip-pyiqa/maclip_pyiqa/main/'
+
+
+def write_yaml(example):
+    name = re.match(r'# (\S+\.yml)\n', example.parsed)
+    if name:
+        Path(name[1]).parent.mkdir(parents=True, exist_ok=True)
+        Path(name[1]).write_text(example.parsed)
+
+
+BLOCKS = Sybil([PythonCodeBlockParser(), CodeBlockParser('yaml', write_yaml)])
+
+
+@pytest.mark.parametrize('page', PAGES, ids=IDS)
+def test_blocks_run(page, tmp_path, monkeypatch):
+    examples = list(BLOCKS.parse(page))
+    if not examples:
+        return
+    with Image.open(PHOTO) as photo:
+        photo.crop((0, 0, 300, 260)).save(tmp_path / 'photo.jpg')
+        (tmp_path / 'photos').mkdir()
+        photo.crop((100, 0, 260, 150)).save(tmp_path / 'photos/a.jpg')
+        photo.crop((200, 100, 360, 220)).save(tmp_path / 'photos/b.png')
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(MACLIP.__init__.__kwdefaults__, 'backbone', 'demo')
+    for example in examples:
+        example.evaluate()
+
+
+def test_every_page_of_a_room_has_blocks_that_run():
+    with_blocks = {page.stem for page in PAGES if list(BLOCKS.parse(page))}
+    assert with_blocks >= {'README', 'metric', 'loss-and-guidance', 'files', 'evaluation', 'integrations'}
+
+
+FENCED = re.compile(r'^```(\w*)\n(.*?)^```', re.DOTALL | re.MULTILINE)
+PROGRAMS = ('maclip-pyiqa', 'python -m maclip_pyiqa', 'python benchmarks/', 'torchrun ')
+
+
+def spans(page):
+    return re.findall(r'`([^`]+)`', FENCED.sub('', page.read_text('utf-8')))
+
+
+def commands(page):
+    """Commands in a page's shell blocks, and those with arguments within its text, as lists of words."""
+    text = page.read_text('utf-8')
+    lines = [line for kind, block in FENCED.findall(text) if kind == 'bash' for line in _lines(block)]
+    lines += [span for span in spans(page) if span.startswith(PROGRAMS) and len(span.split()) > 2]
+    for line in lines:
+        words = shlex.split(line, comments=True)
+        while words:
+            end = next((i for i, word in enumerate(words) if word in ('&&', '|')), len(words))
+            yield words[words[0] == 'time' : end]
+            words = words[end + 1 :]
+
+
+def _lines(block):
+    return block.replace('\\\n', ' ').splitlines()
+
+
+LINES = {shlex.join(words): words for page in PAGES for words in commands(page)}
+
+
+def arguments(words):
+    """Of this package's command line; None: another program."""
+    if words[0] == 'torchrun':
+        words = ['python', *words[next(i for i, word in enumerate(words) if word == '-m') :]]
+    starts = (['maclip-pyiqa'], ['python', '-m', 'maclip_pyiqa'])
+    return next((words[len(start) :] for start in starts if words[: len(start)] == start), None)
+
+
+@pytest.mark.parametrize('line', [line for line, words in LINES.items() if arguments(words)])
+def test_commands_parse(line, tmp_path, monkeypatch, capsys):
+    (tmp_path / 'own.yml').write_text('- [good, bad]\n')  # is read by the parser
+    monkeypatch.chdir(tmp_path)
+    try:
+        import_module('maclip_pyiqa.cli.main')._parser().parse_args(arguments(LINES[line]))
+    except SystemExit as stop:
+        assert stop.code == 0, capsys.readouterr().err
+
+
+@pytest.mark.parametrize('line', [line for line in LINES if line.startswith('python benchmarks/')])
+def test_options_of_scripts_exist(line):
+    _, script, *rest = LINES[line]
+    code = ast.walk(ast.parse((ROOT / script).read_text('utf-8')))
+    known = {node.value for node in code if isinstance(node, ast.Constant)}
+    assert {word for word in rest if word.startswith('-')} <= known
+
+
+def test_files_and_names_in_the_text_exist():
+    named = {span for page in PAGES for span in spans(page)}
+    files = {span for span in named if re.fullmatch(r'(maclip_pyiqa|benchmarks|tests|docs|\.ci)/[\w./-]*', span)}
+    assert len(files) > 20 and {file for file in files if not (ROOT / file).exists()} == set()
+    names = {match[0] for span in named if (match := re.match(r'maclip_pyiqa(\.\w+)+', span))}
+    assert len(names) > 5 and all(resolve_name(name) is not None for name in names)
+
+
+def test_files_in_commands_exist():
+    named = {
+        word
+        for words in LINES.values()
+        for word in words
+        if word.startswith(('maclip_pyiqa/', 'benchmarks/', 'tests/'))
+    }
+    assert named and {name for name in named if not (ROOT / name).exists()} == set()
+
+
+def anchor(heading):
+    """GitHub's anchor of a heading."""
+    text = re.sub(r'\[([^]]*)\]\([^)]*\)', r'\1', heading.strip()).lower()
+    return re.sub(r'[^\w\- ]', '', text).replace(' ', '-')
+
+
+def anchors(page):
+    text = FENCED.sub('', page.read_text('utf-8'))
+    return {anchor(heading) for heading in re.findall(r'^#+ (.*)$', text, re.MULTILINE)}
+
+
+@pytest.mark.parametrize('page', PAGES, ids=IDS)
+def test_links_exist(page):
+    text = FENCED.sub('', page.read_text('utf-8'))
+    links = re.findall(r'\]\(([^)\s]+)\)', text)
+    broken = []
+    for link in links:
+        target, _, heading = link.partition('#')
+        for address in (PROJECT, FILES):
+            if target.startswith(address):
+                target = str(ROOT / target.removeprefix(address))
+        if ':' in target:
+            continue  # elsewhere on the web
+        file = (page.parent / target) if target else page
+        if not file.exists() or (heading and heading not in anchors(file)):
+            broken.append(link)
+    assert broken == []
+
+
+def test_readme_is_short_and_works_on_a_package_index():
+    text = README.read_text('utf-8')
+    assert len(text.splitlines()) <= 150
+    links = re.findall(r'\]\(([^)\s]+)\)', text)
+    assert links and [link for link in links if not link.startswith(('https://', '#'))] == []
+
+
+def test_readme_names_the_test_command_for_ci():
+    """.ci/run takes the first line after the marker that is neither empty nor a fence."""
+    after = README.read_text('utf-8').partition('<!-- test -->\n')[2]
+    command = next(line for line in after.splitlines() if line and not line.startswith('```'))
+    assert re.fullmatch(r"pip install '\.\[test,export\]' && python -m pytest\b.*", command)
+
+
+def test_citation_and_changelog_are_of_this_version():
+    citation = yaml.safe_load((ROOT / 'CITATION.cff').read_text('utf-8'))
+    assert citation['version'] == __version__ and citation['references'][0]['title'].startswith('Beyond Cosine')
+    assert f'## [{__version__}]' in (ROOT / 'CHANGELOG.md').read_text('utf-8')
