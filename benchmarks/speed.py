@@ -3,8 +3,7 @@
   straightforward   MA-CLIP as the authors run it: one image at a time, all its views at once, the prompts encoded at
                     each call, open_clip's model unchanged
   maclip_pyiqa      this package
-  compiled          this package with its backbone compiled by inductor, weights frozen; inference only. Compile time
-                    is reported apart
+  compiled          this package with compile=True; inference only. Compile time is reported apart
   clipiqa           pyiqa's CLIP-IQA: another metric on the same CLIP, which sees the whole image once
   maclip_builtin    pyiqa's own MA-CLIP, which is in half precision and needs CUDA
 
@@ -205,11 +204,11 @@ def implementations(
     return found, missing
 
 
-def compiled(package: MACLIP, dynamic: bool) -> Implementation:
-    """A copy of the package's metric, compiled at its first calls."""
+def compiled(package: MACLIP) -> Implementation:
+    """A copy of the package's metric as compile=True makes it, compiled at its first calls."""
     torch.compiler.reset()
     metric = copy.deepcopy(package)
-    metric.backbone.compile(dynamic=dynamic)
+    metric.backbone.compile_encoding()
     return Implementation(metric, partial(through_score_files, metric))
 
 
@@ -330,8 +329,7 @@ def measure(
             result = results[name]
             try:
                 if name == COMPILED:
-                    with torch._inductor.config.patch(freezing=True):
-                        result.compile_s = timed(call, device)[0]
+                    result.compile_s = timed(call, device)[0]
                 result.memory, scores = with_memory(call, device)
                 result.scores = scores.detach().flatten().double().cpu()
             except Exception as error:
@@ -415,7 +413,7 @@ class Study:
         backward, notes = work.kind == 'gradient', {}
         running = dict(self.found)
         if self.compile and not backward:
-            running[COMPILED] = compiled(self.found[PACKAGE].model, dynamic=work.kind == 'folder')
+            running[COMPILED] = compiled(self.found[PACKAGE].model)
         if work.kind == 'folder':
             images = make_folder(self.folder, work.batch)
             shapes = [(1, 3, *size) for size in images.values()]

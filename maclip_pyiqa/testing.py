@@ -54,15 +54,15 @@ def make_clip(config: dict | str, images: list[Tensor], seed: int = 0) -> nn.Mod
     Raises:
         ValueError: open_clip knows no architecture of that name
     """
-    if isinstance(config, str):
-        known: dict | None = open_clip.get_model_config(config)
-        if known is None:
-            raise ValueError(f'unknown backbone {config!r}; expected one of open_clip.list_models(), such as RN50')
-        config = known | ({'quick_gelu': True} if config == 'RN50' else {})
-    config = {k: v for k, v in config.items() if k != 'custom_text'}
+    model = open_clip.get_model_config(config) if isinstance(config, str) else config
+    if model is None:
+        raise ValueError(f'unknown backbone {config!r}; expected one of open_clip.list_models(), such as RN50')
+    if config == 'RN50':
+        model = model | {'quick_gelu': True}
+    model = {k: v for k, v in model.items() if k != 'custom_text'}
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(seed)
-        clip = open_clip.model.CLIP(**config).eval()
+        clip = open_clip.model.CLIP(**model).eval()
         clip.logit_scale.fill_(100.0**0.5).log_().mul_(2)  # log(100), as in all of OpenAI's models
         for name, parameter in clip.named_parameters():
             if name.endswith('bn3.weight'):  # initialised to zero, which switches the residual branches off

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -50,19 +49,6 @@ def photos(photo_files) -> list[torch.Tensor]:
     """The photos, (3, 384, 512) in [0, 1]."""
     arrays = [np.array(Image.open(file)) for file in photo_files]
     return [torch.from_numpy(array).permute(2, 0, 1).float() / 255 for array in arrays]
-
-
-@pytest.fixture(scope='session', params=['astronaut', "pyiqa's"])
-def held_out(request) -> list[Image.Image]:
-    """Photos of 512x384 that the demonstration backbone was not trained on: the package's own, or five from pyiqa's
-    wheel, which not every version of pyiqa has."""
-    files = [PHOTO]
-    if request.param != 'astronaut':
-        spec = find_spec('pyiqa')
-        files = sorted(Path(spec.origin).parents[1].glob('ResultsCalibra/ref_dir/*.bmp')) if spec else []
-        if not files:
-            pytest.skip('the installed pyiqa has no photos in its wheel (version 0.1.16 has)')
-    return [Image.open(file).convert('RGB') for file in files]
 
 
 @pytest.fixture(scope='session')

@@ -1,4 +1,4 @@
-"""Each kind of image tower against open_clip's own, and the metric names."""
+"""Image towers of every kind against open_clip's own, and the metric names."""
 
 import json
 
@@ -13,7 +13,10 @@ from maclip_pyiqa import MACLIP, WeightsError
 from maclip_pyiqa.integrations.pyiqa import VARIANTS
 from maclip_pyiqa.metric import maclip
 
-MEAN, STD = (0.5, 0.4, 0.3), (0.3, 0.4, 0.5)  # nobody's, so that they can only come from the model's configuration
+MEAN, STD = (
+    (0.5, 0.4, 0.3),
+    (0.3, 0.4, 0.5),
+)  # unlike any published ones, so they can only come from the model's configuration
 CONTEXT = 24
 TEXT = {'context_length': CONTEXT, 'vocab_size': 49408, 'width': 96, 'heads': 3, 'layers': 1}
 VIT = {'image_size': 64, 'layers': 2, 'width': 64, 'head_width': 32, 'patch_size': 16}
@@ -47,7 +50,7 @@ KINDS = {
 
 @pytest.fixture(scope='module', params=KINDS)
 def kind(request, tmp_path_factory):
-    """Name of a small model, and open_clip's own of it."""
+    """Name of a small model, and the same model as open_clip builds it."""
     config = {'embed_dim': 96, 'text_cfg': TEXT} | KINDS[request.param]
     folder = tmp_path_factory.mktemp('kind')
     text = json.dumps({'model_cfg': config, 'preprocess_cfg': {'mean': MEAN, 'std': STD}})
@@ -61,10 +64,10 @@ def kind(request, tmp_path_factory):
             if 'pos' in name.rpartition('.')[2]:
                 torch.nn.init.normal_(p, std=0.5)  # positional embeddings that matter
             if name.endswith('bn3.weight'):
-                torch.nn.init.uniform_(p, 0.3, 0.8)  # zero at the start, so that no residual branch would count
+                torch.nn.init.uniform_(p, 0.3, 0.8)  # initialised to zero, which switches the residual branches off
         norms = [m.train() for m in clip.modules() if isinstance(m, torch.nn.BatchNorm2d)]
         with torch.no_grad():
-            for _ in range(20 * bool(norms)):  # statistics of images, so that signals do not die out
+            for _ in range(20 * bool(norms)):  # running statistics, so that features do not vanish
                 clip.visual(torch.rand(4, 3, 96, 96) * 2 - 1)
         clip.eval()
     save_file({k: v.contiguous().clone() for k, v in clip.state_dict().items()}, folder / 'open_clip_model.safetensors')
@@ -106,7 +109,7 @@ def test_prompts_are_open_clips(kind):
 
 
 def test_an_architecture_by_name(monkeypatch, tmp_path, photos):
-    """Normalisation and activation are those of the tag; of a file, those of the architecture's tags."""
+    """Normalisation and activation come from the tag; for a file, from the architecture's tags."""
     config = {'embed_dim': 96, 'vision_cfg': VIT, 'text_cfg': TEXT}
     tag = {'hf_hub': 'nobody/nothing/', 'mean': MEAN, 'std': STD}
     tags = {'webli': tag, 'quick': tag | {'mean': STD, 'std': MEAN, 'quick_gelu': True}}
@@ -134,7 +137,7 @@ def test_an_architecture_by_name(monkeypatch, tmp_path, photos):
         assert (want - other).abs().max() > 1e-4
     by_file = MACLIP(backbone='ViT-tiny', pretrained=file, quick_gelu=False)
     assert torch.equal(by_file.backbone.mean.flatten(), torch.tensor(MEAN))
-    with pytest.warns(UserWarning, match='quick_gelu=False'):  # the tags disagree, and a file does not tell
+    with pytest.warns(UserWarning, match='quick_gelu=False'):  # the tags disagree, and the file does not say
         guessed = MACLIP(backbone='ViT-tiny', pretrained=file)
     assert not torch.equal(guessed.backbone.text, by_file.backbone.text)
 
@@ -182,7 +185,7 @@ def test_cuda(kind):
 
 @pytest.mark.parametrize('name', VARIANTS)
 def test_names(monkeypatch, tiny, photos, name):
-    """Each builds what its options say, here with the tiny weights in place of its own."""
+    """Each builds what its options say, here with the tiny weights instead of its own."""
     seen = []
 
     def backbone(name, pretrained, *args):

@@ -1,4 +1,4 @@
-"""Each format of weights through the real loading code, and each way it fails."""
+"""Every format of weights through the real loading code, and every way it fails."""
 
 import copy
 import json
@@ -14,19 +14,18 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from maclip_pyiqa import MACLIP, WeightsError, weights
-from maclip_pyiqa import testing as standin
+from maclip_pyiqa import MACLIP, WeightsError
+from maclip_pyiqa.backbone import weights
+from maclip_pyiqa.testing import TINY, make_clip, save_folder, save_torchscript, state_dict
 
-CONFIG_VIT = standin.TINY | {
-    'vision_cfg': {'image_size': 64, 'layers': 2, 'width': 64, 'head_width': 32, 'patch_size': 16}
-}
+CONFIG_VIT = TINY | {'vision_cfg': {'image_size': 64, 'layers': 2, 'width': 64, 'head_width': 32, 'patch_size': 16}}
 
 
 @pytest.fixture(scope='module', autouse=True)
 def named(tmp_path_factory):
-    """The tiny architectures under names of open_clip's, so that weights come as files."""
+    """The tiny architectures by names that open_clip knows, so that weights can be files."""
     folder = tmp_path_factory.mktemp('configs')
-    for name, config in {'tiny-rn': standin.TINY, 'tiny-vit': CONFIG_VIT}.items():
+    for name, config in {'tiny-rn': TINY, 'tiny-vit': CONFIG_VIT}.items():
         (folder / f'{name}.json').write_text(json.dumps(config))
     open_clip.add_model_config(folder)
 
@@ -41,7 +40,7 @@ def save_torch(state, path):
 
 
 SAVERS = {
-    'torchscript': standin.save_torchscript,
+    'torchscript': save_torchscript,
     'state dict': save_torch,
     'state dict, old format': lambda s, p: torch.save(s, p, _use_new_zipfile_serialization=False),
     'training checkpoint': lambda s, p: torch.save(
@@ -53,20 +52,20 @@ SAVERS = {
 
 @pytest.mark.parametrize('suffix', ['.pt', '.safetensors', '.pth', ''])
 @pytest.mark.parametrize('saver', SAVERS)
-def test_formats_are_told_by_content(tmp_path, tiny_clip, photos, want, saver, suffix):
+def test_formats_are_detected_from_the_content(tmp_path, tiny_clip, photos, want, saver, suffix):
     path = tmp_path / f'some weights{suffix}'
-    SAVERS[saver](standin.state_dict(tiny_clip, half=False), path)
+    SAVERS[saver](state_dict(tiny_clip, half=False), path)
     got = MACLIP(backbone='tiny-rn', pretrained=path)(torch.stack(photos[:3]))
     torch.testing.assert_close(got, want, rtol=0, atol=1e-6)
 
 
 def test_half_precision_files(tmp_path, tiny_clip, photos):
-    state = standin.state_dict(tiny_clip)
+    state = state_dict(tiny_clip)
     assert {v.dtype for v in state.values()} >= {torch.float16, torch.float32}
     torch.save(state, tmp_path / 'half.pt')
     clip = copy.deepcopy(tiny_clip)
     clip.load_state_dict(state)
-    name = standin.save_folder(clip, standin.TINY, tmp_path / 'folder')
+    name = save_folder(clip, TINY, tmp_path / 'folder')
     x = torch.stack(photos[:2])
     torch.testing.assert_close(
         MACLIP(backbone='tiny-rn', pretrained=str(tmp_path / 'half.pt'))(x), MACLIP(backbone=name)(x)
@@ -83,7 +82,7 @@ def no_network(monkeypatch):
 
 def test_a_path_asks_no_network(monkeypatch, tmp_path, tiny_clip, rn50_file):
     no_network(monkeypatch)
-    torch.save(standin.state_dict(tiny_clip), tmp_path / 'a.pt')
+    torch.save(state_dict(tiny_clip), tmp_path / 'a.pt')
     MACLIP(backbone='tiny-rn', pretrained=tmp_path / 'a.pt')
     MACLIP(pretrained=rn50_file)
 
@@ -111,17 +110,17 @@ def test_missing_file(tmp_path):
 @pytest.mark.parametrize('saver', SAVERS)
 def test_truncated_files(tmp_path, tiny_clip, saver, keep):
     path = tmp_path / 'weights.pt'
-    SAVERS[saver](standin.state_dict(tiny_clip), path)
+    SAVERS[saver](state_dict(tiny_clip), path)
     data = path.read_bytes()
     path.write_bytes(data[: int(len(data) * keep)])
-    fails(path, 'cannot be read', 'truncated', 'Wanted')
+    fails(path, 'cannot be read', 'truncated', 'Expected CLIP weights')
 
 
 @pytest.mark.parametrize('saver', ['torchscript', 'state dict'])
 def test_corrupt_files(tmp_path, tiny_clip, saver):
-    """A flipped byte among the numbers: torch itself reads it without a word."""
+    """A flipped byte among the numbers, which torch itself does not notice."""
     path = tmp_path / 'weights.pt'
-    SAVERS[saver](standin.state_dict(tiny_clip), path)
+    SAVERS[saver](state_dict(tiny_clip), path)
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 0xFF
     path.write_bytes(data)
@@ -129,7 +128,7 @@ def test_corrupt_files(tmp_path, tiny_clip, saver):
 
 
 def test_values_that_are_not_finite(tmp_path, tiny_clip):
-    state = standin.state_dict(tiny_clip)
+    state = state_dict(tiny_clip)
     state['visual.conv2.weight'][0, 0, 0, 0] = torch.nan
     torch.save(state, tmp_path / 'nan.pt')
     fails(tmp_path / 'nan.pt', 'not finite', 'visual.conv2.weight')
@@ -171,24 +170,24 @@ def test_another_architecture(tmp_path, tiny_clip, photos):
     torch.save({'layer.weight': torch.ones(2)}, tmp_path / 'linear.pt')
     fails(tmp_path / 'linear.pt', 'no CLIP', "backbone 'tiny-rn'")
 
-    torch.save(standin.state_dict(tiny_clip), tmp_path / 'rn.pt')
+    torch.save(state_dict(tiny_clip), tmp_path / 'rn.pt')
     fails(
         tmp_path / 'rn.pt',
         'CLIP ResNet, layers [1, 1, 1, 1], width 8',
         'patch 16, width 64, 2 layers',
         backbone='tiny-vit',
     )
-    fails(tmp_path / 'rn.pt', 'wanted is a CLIP ResNet, layers [3, 4, 6, 3], width 64, embedding 1024', backbone='RN50')
+    fails(tmp_path / 'rn.pt', 'expected a CLIP ResNet, layers [3, 4, 6, 3], width 64, embedding 1024', backbone='RN50')
 
-    wide = standin.TINY | {'embed_dim': 32}
-    torch.save(standin.state_dict(standin.make_clip(wide, photos[:2])), tmp_path / 'wide.pt')
+    wide = TINY | {'embed_dim': 32}
+    torch.save(state_dict(make_clip(wide, photos[:2])), tmp_path / 'wide.pt')
     fails(tmp_path / 'wide.pt', 'embedding 32', 'embedding 64', '(64, 32), not (64, 64)')
 
 
 def test_folder_without_weights(tmp_path):
     with pytest.raises(WeightsError, match=r'open_clip_config\.json'):
         MACLIP(backbone=f'local-dir:{tmp_path}')
-    (tmp_path / 'open_clip_config.json').write_text(json.dumps({'model_cfg': standin.TINY}))
+    (tmp_path / 'open_clip_config.json').write_text(json.dumps({'model_cfg': TINY}))
     with pytest.raises(WeightsError, match='local-dir'):
         MACLIP(backbone=f'local-dir:{tmp_path}')
 
@@ -213,14 +212,14 @@ def run(code, home, **environment):
 
 @pytest.fixture(scope='module')
 def hub(tmp_path_factory, rn50_clip) -> Path:
-    """A home folder whose hub cache has OpenAI's RN50 as open_clip's tag names it."""
+    """A home folder with OpenAI's RN50 in its hub cache, under the name of open_clip's tag."""
     home = tmp_path_factory.mktemp('home')
     repo = home / 'hf' / 'hub' / 'models--timm--resnet50_clip.openai'
     snapshot = repo / 'snapshots' / '0123456789abcdef'
     snapshot.mkdir(parents=True)
     (repo / 'refs').mkdir()
     (repo / 'refs' / 'main').write_text('0123456789abcdef')
-    save_file(standin.state_dict(rn50_clip), snapshot / 'open_clip_model.safetensors')
+    save_file(state_dict(rn50_clip), snapshot / 'open_clip_model.safetensors')
     return home
 
 
@@ -250,7 +249,7 @@ def test_torch_hubs_copy_comes_first_if_its_checksum_fits(tmp_path, monkeypatch,
         weights.find('RN50', 'openai')
 
 
-def test_nothing_to_be_had(tmp_path):
+def test_no_weights_anywhere(tmp_path):
     done = run(RUN, tmp_path)
     assert done.returncode == 1
     assert done.stderr.count('Traceback') == 1
@@ -268,7 +267,7 @@ def test_nothing_to_be_had(tmp_path):
 
 
 def test_the_hubs_address_is_honoured(tmp_path):
-    """Asked at HF_ENDPOINT, and only there: a closed port on this machine, which the error names."""
+    """Only HF_ENDPOINT is asked: here a closed port of this machine, which the error names."""
     at_once = 'import time; time.sleep = lambda seconds: None'  # the hub's library waits between its attempts
     done = run(at_once + RUN, tmp_path, HF_HUB_OFFLINE='0', HF_ENDPOINT='http://127.0.0.1:9')
     assert done.returncode == 1 and 'http://127.0.0.1:9' in done.stderr.splitlines()[-2]
@@ -281,10 +280,10 @@ def openai_names():
     return open_clip.list_pretrained_models_by_tag('openai')
 
 
-@pytest.mark.filterwarnings("ignore:.*taken for OpenAI's")
+@pytest.mark.filterwarnings("ignore:.*is read as OpenAI's")
 @pytest.mark.parametrize('name', [n for n in openai_names() if 'quickgelu' not in n])
 def test_every_openai_backbone_gets_quickgelu(monkeypatch, name):
-    """By its tag and from a file; the towers themselves are not built."""
+    """By its tag and from a file; no tower is built."""
     seen = []
 
     def create(name, force_quick_gelu=False, **kwargs):

@@ -18,7 +18,14 @@ def test_each_script_says_what_it_does(tmp_path):
         )
         for script in sorted(SCRIPTS.glob('*.py'))
     }  # fmt: skip
-    assert [script.stem for script in running] == ['demo_report', 'guidance', 'reading', 'speed', 'train_demo']
+    assert [script.stem for script in running] == [
+        'demo_report',
+        'guidance',
+        'max_views',
+        'reading',
+        'speed',
+        'train_demo',
+    ]
     for script, process in running.items():
         out, err = process.communicate(timeout=120)
         assert process.returncode == 0, err

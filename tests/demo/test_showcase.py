@@ -13,7 +13,7 @@ from maclip_pyiqa.demo.showcase import SHOWN, draw, run, steps, table
 
 
 def test_numbers_are_the_metrics(metric, clean, analyze, scores, tmp_path):
-    rows = run(clean[1], tmp_path / 'new' / 'folder')
+    rows = run(clean[-1], tmp_path / 'new' / 'folder')
     with open(tmp_path / 'new' / 'folder' / 'demo.csv', newline='') as file:
         written = list(csv.DictReader(file))
     assert list(rows[0]) == ['degradation', 'step', *metric.summary_columns]
@@ -22,9 +22,9 @@ def test_numbers_are_the_metrics(metric, clean, analyze, scores, tmp_path):
     ] == [
         {k: v if k == 'degradation' else int(v) if k == 'step' else float(v) for k, v in row.items()} for row in written
     ]
-    want = analyze(clean[1:2])[0].summary()
+    want = analyze(clean[-1:])[0].summary()
     assert {name: rows[0][name] for name in want} == pytest.approx(want, abs=2e-6)
-    worst = SHOWN['JPEG'](clean[1], 1.0, np.random.default_rng(0))
+    worst = SHOWN['JPEG'](clean[-1], 1.0, np.random.default_rng(0))
     row = next(row for row in rows if row['degradation'] == 'JPEG' and row['step'] == 3)
     assert row['score'] == pytest.approx(float(scores([worst])), abs=2e-6)
 

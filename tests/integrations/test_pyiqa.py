@@ -1,4 +1,4 @@
-"""The way through pyiqa: registration, CLIP-IQA beside it, its command line."""
+"""pyiqa: registration, CLIP-IQA beside this metric, pyiqa's command line."""
 
 import os
 import re
@@ -40,11 +40,8 @@ BUILTIN = 'from pyiqa.archs.maclip_arch import MACLIP; print(MACLIP.__module__)'
 )
 def test_ours_is_built_and_pyiqas_stays_importable(tiny, lines):
     got = python('\n'.join(lines).format(tiny=tiny))
-    want = [
-        'maclip_pyiqa.metric.maclip' if 'create' in line else 'pyiqa.archs.maclip_arch'
-        for line in lines
-        if 'print' in line
-    ]
+    ours, builtin = 'maclip_pyiqa.metric.maclip', 'pyiqa.archs.maclip_arch'
+    want = [ours if 'create' in line else builtin for line in lines if 'print' in line]
     assert got == want
 
 
@@ -56,7 +53,7 @@ def test_builtin_is_offered(tiny):
 
     assert ARCH_REGISTRY.get('MACLIPBuiltin') is Builtin
     assert ARCH_REGISTRY.get('MACLIP') is MACLIP
-    with pytest.raises(AssertionError, match='already registered'):  # the guard is for that one class only
+    with pytest.raises(AssertionError, match='already registered'):  # the exception is for that one class only
         ARCH_REGISTRY.register(torch.nn.Linear, name='MACLIP')
 
 
@@ -73,12 +70,10 @@ print('clip' in sys.modules)
 def test_without_pyiqa(tiny):
     code = """
 import sys
-sys.modules['pyiqa'] = None  # as if it were not installed
 class Missing:
     def find_spec(self, name, path=None, target=None):
         if name.split('.')[0] == 'pyiqa':
             raise ModuleNotFoundError("No module named 'pyiqa'", name='pyiqa')
-del sys.modules['pyiqa']
 sys.meta_path.insert(0, Missing())
 import torch
 from maclip_pyiqa import MACLIP, register
@@ -109,14 +104,14 @@ def test_clip_iqa_is_the_cosine_cue_of_the_full_view(rn50_file, photos):
     clipiqa = pyiqa.create_metric('clipiqa', backbone=str(rn50_file), device='cpu')
     ours = MACLIP(pretrained=rn50_file, views='full')
     x = torch.stack([photos[0], photos[5]])
-    _, q_sim, *_ = ours._cues(torch.cat(ours.features(x)), **ours.constants)
+    q_sim = ours.cues(torch.cat(ours.features(x))).q_sim
     want = clipiqa(x)
     assert (want[0] - want[1]).abs() > 1e-3
     torch.testing.assert_close(q_sim[:, None], want, rtol=0, atol=2e-5)
 
 
 def test_pyiqas_own_command(tmp_path, tiny, photos):
-    """`pyiqa maclip -t FOLDER`, with the default backbone's name led to the tiny one."""
+    """`pyiqa maclip -t FOLDER`, with the tiny backbone as the default."""
     folder = tmp_path / 'images'
     folder.mkdir()
     for i in range(2):

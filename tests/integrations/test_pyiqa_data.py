@@ -1,4 +1,4 @@
-"""Through pyiqa's own modules: its loaders and metrics, its validation loop, and what its training options say."""
+"""pyiqa's own modules with this metric: data loaders and correlations, the validation loop, training options."""
 
 import csv
 
@@ -14,7 +14,7 @@ from maclip_pyiqa import MACLIP
 
 @pytest.fixture(scope='module')
 def root(photo_files, tmp_path_factory):
-    """KonIQ as pyiqa wants it, of 8 images of one size."""
+    """KonIQ in pyiqa's layout, 8 images of one size."""
     root = tmp_path_factory.mktemp('datasets')
     (root / 'koniq10k/1024x768').mkdir(parents=True)
     (root / 'meta_info').mkdir()
@@ -54,7 +54,7 @@ def test_a_benchmark_loop_with_batches(root, tiny, alone, batch):
 
 
 def options(tiny, tmp_path, **more):
-    """pyiqa's options, as its YAML files have them."""
+    """pyiqa's options, as in its YAML files."""
     return {
         'name': 'maclip',
         'model_type': 'GeneralIQAModel',
@@ -78,7 +78,7 @@ def test_validation(root, tiny, alone, tmp_path):
     opt = options(tiny, tmp_path)
     model = build_model(opt)
     assert type(model.net) is MACLIP
-    model.net_best = build_network(opt['network'])  # pyiqa makes it in training only, and wants it in validation too
+    model.net_best = build_network(opt['network'])  # pyiqa creates it in training only, but also uses it in validation
     loader = build_dataloader(pyiqa.load_dataset('koniq10k-1024', root), {'phase': 'test', 'batch_size_per_gpu': 3})
     model.validation(loader, 0, None)
     assert model.metric_results['srcc'] == pytest.approx(stats.spearmanr(*alone).statistic)
