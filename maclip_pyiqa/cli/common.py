@@ -46,7 +46,7 @@ class Parents(NamedTuple):
     """Parsers with shared options, for `add_parser(parents=[...])`."""
 
     backbone: argparse.ArgumentParser  # --backbone, --pretrained
-    metric: argparse.ArgumentParser  # those, --prompts, --device
+    metric: argparse.ArgumentParser  # those, --prompts, --max-views, --compile, --device
 
 
 def parent_parsers() -> Parents:
@@ -71,6 +71,15 @@ def parent_parsers() -> Parents:
         metavar='NAME|FILE.yml',
         help="pairs of prompts: 'maclip' (default), 'clipiqa', one attribute such as 'sharp', or a file with a list of "
         '[positive, negative]',
+    )
+    metric.add_argument(
+        '--max-views',
+        type=whole_number(1),
+        metavar='N',
+        help='score at most N windows, spread evenly: faster on large photos, an estimate, not the published metric',
+    )
+    metric.add_argument(
+        '--compile', action='store_true', help='compile the backbone first, for minutes: pays for thousands of images'
     )
     metric.add_argument('--device', help='such as cpu, cuda or cuda:1 (default: cuda if available, else cpu)')
     return Parents(backbone, metric)
@@ -155,7 +164,13 @@ def load_metric(args: argparse.Namespace, device: torch.device) -> MACLIP:
     if args.backbone == 'demo':
         say(f'scores are from the {NOTE}')
     try:
-        return MACLIP(backbone=args.backbone, pretrained=args.pretrained, prompts=args.prompts).to(device)
+        return MACLIP(
+            backbone=args.backbone,
+            pretrained=args.pretrained,
+            prompts=args.prompts,
+            max_views=args.max_views,
+            compile=args.compile,
+        ).to(device)
     except ValueError as error:
         raise UsageError(str(error)) from error
 

@@ -16,6 +16,7 @@ import torch
 from PIL import Image
 
 from maclip_pyiqa import MACLIP
+from maclip_pyiqa.backbone import Backbone
 from maclip_pyiqa.cli import main
 from maclip_pyiqa.scoring import batch, score
 from maclip_pyiqa.scoring.read import read_image
@@ -29,6 +30,15 @@ def read_csv(text):
 
 
 # --- output -----------------------------------------------------------------------------------------------------------
+
+
+def test_options_of_the_metric(run, folder, tiny, monkeypatch):
+    compiled = []
+    monkeypatch.setattr(Backbone, 'compile_encoding', compiled.append)
+    code, out, _ = run(folder / 'a.png', '--max-views', '2', '--prompts', 'sharp', '--compile')
+    some = MACLIP(backbone=tiny, max_views=2, prompts='sharp')([read_image(folder / 'a.png')])
+    assert code == 0 and len(compiled) == 1
+    assert float(out.split('\t')[1]) == pytest.approx(some.item(), abs=2e-6)
 
 
 @pytest.mark.parametrize('workers', [0, 2])
