@@ -34,7 +34,7 @@ def read_csv(text):
 
 def test_options_of_the_metric(run, folder, tiny, monkeypatch):
     compiled = []
-    monkeypatch.setattr(Backbone, 'compile_encoding', compiled.append)
+    monkeypatch.setattr(Backbone, 'compile_encoding', lambda self: compiled.append(1))
     code, out, _ = run(folder / 'a.png', '--max-views', '2', '--prompts', 'sharp', '--compile')
     some = MACLIP(backbone=tiny, max_views=2, prompts='sharp')([read_image(folder / 'a.png')])
     assert code == 0 and len(compiled) == 1
