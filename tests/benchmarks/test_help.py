@@ -5,9 +5,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 SCRIPTS = Path(__file__).parents[2] / 'benchmarks'
 
 
+@pytest.mark.slow  # starts all of them, and most import torch
 def test_each_script_says_what_it_does(tmp_path):
     """Without the scripts' folder on the import path (Python 3.11 on): no script imports another."""
     environment = os.environ | {'PYTHONSAFEPATH': '1', 'COLUMNS': '100'}

@@ -46,6 +46,7 @@ def test_flop_counts(script, straightforward, rn50_metric):
     assert script.count_gflop(rn50_metric, shapes, cpu, backward=True) > 1.8 * 2 * 10.8
 
 
+@pytest.mark.slow
 def test_study(script, tiny_architecture, tmp_path, capsys):
     items = ['small', 'folder', 'gradient', 'construction']
     options = ['--backbone', tiny_architecture, '--device', 'cpu', '--quick', '--no-compile', '-o', str(tmp_path)]
