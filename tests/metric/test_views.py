@@ -14,9 +14,9 @@ sides = st.integers(1, 400)
 
 
 @st.composite
-def plans(draw, max_views=False):
-    """Plans of images that need no clipping, mostly small."""
-    window, stride = draw(st.integers(8, 64)), draw(st.integers(1, 80))
+def plans(draw, max_views=False, least_stride=1):
+    """Plans of small images of any shape that is not refused."""
+    window, stride = draw(st.integers(8, 64)), draw(st.integers(least_stride, 80))
     height, width = draw(sides), draw(sides)
     if min(height, width) < window and max(height, width) > 100 * min(height, width):
         width = height
@@ -92,10 +92,10 @@ def test_windows_are_those_of_unfold(height, width, window, stride):
     for grad in (False, True):
         with torch.set_grad_enabled(grad):
             assert torch.equal(plan.cut(x)[:-1], want)
-            assert torch.equal(plan.cut(x, 1, 3), want[1:3])
+            assert torch.equal(plan.cut(x, 1, 2), want[1:2])
 
 
-@given(plans(max_views=True), st.data())
+@given(plans(max_views=True, least_stride=24), st.data())  # windows are copied: few of them
 def test_views_in_parts_are_those_of_a_whole_enlarged_image(plan, data):
     image = torch.rand(3, *plan.size, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     base = F.interpolate(image[None], plan.base, mode='bicubic')[0] if plan.base != plan.size else image
