@@ -40,7 +40,11 @@ BUILTIN = 'from pyiqa.archs.maclip_arch import MACLIP; print(MACLIP.__module__)'
 )
 def test_ours_is_built_and_pyiqas_stays_importable(tiny, lines):
     got = python('\n'.join(lines).format(tiny=tiny))
-    want = ['maclip_pyiqa.metric.maclip' if 'create' in line else 'pyiqa.archs.maclip_arch' for line in lines if 'print' in line]
+    want = [
+        'maclip_pyiqa.metric.maclip' if 'create' in line else 'pyiqa.archs.maclip_arch'
+        for line in lines
+        if 'print' in line
+    ]
     assert got == want
 
 
