@@ -18,15 +18,28 @@ from .integrations.pyiqa import register, register_when_imported
 if TYPE_CHECKING:
     from .backbone import WeightsError
     from .evaluation.known_answers import verify
+    from .loss import MACLIPLoss
     from .metric import MACLIP, Analysis, Cues, ViewPlan
     from .scoring import score_files
 
-__all__ = ['MACLIP', 'Analysis', 'Cues', 'ViewPlan', 'WeightsError', '__version__', 'register', 'score_files', 'verify']
+__all__ = [
+    'MACLIP',
+    'Analysis',
+    'Cues',
+    'MACLIPLoss',
+    'ViewPlan',
+    'WeightsError',
+    '__version__',
+    'register',
+    'score_files',
+    'verify',
+]
 
 __getattr__ = lazy(
     __name__,
     {
         **dict.fromkeys(('MACLIP', 'Analysis', 'Cues', 'ViewPlan'), 'metric'),
+        'MACLIPLoss': 'loss',
         'WeightsError': 'backbone',
         'score_files': 'scoring',
         'verify': 'evaluation.known_answers',

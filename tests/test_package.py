@@ -89,6 +89,22 @@ def test_wheel_holds_the_package_and_its_data_alone(wheel):
     assert all(name.startswith('maclip_pyiqa/') for name in package)
 
 
+def test_pyiqa_finds_the_loss_of_an_installed_wheel(wheel, tmp_path):
+    """By its entry point, with no import of ours; the loss is imported when it is built."""
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(tmp_path)
+    code = """
+import sys
+from pyiqa.losses import build_loss
+from pyiqa.utils.registry import LOSS_REGISTRY
+assert 'L1Loss' in LOSS_REGISTRY and not any(name.startswith('maclip_pyiqa') for name in sys.modules)
+loss = build_loss({'type': 'MACLIPLoss', 'loss_weight': 0.1, 'paired': True, 'backbone': 'demo'})
+print(type(loss).__module__, loss.loss_weight, loss.paired)
+"""
+    found = python(code, cwd='/', env=os.environ | {'PYTHONPATH': str(tmp_path)})
+    assert found.splitlines()[-1] == 'maclip_pyiqa.loss 0.1 True'
+
+
 @pytest.mark.slow
 def test_commands_of_an_installed_wheel(wheel, tmp_path, photo_files):
     """Without the checkout: the wheel's own folder comes first on the path."""

@@ -1,4 +1,4 @@
-"""Registration in pyiqa: the entry point of the group `pyiqa.archs`, and the metric names.
+"""Registration in pyiqa: the entry points of the groups `pyiqa.archs` and `pyiqa.losses`, and the metric names.
 
 pyiqa ships a class `MACLIP` of its own, registered by its module's decorator whenever that module is imported. Ours
 takes that name; pyiqa's stays importable and is offered as the metric `maclip_builtin`.
@@ -10,7 +10,7 @@ import functools
 
 import wrapt
 
-__all__ = ['VARIANTS', 'register', 'register_when_imported']
+__all__ = ['VARIANTS', 'register', 'register_loss', 'register_when_imported']
 
 BUILTIN = 'pyiqa.archs.maclip_arch'
 
@@ -52,9 +52,19 @@ def register() -> None:
         DEFAULT_CONFIGS[name] = {'metric_opts': options, 'metric_mode': 'NR', 'score_range': '0, 1'}
 
 
+def register_loss() -> None:
+    """Make `pyiqa.losses.build_loss({'type': 'MACLIPLoss'})` build `maclip_pyiqa.MACLIPLoss`.
+
+    pyiqa calls it through the entry point of the group `pyiqa.losses`. The module is imported when the loss is built.
+    """
+    from pyiqa.utils.registry import LOSS_REGISTRY
+
+    LOSS_REGISTRY.register_lazy('MACLIPLoss', 'maclip_pyiqa.loss:MACLIPLoss', override=True)
+
+
 def register_when_imported() -> None:
-    """Call `register` as soon as pyiqa is imported, or now if it is."""
-    wrapt.register_post_import_hook(lambda module: register(), 'pyiqa')
+    """Call `register` and `register_loss` as soon as pyiqa is imported, or now if it is."""
+    wrapt.register_post_import_hook(lambda module: (register(), register_loss()), 'pyiqa')
 
 
 def _give_way(registry) -> None:

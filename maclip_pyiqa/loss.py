@@ -1,0 +1,114 @@
+"""The score as a training loss, in the form that pyiqa, BasicSR and their like build from a configuration."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor, nn
+
+from .metric import MACLIP
+
+__all__ = ['MACLIPLoss']
+
+Images: TypeAlias = Tensor | Sequence[Tensor]
+
+
+class MACLIPLoss(nn.Module):
+    """A loss that falls as the MA-CLIP score rises.
+
+        paired=False:  loss_weight * (1 - metric(x))
+        paired=True:   loss_weight * relu(metric(target) - metric(x))
+
+    Use it beside a fidelity term such as L1: alone, it is lowered by patterns that nobody would call better. The
+    paired form stops where the target's score is reached, since what lies above it is not in the target.
+
+    x is clamped to [0, 1] first, as an image is when it is saved, so that values outside get no gradient from this
+    loss. The module has no parameters and an empty state dict, and follows `.to()`.
+
+    Args:
+        loss_weight: factor of the loss
+        reduction: 'mean' or 'sum' over the images, or 'none'
+        paired: compare with the target's score
+        **options: of `MACLIP`, such as backbone or sample_views; sampled views are the same of image and target
+
+    Raises:
+        ValueError, TypeError: an option out of range, unknown or malformed
+        WeightsError: as `MACLIP`
+
+    Example::
+
+        loss = MACLIPLoss(loss_weight=0.05, paired=True)
+        total = l1(output, target) + loss(output, target)
+    """
+
+    def __init__(self, loss_weight: float = 1.0, reduction: str = 'mean', paired: bool = False, **options: Any) -> None:
+        super().__init__()
+        if isinstance(loss_weight, bool) or not isinstance(loss_weight, (int, float)):
+            raise TypeError(f'loss_weight={loss_weight!r}; expected a number')
+        if not 0 <= loss_weight < float('inf'):  # false for NaN too
+            raise ValueError(f'loss_weight={loss_weight!r}; expected a finite number of at least 0')
+        if reduction not in ('mean', 'sum', 'none'):
+            raise ValueError(f"reduction={reduction!r}; expected 'mean', 'sum' or 'none'")
+        if not isinstance(paired, bool):
+            raise TypeError(f'paired={paired!r}; expected True or False')
+        self.loss_weight = loss_weight
+        self.reduction = reduction
+        self.paired = paired
+        self.metric = MACLIP(**options)
+
+    def forward(self, x: Images, target: Images | None = None, **_: Any) -> Tensor:
+        """The loss of images.
+
+        Args:
+            x: RGB, nominally in [0, 1], (N, 3, H, W); or a sequence of N images (C, H, W) of any sizes
+            target: as x, with images of the same sizes; needed, and used without gradient, where paired=True, ignored
+                otherwise
+            **_: ignored: training frameworks pass more, such as `weight`
+
+        Returns:
+            (), or (N, 1) where reduction='none'
+
+        Raises:
+            TypeError, ValueError: as `MACLIP.forward`, or a missing target, or one of other sizes than x
+        """
+        x = _clamp(x)
+        ceiling = self._score_of(target, x) if self.paired else 1
+        loss = ceiling - self.metric(x)
+        if self.paired:
+            loss = torch.relu(loss)
+        if self.reduction != 'none':
+            loss = loss.mean() if self.reduction == 'mean' else loss.sum()
+        return self.loss_weight * loss
+
+    def extra_repr(self) -> str:
+        return f'loss_weight={self.loss_weight:g}, reduction={self.reduction!r}, paired={self.paired}'
+
+    def _score_of(self, target: Images | None, x: Images) -> Tensor:
+        """The target's score, (N, 1), without gradient."""
+        if target is None:
+            raise ValueError('paired=True without a target; pass the reference images, or use paired=False')
+        sizes, expected = _sizes(target), _sizes(x)
+        if sizes != expected:
+            raise ValueError(f'the target has the shapes {sizes}, x has {expected}; expected the same')
+        if self.metric.sample_views is None or not (torch.is_grad_enabled() and any(i.requires_grad for i in x)):
+            with torch.no_grad():
+                return self.metric(target)
+        # The metric samples views only where gradients flow. Drawn from the same state of the generator, they are
+        # those that x is about to get, so that the difference is that of the images and not of the views.
+        state = torch.get_rng_state()
+        score = self.metric([image.detach().requires_grad_() for image in target]).detach()
+        torch.set_rng_state(state)
+        return score
+
+
+def _clamp(images: Images) -> Images:
+    """To [0, 1]. What is no tensor is left for the metric to refuse."""
+    if isinstance(images, (list, tuple)):
+        return [image.clamp(0, 1) if isinstance(image, Tensor) else image for image in images]
+    return images.clamp(0, 1) if isinstance(images, Tensor) else images
+
+
+def _sizes(images: Images) -> list[tuple[int, ...]]:
+    return [tuple(getattr(image, 'shape', ())) for image in images]
