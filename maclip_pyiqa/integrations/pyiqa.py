@@ -64,8 +64,8 @@ def register_loss() -> None:
 
 def register_when_imported() -> None:
     """Call `register` and `register_loss` as soon as pyiqa is imported, or now if it is."""
-    for hook in (register, register_loss):
-        wrapt.register_post_import_hook(lambda module, hook=hook: hook(), 'pyiqa')
+    wrapt.register_post_import_hook(lambda module: register(), 'pyiqa')
+    wrapt.register_post_import_hook(lambda module: register_loss(), 'pyiqa')
 
 
 def _give_way(registry) -> None:
