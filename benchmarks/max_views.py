@@ -89,7 +89,7 @@ def main(argv: list[str] | None = None) -> int:
     except (OSError, ValueError) as error:
         parser.error(str(error))
     if photos:
-        arrays = {name: (photo * 255).byte().permute(1, 2, 0).numpy() for name, photo in photos.items()}
+        arrays = {name: (photo * 255).round().byte().permute(1, 2, 0).numpy() for name, photo in photos.items()}
         clean = {name: Image.fromarray(array) for name, array in arrays.items()}
     else:
         clean = default_photos()
