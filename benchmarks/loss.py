@@ -201,7 +201,7 @@ def draw(path: Path, pictures: dict[str, Tensor], note: str) -> None:
     for axes in panels:
         axes.set_axis_off()
     for axes, (name, image) in zip(panels, pictures.items(), strict=False):
-        axes.imshow(image[:, 60:188, 180:308].permute(1, 2, 0), interpolation='nearest')
+        axes.imshow(image[:, 60:188, 180:308].permute(1, 2, 0).numpy(), interpolation='nearest')
         axes.set_title(name, fontsize=9)
     figure.suptitle(note, fontsize=10)
     figure.savefig(path, format='png', dpi=100)

@@ -84,6 +84,7 @@ def works(quick: bool = False) -> dict[str, Work]:
     small, medium, large = ((224, 352), (352, 480), (480, 608)) if quick else ((384, 512), (768, 1024), (1536, 2048))
     many = 2 if quick else 8
     return {
+        'window': Work('forward', (224, 224), many),  # where the window is the whole image
         'small': Work('forward', small),
         'small-batch': Work('forward', small, many),
         'medium': Work('forward', medium),
@@ -91,6 +92,7 @@ def works(quick: bool = False) -> dict[str, Work]:
         'large': Work('forward', large),
         'large-batch': Work('forward', large, many),
         'folder': Work('folder', None, 6 if quick else 64),
+        'gradient-window': Work('gradient', (224, 224), many),
         'gradient': Work('gradient', small),
         'gradient-medium': Work('gradient', medium),
         'gradient-large': Work('gradient', large),

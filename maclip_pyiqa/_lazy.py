@@ -1,12 +1,17 @@
-"""Names of a package that are loaded when they are first used (PEP 562)."""
+"""What is loaded when it is first used: names of a package (PEP 562), and optional libraries."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable
 from importlib import import_module
+from importlib.util import find_spec
 
-__all__ = ['lazy']
+__all__ = ['NotInstalledError', 'lazy', 'need']
+
+
+class NotInstalledError(ModuleNotFoundError):
+    """An optional library is not installed; the message says what needs it and how to install it."""
 
 
 def lazy(package: str, modules: dict[str, str]) -> Callable[[str], object]:
@@ -23,3 +28,22 @@ def lazy(package: str, modules: dict[str, str]) -> Callable[[str], object]:
         return value
 
     return load
+
+
+def need(what: str, *packages: str, extra: str = '') -> None:
+    """Check for packages that `what` needs, without importing them.
+
+    Args:
+        what: needs them, in words
+        packages: as they are imported
+        extra: of this package, that installs them; '': they are installed by their own names
+
+    Raises:
+        NotInstalledError: one is not installed
+    """
+    missing = [package for package in packages if find_spec(package) is None]
+    if missing:
+        install = f"'maclip_pyiqa[{extra}]'" if extra else ' '.join(missing)
+        verb = 'is' if len(missing) == 1 else 'are'
+        message = f'{what} needs {", ".join(missing)}, which {verb} not installed: pip install {install}'
+        raise NotInstalledError(message, name=missing[0])

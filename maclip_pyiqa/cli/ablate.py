@@ -6,7 +6,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from .common import OK, Parents, need_extra, say, usage_errors, whole_number
+from .._lazy import need
+from .common import OK, Parents, say, usage_errors, whole_number
 
 __all__ = ['add', 'run']
 
@@ -50,7 +51,7 @@ def add(commands: Any, parents: Parents) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the command; -> the exit code."""
-    need_extra('ablate', 'evaluation', 'filelock', 'matplotlib', 'pandas')
+    need('ablate', 'filelock', 'matplotlib', 'pandas', extra='evaluation')
     from ..evaluation.cache import read_runs
 
     with usage_errors(OSError, ValueError):

@@ -7,7 +7,6 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..backbone.names import is_known
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     *('CODES', 'FAILED', 'INTERRUPTED', 'NO_WEIGHTS', 'OK', 'USAGE', 'Parents', 'UsageError', 'load_device'),
-    *('load_metric', 'need_extra', 'need_matplotlib', 'parent_parsers', 'save_figure', 'say', 'usage_errors'),
+    *('load_metric', 'parent_parsers', 'save_figure', 'say', 'usage_errors'),
     'whole_number',
 ]
 
@@ -101,27 +100,6 @@ def say(message: str) -> None:
     tqdm = sys.modules.get('tqdm')  # imported by whoever shows a progress bar
     write = tqdm.tqdm.write if tqdm else print
     write(f'maclip-pyiqa: {message}', file=sys.stderr)
-
-
-def need_matplotlib(what: str) -> None:
-    """Check for matplotlib, which `what` needs, without importing it.
-
-    Raises:
-        UsageError: it is not installed
-    """
-    if find_spec('matplotlib') is None:
-        raise UsageError(f"{what} needs matplotlib: pip install 'maclip_pyiqa[plot]'")
-
-
-def need_extra(command: str, extra: str, *packages: str) -> None:
-    """Check for the packages of an extra, which a command needs, without importing them.
-
-    Raises:
-        UsageError: one is not installed
-    """
-    missing = [package for package in packages if find_spec(package) is None]
-    if missing:
-        raise UsageError(f"{command} needs {', '.join(missing)}: pip install 'maclip_pyiqa[{extra}]'")
 
 
 @contextmanager

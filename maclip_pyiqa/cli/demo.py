@@ -5,10 +5,11 @@ from __future__ import annotations
 import argparse
 import os
 
+from .._lazy import need
 from ..demo import NOTE, PHOTO
 from ..scoring.find import check_file
 from ..scoring.tables import escape_path, one_line
-from .common import FAILED, OK, Parents, UsageError, need_matplotlib, say
+from .common import FAILED, OK, Parents, UsageError, say
 
 __all__ = ['add', 'run']
 
@@ -30,7 +31,7 @@ def add(commands: argparse._SubParsersAction, parents: Parents) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Write demo.png and demo.csv, print the scores; -> exit code."""
-    need_matplotlib('demo')
+    need('demo', 'matplotlib', extra='plot')
     path = args.image or str(PHOTO)
     try:
         check_file(path)  # before the imports, which take seconds

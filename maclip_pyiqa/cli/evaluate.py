@@ -8,7 +8,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .common import FAILED, INTERRUPTED, OK, Parents, UsageError, need_extra, say, usage_errors, whole_number
+from .._lazy import need
+from .common import FAILED, INTERRUPTED, OK, Parents, UsageError, say, usage_errors, whole_number
 
 if TYPE_CHECKING:  # seconds to import
     from ..evaluation.datasets import DataSet
@@ -93,7 +94,7 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError('no data set; name some with -d, or pass a list of images and labels with --list')
     if not args.list and any((args.images, args.name, args.file_column, args.label_column, args.labels)):
         raise UsageError('--images, --name, --file-column, --label-column and --labels need --list')
-    need_extra('evaluate', 'evaluation', 'filelock', 'matplotlib', 'pandas', 'pyiqa')
+    need('evaluate', 'filelock', 'matplotlib', 'pandas', 'pyiqa', extra='evaluation')
     from ..evaluation.evaluate import Processes
 
     try:

@@ -6,7 +6,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from .common import OK, Parents, need_extra, usage_errors, whole_number
+from .._lazy import need
+from .common import OK, Parents, usage_errors, whole_number
 
 __all__ = ['add', 'run']
 
@@ -52,7 +53,7 @@ def add(commands: Any, parents: Parents) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the command; -> the exit code."""
-    need_extra('fit', 'evaluation', 'filelock', 'matplotlib', 'pandas')
+    need('fit', 'filelock', 'matplotlib', 'pandas', extra='evaluation')
     from ..evaluation.cache import load_features
 
     settings = {'weights': args.weights, 'folds': args.folds, 'resamples': args.resamples, 'seed': args.seed}

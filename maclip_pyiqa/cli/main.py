@@ -7,6 +7,7 @@ import os
 import sys
 from importlib import import_module
 
+from .._lazy import NotInstalledError
 from .._version import __version__
 from .common import CODES, FAILED, INTERRUPTED, NO_WEIGHTS, USAGE, UsageError, parent_parsers, say
 
@@ -45,7 +46,7 @@ def main(argv: list[str] | None = None) -> int:
         return int(stop.code or 0)
     try:
         return args.run(args)
-    except UsageError as error:
+    except (NotInstalledError, UsageError) as error:
         say(f'error: {error}')
         return USAGE
     except KeyboardInterrupt:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import argparse
 
+from .._lazy import need
 from ..metric.prompts import CUES, attribute_names
 from ..scoring.find import check_file
 from ..scoring.tables import escape_path, one_line
-from .common import FAILED, OK, Parents, UsageError, load_device, load_metric, need_matplotlib, save_figure, say
+from .common import FAILED, OK, Parents, UsageError, load_device, load_metric, save_figure, say
 
 __all__ = ['add', 'run']
 
@@ -31,7 +32,7 @@ def add(commands: argparse._SubParsersAction, parents: Parents) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Draw a figure and print the score; -> exit code."""
-    need_matplotlib('map')
+    need('map', 'matplotlib', extra='plot')
     known = [*CUES, *attribute_names(args.prompts)]
     if args.of not in known:
         raise UsageError(f'--of: no map of {args.of!r}; expected one of {", ".join(known)}')

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
+from .._lazy import need
 from ..metric.prompts import attribute_names
 from ..scoring.find import check_file, find_images
 from ..scoring.tables import (
@@ -32,7 +33,6 @@ from .common import (
     UsageError,
     load_device,
     load_metric,
-    need_matplotlib,
     save_figure,
     say,
     whole_number,
@@ -116,10 +116,10 @@ def run(args: argparse.Namespace) -> int:
         names = columns(attribute_names(args.prompts), others, args.details)
         paths = find_images(args.paths, getattr(sys.stdin, 'buffer', None))
         tables = _tables(args, names)
-    except (FileNotFoundError, ModuleNotFoundError, ValueError) as error:
+    except (FileNotFoundError, ValueError) as error:
         raise UsageError(str(error)) from error
     if args.maps is not None:
-        need_matplotlib('--maps')
+        need('--maps', 'matplotlib', extra='plot')
     if any(isinstance(table, PlainTable) for table in tables) and (args.details or others):
         say('columns: ' + ', '.join(names[:-1]))
 

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from .._lazy import need
 from ..scoring.tables import one_line
 
 __all__ = ['DATA', 'DataSet', 'load_dataset', 'prepared', 'protocols', 'read_list']
@@ -79,7 +80,9 @@ def load_dataset(name: str, protocol: str, data_root: Path, download: bool = Fal
         ValueError: an unknown name, one that the protocol lacks, or a data set that does not label single images
         FileNotFoundError: missing files; the message says where they are expected
         OSError: a failed download
+        ModuleNotFoundError: pyiqa is not installed
     """
+    need("a data set in pyiqa's layout", 'pyiqa')
     import pyiqa
 
     settings = protocols()

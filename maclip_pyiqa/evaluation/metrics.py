@@ -163,19 +163,21 @@ def load_metrics(
     Raises:
         ValueError: an unknown metric, one that needs a reference, or options that no metric takes
         WeightsError: weights that cannot be found or downloaded
+        ModuleNotFoundError: pyiqa is not installed
     """
-    import pyiqa
     import torch
-    from pyiqa.default_model_configs import DEFAULT_CONFIGS
 
     from ..backbone import WeightsError
     from ..metric import MACLIP
     from ..scoring.others import check_metrics
 
     names = list(dict.fromkeys(names))
+    check_metrics(names)
+    import pyiqa
+    from pyiqa.default_model_configs import DEFAULT_CONFIGS
+
     given = {'backbone': backbone, 'pretrained': pretrained}
     given = {key: value for key, value in given.items() if value is not None}
-    check_metrics(names)
     configs = {name: DEFAULT_CONFIGS[name]['metric_opts'] for name in names}
     takes = [name for name, options in configs.items() if options['type'] == 'MACLIP' and 'backbone' not in options]
     if given and not takes:

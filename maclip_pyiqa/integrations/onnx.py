@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from importlib.util import find_spec
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .._lazy import need
 from ..metric import MACLIP
 from ..metric.views import window_count
 
@@ -59,8 +59,8 @@ def export(
     suffix = '' if path is None else Path(path).suffix.lower()
     if path is not None and suffix not in ('.pt2', '.onnx'):
         raise ValueError(f'path={os.fspath(path)!r}; expected a name that ends in .pt2 or .onnx')
-    if suffix == '.onnx' and find_spec('onnxscript') is None:
-        raise ModuleNotFoundError("ONNX files need pip install 'maclip_pyiqa[export]'", name='onnxscript')
+    if suffix == '.onnx':
+        need('an ONNX file', 'onnxscript', extra='export')
     if size is not None and not (
         isinstance(size, Sequence) and len(size) == 2 and all(isinstance(side, int) and side > 0 for side in size)
     ):

@@ -10,6 +10,8 @@ import functools
 
 import wrapt
 
+from .._lazy import need
+
 __all__ = ['VARIANTS', 'register', 'register_loss', 'register_when_imported']
 
 BUILTIN = 'pyiqa.archs.maclip_arch'
@@ -37,8 +39,9 @@ def register() -> None:
     pyiqa is imported too.
 
     Raises:
-        ImportError: pyiqa is not installed
+        ModuleNotFoundError: pyiqa is not installed
     """
+    need('register()', 'pyiqa')
     from pyiqa.default_model_configs import DEFAULT_CONFIGS
     from pyiqa.utils.registry import ARCH_REGISTRY
 

@@ -8,13 +8,13 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from .._lazy import need
 from ..metric import MACLIP
 
-try:
-    from torchmetrics import Metric
-    from torchmetrics.utilities.data import dim_zero_cat
-except ModuleNotFoundError as error:
-    raise ModuleNotFoundError("pip install 'maclip_pyiqa[torchmetrics]'", name=error.name) from error
+need(__name__, 'torchmetrics', extra='torchmetrics')
+
+from torchmetrics import Metric  # noqa: E402
+from torchmetrics.utilities.data import dim_zero_cat  # noqa: E402
 
 __all__ = ['MACLIPScore']
 

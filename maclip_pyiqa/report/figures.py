@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from .._lazy import need
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -34,7 +36,7 @@ def plot_analysis(image: Tensor, analysis: Analysis, of: str = 'q', note: str = 
         a matplotlib Figure, 7.2 inches wide; its height follows the image's aspect ratio
 
     Raises:
-        ImportError: matplotlib is not installed
+        ModuleNotFoundError: matplotlib is not installed
         ValueError: an analysis of several images, an image of another size than the analysed one, or an unknown `of`
 
     Example::
@@ -42,10 +44,8 @@ def plot_analysis(image: Tensor, analysis: Analysis, of: str = 'q', note: str = 
         figure = plot_analysis(x[0], metric.analyze(x)[0])
         figure.savefig('quality.png', dpi=200)
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ImportError("figures need matplotlib: pip install 'maclip_pyiqa[plot]'") from error
+    need('a figure', 'matplotlib', extra='plot')
+    from matplotlib.figure import Figure
 
     analysis, image = analysis.detach().to('cpu'), image.detach().cpu().float()
     image = image[0] if image.ndim == 4 and len(image) == 1 else image

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
-
-from ..backbone import WeightsError
+from .._lazy import need
 from .tables import one_line
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
 __all__ = ['check_metrics', 'load_metrics']
 
@@ -18,7 +20,10 @@ def check_metrics(names: Iterable[str]) -> None:
 
     Raises:
         ValueError: not a metric of pyiqa that works without a reference
+        ModuleNotFoundError: pyiqa is not installed
     """
+    names = list(names)
+    need(', '.join(names), 'pyiqa')
     from pyiqa.default_model_configs import DEFAULT_CONFIGS
 
     for name in names:
@@ -37,11 +42,15 @@ def load_metrics(names: Iterable[str], device: torch.device | str) -> dict[str, 
     Raises:
         ValueError: not a metric of pyiqa that works without a reference
         WeightsError: a metric cannot be loaded, or its weights cannot be downloaded
+        ModuleNotFoundError: pyiqa is not installed
     """
-    import pyiqa
-
     names = list(dict.fromkeys(names))
     check_metrics(names)
+    import pyiqa
+    import torch
+
+    from ..backbone import WeightsError
+
     metrics = {}
     for name in names:
         try:

@@ -27,9 +27,9 @@ import math
 import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from importlib.util import find_spec
 from typing import IO, TYPE_CHECKING, Any
 
+from .._lazy import need
 from .._version import __version__
 from ..metric.prompts import summary_columns
 
@@ -240,8 +240,7 @@ class ParquetTable(Table):
         super().__init__(target, columns)
         if self.is_stream:
             raise ValueError('Parquet cannot be written to a stream; expected the path of a file')
-        if find_spec('pyarrow') is None:
-            raise ModuleNotFoundError("Parquet needs pyarrow: pip install 'maclip_pyiqa[parquet]'", name='pyarrow')
+        need('Parquet', 'pyarrow', extra='parquet')
         self.journal = JSONLTable(_journal(self.path), columns)
         self.label: dict[str, Any] | None = None
 

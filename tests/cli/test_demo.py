@@ -63,6 +63,6 @@ def test_wrong_use(tmp_path, capsys):
 
 
 def test_without_matplotlib(monkeypatch, capsys):
-    monkeypatch.setattr('maclip_pyiqa.cli.common.find_spec', lambda name: None)
+    monkeypatch.setitem(sys.modules, 'matplotlib', None)
     assert main(['demo']) == 2
     assert 'maclip_pyiqa[plot]' in capsys.readouterr().err

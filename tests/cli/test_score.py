@@ -266,7 +266,7 @@ def test_maps_that_cannot_be_written_are_errors_of_their_rows(run, folder, tmp_p
 
 
 def test_without_matplotlib(run, folder, tmp_path, monkeypatch):
-    monkeypatch.setattr('maclip_pyiqa.cli.common.find_spec', lambda name: None)
+    monkeypatch.setitem(sys.modules, 'matplotlib', None)
     code, _, err = run(folder, '--maps', tmp_path / 'maps')
     assert code == 2 and 'maclip_pyiqa[plot]' in err
 
@@ -460,7 +460,7 @@ def test_wrong_use(args, message, folder, tmp_path, tiny, capsys):
 
 
 def test_without_pyarrow(run, folder, monkeypatch):
-    monkeypatch.setattr('maclip_pyiqa.scoring.tables.find_spec', lambda name: None)
+    monkeypatch.setitem(sys.modules, 'pyarrow', None)
     code, _, err = run(folder, '-o', 'o.parquet')
     assert code == 2 and 'maclip_pyiqa[parquet]' in err
 

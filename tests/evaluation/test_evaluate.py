@@ -344,13 +344,13 @@ def test_a_folder_that_cannot_be_written(run, tmp_path, capsys):
 
 @pytest.mark.parametrize('command', ['evaluate', 'ablate', 'fit'])
 def test_missing_extra(monkeypatch, tmp_path, capsys, command):
-    from maclip_pyiqa.cli import common
-
-    plain = common.find_spec
-    monkeypatch.setattr(common, 'find_spec', lambda name: None if name == 'pandas' else plain(name))
+    monkeypatch.setitem(sys.modules, 'pandas', None)
     options = {'evaluate': ['-d', 'csiq'], 'ablate': [str(tmp_path)], 'fit': [str(tmp_path), 'csiq']}[command]
     assert main([command, *options]) == 2
-    assert f"{command} needs pandas: pip install 'maclip_pyiqa[evaluation]'" in capsys.readouterr().err
+    assert (
+        f"{command} needs pandas, which is not installed: pip install 'maclip_pyiqa[evaluation]'"
+        in capsys.readouterr().err
+    )
 
 
 def test_device():

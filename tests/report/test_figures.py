@@ -120,7 +120,7 @@ def test_several_images_and_unknown_maps_are_refused():
 
 
 def test_without_matplotlib_the_extra_is_named(monkeypatch):
-    monkeypatch.setitem(sys.modules, 'matplotlib.figure', None)
+    monkeypatch.setitem(sys.modules, 'matplotlib', None)
     with pytest.raises(ImportError, match=r'maclip_pyiqa\[plot\]'):
         plot_analysis(torch.rand(3, 96, 128), analysis_of(96, 128))
 

@@ -1,9 +1,12 @@
 """Metrics of pyiqa beside ours."""
 
+import sys
+
 import pytest
 import torch
 
-from maclip_pyiqa import WeightsError
+from maclip_pyiqa import WeightsError, register
+from maclip_pyiqa.evaluation import metrics as evaluation
 from maclip_pyiqa.scoring.others import check_metrics, load_metrics
 
 
@@ -40,3 +43,10 @@ def test_a_metric_that_cannot_be_loaded(monkeypatch):
     monkeypatch.setattr(pyiqa, 'create_metric', create_metric)
     with pytest.raises(WeightsError, match="'niqe' cannot be loaded: no network"):
         load_metrics(['niqe'], 'cpu')
+
+
+def test_without_pyiqa(monkeypatch):
+    monkeypatch.setitem(sys.modules, 'pyiqa', None)
+    for call in (register, lambda: check_metrics(['niqe']), lambda: evaluation.load_metrics(['maclip_demo'])):
+        with pytest.raises(ModuleNotFoundError, match='needs pyiqa, which is not installed: pip install pyiqa'):
+            call()

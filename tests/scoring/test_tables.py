@@ -5,6 +5,7 @@ import csv
 import io
 import json
 import os
+import sys
 import tempfile
 from pathlib import Path
 
@@ -324,7 +325,7 @@ def test_wrong_use(tmp_path, monkeypatch):
         open_table(tmp_path / 'o.csv', NAMES).write(row('a'))
     with pytest.raises(OSError):
         open_table(tmp_path / 'none' / 'o.csv', NAMES).fill()
-    monkeypatch.setattr(tables, 'find_spec', lambda name: None)
+    monkeypatch.setitem(sys.modules, 'pyarrow', None)
     with pytest.raises(ModuleNotFoundError, match=r'maclip_pyiqa\[parquet\]'):
         open_table(tmp_path / 'o.parquet', NAMES)
     assert not os.listdir(tmp_path)
