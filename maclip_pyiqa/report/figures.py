@@ -7,13 +7,15 @@ from typing import TYPE_CHECKING
 from .._lazy import need
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
     from torch import Tensor
 
     from ..metric import Analysis
 
-__all__ = ['LABELS', 'plot_analysis']
+__all__ = ['LABELS', 'plot_analysis', 'plot_guidance']
 
 WIDTH = 7.2  # inches: both columns of a two-column page
 LABELS = {'q': 'quality', 'q_sim': 'cosine cue', 'q_mag': 'magnitude cue', 'w_sim': 'weight of the cosine cue'}
@@ -101,6 +103,41 @@ def plot_analysis(image: Tensor, analysis: Analysis, of: str = 'q', note: str = 
     right.set_xlabel('mean over the views', fontsize=8)
     if note:
         bottom.supxlabel(note, fontsize=7, color=GREY)
+    return figure
+
+
+def plot_guidance(steps: Sequence[int], scores: Sequence[Sequence[float]], norms: Sequence[Sequence[float]]) -> Figure:
+    """Score and gradient norm of each guided image, step by step.
+
+    Args:
+        steps: S
+        scores, norms: S x N
+
+    Returns:
+        a matplotlib Figure, independent of pyplot
+
+    Raises:
+        ModuleNotFoundError: matplotlib is not installed
+        ValueError: no steps
+    """
+    need('a figure', 'matplotlib', extra='plot')
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
+
+    if not steps:
+        raise ValueError('no guided steps; expected at least one')
+    figure = Figure(figsize=(WIDTH, 2.6), dpi=150, layout='constrained')
+    panels = figure.subplots(1, 2)
+    for axes, values, label in zip(
+        panels, (scores, norms), ('score of the predicted image', 'gradient norm'), strict=True
+    ):
+        axes.plot(steps, values, marker='.', linewidth=1)
+        axes.set_xlabel('step', fontsize=8)
+        axes.set_title(label, fontsize=9)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.tick_params(labelsize=8)
+        axes.spines[['top', 'right']].set_visible(False)
+    panels[1].set_yscale('log')
     return figure
 
 

@@ -1,0 +1,406 @@
+"""Guidance of diffusers' pipelines towards a higher score, as a callback (extra `diffusers`).
+
+References: DPS (Chung et al., ICLR 2023, https://arxiv.org/abs/2209.14687), universal guidance (Bansal et al., 2023,
+https://arxiv.org/abs/2302.07121).
+"""
+
+from __future__ import annotations
+
+import os
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from functools import partial
+from typing import Any, Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from .._lazy import need
+from ..guidance import Metric, ScoreGradient, check_options, score_gradient
+from ..report.figures import plot_guidance
+
+need(__name__, 'diffusers', extra='diffusers')
+
+from diffusers.callbacks import PipelineCallback  # noqa: E402
+
+__all__ = ['GuidedStep', 'MACLIPGuidance']
+
+# Noisy latents are alpha * clean + sigma * noise. What a scheduler's numbers say about alpha and sigma:
+SCHEDULERS = {
+    'DDIMScheduler': 'alphas_cumprod',
+    'DDPMScheduler': 'alphas_cumprod',
+    'LCMScheduler': 'alphas_cumprod',
+    'PNDMScheduler': 'alphas_cumprod',
+    'EulerDiscreteScheduler': 'exploding',  # alpha = 1; the denoiser's input is divided by sqrt(1 + sigma^2)
+    'EulerAncestralDiscreteScheduler': 'exploding',
+    'LMSDiscreteScheduler': 'exploding',
+    'DEISMultistepScheduler': 'preserving',  # alpha^2 + sigma^2 = 1, `sigmas` is sigma / alpha
+    'DPMSolverMultistepScheduler': 'preserving',
+    'FlowMatchEulerDiscreteScheduler': 'flow',  # alpha = 1 - sigma
+}
+DENOISERS = ('UNet2DConditionModel', 'SD3Transformer2DModel', 'FluxTransformer2DModel')
+
+
+class GuidedStep(NamedTuple):
+    """One entry of `MACLIPGuidance.history`.
+
+    Attributes:
+        step: index of the step after which the latents were moved
+        timestep: of that step, as the scheduler counts
+        score: of each predicted clean image, before the move
+        gradient_norm: Euclidean norm of each image's gradient
+    """
+
+    step: int
+    timestep: float
+    score: list[float]
+    gradient_norm: list[float]
+
+
+class MACLIPGuidance(PipelineCallback):
+    r"""A callback that moves a pipeline's latents towards a higher score between its steps, without training.
+
+        pipe(prompt, callback_on_step_end=MACLIPGuidance(metric, weight=0.1))
+
+    After a step the denoiser predicts the clean image, and the latents x = alpha * clean + sigma * noise move along
+    the gradient of its score, scaled to a root mean square of 1, by
+
+    $$\mathrm{weight} \cdot (\sigma - \alpha\,\sigma' / \alpha')$$
+
+    where alpha', sigma' are those after the next step: weight is the length of the guidance in proportion to the
+    noise that this step removes. Latents are moved before the third and later steps: a callback is first called after
+    the first step, and sees in the second how the pipeline calls its denoiser. After the last step nothing moves.
+
+    It knows Stable Diffusion 1, 2 and XL (UNet), Stable Diffusion 3 and Flux (transformer), also as image-to-image
+    and inpainting pipelines, with epsilon, v, sample and flow-matching prediction, and refuses what it does not know.
+    One instance guides one call of a pipeline at a time.
+
+    Args:
+        metric: on the pipeline's device: a `MACLIP`, or another differentiable metric, see `score_gradient`
+        weight: at least 0; 0 records the history and leaves the image as it is, bit for bit
+        every: guide after every so many steps
+        start_step_ratio, cutoff_step_ratio: part of the steps to guide, each a float in [0, 1]
+        through: 'x0' takes the gradient with respect to the predicted clean latents: one more call of the denoiser
+            without gradient, and one pass forth and back through the VAE's decoder. 'denoiser' takes it with respect
+            to the noisy latents (DPS): one pass forth and back through the denoiser too, whose activations need
+            several times the memory of its plain call, unless the pipeline has gradient checkpointing enabled
+        shift, flip: show the metric the image moved at random in each step, see `score_gradient`
+        generator: on the CPU, for `shift`, `flip` and the metric's `sample_views`; None: one with the seed 0. Other
+            generators, torch's global one included, are left alone
+
+    Attributes:
+        history: a `GuidedStep` for each guided step of the last call
+
+    Raises:
+        TypeError, ValueError: an option out of range; in a pipeline's call, a pipeline or scheduler that is not known
+        ModuleNotFoundError: diffusers is not installed
+
+    Example::
+
+        guidance = MACLIPGuidance(MACLIP().to('cuda'), weight=0.1, cutoff_step_ratio=0.8)
+        image = pipe('a lighthouse', callback_on_step_end=guidance).images[0]
+        guidance.plot('guidance.png')
+    """
+
+    tensor_inputs = ['latents']  # noqa: RUF012 (as diffusers has it)
+
+    def __init__(
+        self,
+        metric: Metric,
+        weight: float = 0.1,
+        *,
+        every: int = 1,
+        start_step_ratio: float = 0.0,
+        cutoff_step_ratio: float = 1.0,
+        through: Literal['x0', 'denoiser'] = 'x0',
+        shift: int = 0,
+        flip: bool = False,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        super().__init__(cutoff_step_ratio=cutoff_step_ratio)
+        check_options(shift, flip, generator or torch.Generator(), weight, through)
+        if isinstance(every, bool) or not isinstance(every, int) or every < 1:
+            raise ValueError(f'every={every!r}; expected a whole number of at least 1')
+        if not isinstance(start_step_ratio, float) or not 0 <= start_step_ratio < cutoff_step_ratio:
+            raise ValueError(
+                f'start_step_ratio={start_step_ratio!r}; expected a float from 0 to below cutoff_step_ratio, '
+                f'{cutoff_step_ratio}'
+            )
+        self.metric = metric
+        self.weight = weight
+        self.every = every
+        self.start_step_ratio = start_step_ratio
+        self.cutoff_step_ratio = cutoff_step_ratio
+        self.through = through
+        self.shift = shift
+        self.flip = flip
+        self.generator = generator
+        self.history: list[GuidedStep] = []
+        self._gradient: Callable[..., ScoreGradient] = partial(score_gradient, metric)
+        self._offset = 0  # of the pipeline's first step among the scheduler's timesteps: image-to-image starts late
+        self._watch: Callable[[], _Watch | None] = lambda: None
+
+    def plot(self, path: str | os.PathLike) -> None:
+        """Write a figure of the history: score and gradient norm of each image, step by step.
+
+        Args:
+            path: of an image file; its suffix says the format
+
+        Raises:
+            ModuleNotFoundError: matplotlib is not installed (extra `plot`)
+            ValueError: the history is empty
+        """
+        steps, _, scores, norms = zip(*self.history, strict=True) if self.history else ((),) * 4
+        plot_guidance(steps, scores, norms).savefig(path)
+
+    def callback_fn(
+        self, pipeline: Any, step_index: int, timestep: Tensor, callback_kwargs: dict[str, Any]
+    ) -> dict[str, Any]:
+        """What a pipeline calls after each step."""
+        watch = self._begin(pipeline, timestep) if step_index == 0 else self._watch()
+        if watch is None:
+            raise RuntimeError(
+                f'{type(pipeline).__name__} did not keep what its callback returned, or did not call it after its '
+                'first step; expected a pipeline of diffusers'
+            )
+        # A pipeline keeps what its callback returned until the next one does, or until it ends, in whichever way. That
+        # long the watch lives, and with it the hook on the denoiser.
+        callback_kwargs['maclip_guidance'] = watch
+        steps = pipeline.num_timesteps
+        first, last = (int(steps * ratio) for ratio in (self.start_step_ratio, self.cutoff_step_ratio))
+        wanted = first <= step_index < last and (step_index - first) % self.every == 0
+        if wanted and 0 < step_index < steps - 1:
+            moved = self._move(pipeline, watch.call, callback_kwargs['latents'], step_index)
+            if self.weight:
+                callback_kwargs['latents'] = moved
+        watch.call = None
+        return callback_kwargs
+
+    def _begin(self, pipeline: Any, timestep: Tensor) -> _Watch:
+        """At the first step: check what there is, and start to watch the denoiser."""
+        scheduler = pipeline.scheduler
+        _kind(scheduler)
+        if getattr(getattr(pipeline, 'vae', None), 'config', {}).get('scaling_factor') is None:
+            raise ValueError(f'{type(pipeline).__name__} has no VAE with a scaling factor; expected latent diffusion')
+        places = (scheduler.timesteps == timestep.to(scheduler.timesteps.device)).nonzero()
+        self._offset = int(places[0])
+        generator = self.generator or torch.Generator().manual_seed(0)
+        self._gradient = partial(score_gradient, self.metric, shift=self.shift, flip=self.flip, generator=generator)
+        self.history = []
+        watch = _Watch(_denoiser(pipeline), pipeline)
+        self._watch = weakref.ref(watch)
+        return watch
+
+    def _move(self, pipeline: Any, call: _Call | None, latents: Tensor, step_index: int) -> Tensor:
+        """Latents towards a higher score, and an entry in the history."""
+        if call is None:
+            raise RuntimeError(f'{type(pipeline).__name__} did not call its denoiser in step {step_index}')
+        scheduler, vae, denoiser = pipeline.scheduler, pipeline.vae, _denoiser(pipeline)
+        place = self._offset + step_index + 1
+        level, after = _level(scheduler, place), _level(scheduler, place + 1)
+
+        def predict(x: Tensor) -> Tensor:
+            return call.clean(denoiser, scheduler, x, scheduler.timesteps[place], level)
+
+        def decode(x0: Tensor) -> Tensor:
+            return _decode(vae, call.unpacked(x0))
+
+        with torch.inference_mode(False), _upcast(vae), _frozen(vae):
+            if self.through == 'x0':
+                with torch.no_grad():
+                    clean = predict(latents)
+                found = self._gradient(clean, decode)
+            else:
+                with _frozen(denoiser):
+                    found = self._gradient(latents, lambda x: decode(predict(x)))
+        timestep = float(scheduler.timesteps[place - 1])
+        self.history.append(GuidedStep(step_index, timestep, found.score.flatten().tolist(), found.norm.tolist()))
+        length = self.weight * (level.sigma - level.alpha * after.sigma / after.alpha) / level.scale
+        return (latents + length * found.grad).to(latents.dtype)
+
+
+class _Level(NamedTuple):
+    """What the denoiser gets is scale * latents = alpha * clean + sigma * noise."""
+
+    alpha: float
+    sigma: float
+    scale: float = 1.0
+
+
+def _kind(scheduler: Any) -> str:
+    """-> a value of SCHEDULERS."""
+    name = next((c.__name__ for c in type(scheduler).__mro__ if c.__name__ in SCHEDULERS), None)
+    config, remedy = scheduler.config, 'pipe.scheduler = EulerDiscreteScheduler.from_config(pipe.scheduler.config)'
+    if name is None:
+        raise ValueError(
+            f'{type(scheduler).__name__} is not supported: it may undo what is changed between its steps; expected one '
+            f'of {", ".join(SCHEDULERS)}, such as {remedy}'
+        )
+    if name == 'PNDMScheduler' and not config.skip_prk_steps:
+        raise ValueError('PNDMScheduler undoes what is changed between its steps without skip_prk_steps=True; set it')
+    kind = 'flow' if config.get('use_flow_sigmas') else SCHEDULERS[name]
+    prediction = _prediction(scheduler)
+    known = ('flow_prediction',) if kind == 'flow' else ('epsilon', 'v_prediction', 'sample')
+    if prediction not in known or config.get('invert_sigmas'):
+        raise ValueError(
+            f'{type(scheduler).__name__} with prediction_type={prediction!r}, use_flow_sigmas='
+            f'{config.get("use_flow_sigmas", False)}, invert_sigmas={config.get("invert_sigmas", False)} is not '
+            f'supported; expected prediction_type one of {", ".join(known)} and no inverted sigmas'
+        )
+    return kind
+
+
+def _prediction(scheduler: Any) -> str:
+    return scheduler.config.get('prediction_type', 'flow_prediction')
+
+
+def _level(scheduler: Any, place: int) -> _Level:
+    """Noise level of the latents before a step, by its place among the scheduler's timesteps."""
+    kind = _kind(scheduler)
+    if kind == 'alphas_cumprod':
+        if place == len(scheduler.timesteps):
+            return _Level(1.0, 0.0)
+        alpha = float(scheduler.alphas_cumprod[int(scheduler.timesteps[place])])
+        return _Level(alpha**0.5, (1 - alpha) ** 0.5)
+    sigma = float(scheduler.sigmas[place])
+    if kind == 'flow':
+        return _Level(1 - sigma, sigma)
+    alpha = (1 + sigma**2) ** -0.5
+    return _Level(alpha, sigma * alpha, alpha if kind == 'exploding' else 1.0)
+
+
+class _Call(NamedTuple):
+    """How a pipeline called its denoiser."""
+
+    x: Tensor  # (N, C, H, W), packed (N, L, C); 2N where the guidance is classifier-free
+    timestep: Tensor
+    options: dict[str, Any]
+    scale: float | None  # of classifier-free guidance
+    rescale: float
+
+    def clean(self, denoiser: nn.Module, scheduler: Any, latents: Tensor, timestep: Tensor, level: _Level) -> Tensor:
+        """The clean latents that the denoiser predicts from latents, of their shape, float32."""
+        channels = 2 if 'img_ids' in self.options else 1
+        copies, more = len(self.x) // len(latents), self.x.shape[channels] - latents.shape[channels]
+        x = latents.to(torch.promote_types(latents.dtype, torch.float32)) * level.scale
+        given = x.to(self.x.dtype).repeat(copies, *[1] * (x.ndim - 1))
+        if more > 0:  # an inpainting model's mask and masked image
+            given = torch.cat([given, _normal(self.x).narrow(channels, latents.shape[channels], more)], channels)
+        if given.shape != self.x.shape or copies > 2 or (copies == 2) != (self.scale is not None):
+            raise ValueError(
+                f'the denoiser was called with {tuple(self.x.shape)} for latents {tuple(latents.shape)}; this kind of '
+                'pipeline is not supported'
+            )
+        timestep = timestep.to(self.timestep.device, self.timestep.dtype).expand(self.timestep.shape)
+        if 'img_ids' in self.options:
+            timestep = timestep / 1000  # as Flux's pipelines do
+        # its own name, so that a cache of activations (of diffusers' CacheMixin) does not mix this call with the rest
+        with getattr(denoiser, 'cache_context', nullcontext)('maclip_guidance'):
+            out = denoiser(given, timestep=timestep, **_normal(self.options), return_dict=False)[0]
+        if self.scale is not None:
+            plain, text = out.chunk(2)
+            out = plain + self.scale * (text - plain)
+            if self.rescale:
+                from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion import rescale_noise_cfg
+
+                out = rescale_noise_cfg(out, text, self.rescale)
+        if out.shape != latents.shape:
+            raise ValueError(f'the denoiser returned {tuple(out.shape)} for latents {tuple(latents.shape)}')
+        prediction, out = _prediction(scheduler), out.to(x.dtype)
+        if prediction == 'epsilon':
+            return (x - level.sigma * out) / level.alpha
+        if prediction == 'v_prediction':
+            return level.alpha * x - level.sigma * out
+        return out if prediction == 'sample' else x - level.sigma * out
+
+    def unpacked(self, latents: Tensor) -> Tensor:
+        """(N, C, H, W) of latents. Flux packs squares of 2x2: (N, H/2 * W/2, 4 * C)."""
+        if 'img_ids' not in self.options:
+            return latents
+        width = int((self.options['img_ids'][..., 1] == 0).sum())  # squares in the first row
+        blocks = latents.unflatten(1, (-1, width)).unflatten(-1, (-1, 2, 2))  # (N, H/2, W/2, C, 2, 2)
+        return blocks.permute(0, 3, 1, 4, 2, 5).flatten(4, 5).flatten(2, 3)
+
+
+class _Watch:
+    """Records the denoiser's first call after each callback, as long as it lives."""
+
+    def __init__(self, denoiser: nn.Module, pipeline: Any) -> None:
+        self.call: _Call | None = None
+        self.pipeline = pipeline
+        this = weakref.ref(self)
+
+        def record(module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> None:
+            watch = this()
+            if watch is not None and watch.call is None:
+                watch.call = _recorded(watch.pipeline, args, kwargs)
+
+        weakref.finalize(self, denoiser.register_forward_pre_hook(record, with_kwargs=True).remove)
+
+
+def _recorded(pipeline: Any, args: tuple, kwargs: dict[str, Any]) -> _Call:
+    names = [name for name in ('sample', 'hidden_states', 'timestep') if name in kwargs]
+    options = {name: value for name, value in kwargs.items() if name not in (*names, 'return_dict')}
+    x, timestep = (*args, *(kwargs[name] for name in names))
+    free = getattr(pipeline, 'do_classifier_free_guidance', False)
+    return _Call(
+        x, timestep, options, pipeline.guidance_scale if free else None, getattr(pipeline, 'guidance_rescale', 0.0)
+    )
+
+
+def _denoiser(pipeline: Any) -> nn.Module:
+    for name in ('unet', 'transformer'):
+        module = getattr(pipeline, name, None)
+        inner = getattr(module, '_orig_mod', module)  # within what torch.compile returned
+        if module is not None and any(c.__name__ in DENOISERS for c in type(inner).__mro__):
+            return module
+    raise ValueError(
+        f'{type(pipeline).__name__} is not supported; expected a pipeline with one of {", ".join(DENOISERS)}'
+    )
+
+
+def _decode(vae: Any, latents: Tensor) -> Tensor:
+    """-> images, nominally in [0, 1], in the VAE's dtype."""
+    config = vae.config
+    latents = latents / config.scaling_factor
+    mean, std = config.get('latents_mean'), config.get('latents_std')
+    if mean is not None and std is not None:
+        latents = latents * latents.new_tensor(std).view(-1, 1, 1) + latents.new_tensor(mean).view(-1, 1, 1)
+    latents = latents + (config.get('shift_factor') or 0.0)
+    return vae.decode(latents.to(vae.dtype), return_dict=False)[0] / 2 + 0.5
+
+
+@contextmanager
+def _upcast(vae: Any) -> Iterator[None]:
+    """Some VAEs, as SDXL's, overflow in float16. Their pipelines decode in float32 too."""
+    needed = vae.dtype == torch.float16 and vae.config.get('force_upcast', False)
+    if needed:
+        vae.to(dtype=torch.float32)
+    try:
+        yield
+    finally:
+        if needed:
+            vae.to(dtype=torch.float16)
+
+
+@contextmanager
+def _frozen(module: nn.Module) -> Iterator[None]:
+    """No gradient for weights, which spares the activations that it would need."""
+    parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    for parameter in parameters:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in parameters:
+            parameter.requires_grad_(True)
+
+
+def _normal(value: Any) -> Any:
+    """A value in which tensors made in inference mode, which autograd refuses, are copied."""
+    if isinstance(value, Tensor):
+        return value.clone() if value.is_inference() else value
+    if isinstance(value, dict):
+        return {key: _normal(item) for key, item in value.items()}
+    return type(value)(_normal(item) for item in value) if isinstance(value, (list, tuple)) else value
