@@ -119,7 +119,7 @@ class MACLIPGuidance(PipelineCallback):
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__(cutoff_step_ratio=cutoff_step_ratio)
-        check_options(shift, flip, generator or torch.Generator(), weight, through)
+        check_options(shift, flip, torch.Generator() if generator is None else generator, weight, through)
         if isinstance(every, bool) or not isinstance(every, int) or every < 1:
             raise ValueError(f'every={every!r}; expected a whole number of at least 1')
         if not isinstance(start_step_ratio, float) or not 0 <= start_step_ratio < cutoff_step_ratio:
@@ -376,12 +376,12 @@ def _upcast(vae: Any) -> Iterator[None]:
     """Some VAEs, as SDXL's, overflow in float16. Their pipelines decode in float32 too."""
     needed = vae.dtype == torch.float16 and vae.config.get('force_upcast', False)
     if needed:
-        vae.to(dtype=torch.float32)
+        nn.Module.to(vae, torch.float32)  # without the warning that diffusers' own has for this
     try:
         yield
     finally:
         if needed:
-            vae.to(dtype=torch.float16)
+            nn.Module.to(vae, torch.float16)
 
 
 @contextmanager
