@@ -364,7 +364,8 @@ def _chunks(plans: list[ViewPlan], most: int) -> list[list[tuple[int, int, int]]
         end = begin + 1
         while end < len(plans) and plans[end].whole == plans[begin].whole:
             end += 1
-        views = [(i, view) for i in range(begin, end) for view in range(plans[i].views)]
+        # not `plans[i].views`, a property: torch.compile of torch 2.6 cannot follow it into a range
+        views = [(i, view) for i in range(begin, end) for view in range(len(plans[i].shares))]
         parts = -(-len(views) // most)
         for part in range(parts):
             pieces: dict[int, tuple[int, int]] = {}
