@@ -17,8 +17,8 @@ files on disk) to the score. Columns of the table:
                             (Linux), or memory that torch allocated (CUDA)
   max_diff                  largest difference of a score from straightforward's
   gflop, gflop_per_s        what torch's FlopCounterMode counts for one call, and that divided by the median time
-  matmul_percent            gflop_per_s in percent of a plain float32 2048x2048 matmul, the best of this run; above 100
-                            where convolutions may use TF32
+  matmul_percent            gflop_per_s in percent of a plain matmul in the same precision, 2048x2048 on a CPU and
+                            8192x8192 on a GPU, the best of this run
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from importlib.util import find_spec
@@ -64,7 +64,7 @@ REFERENCE, PACKAGE, COMPILED, CLIPIQA, BUILTIN = NAMES = (
     *('straightforward', 'maclip_pyiqa', 'compiled', 'clipiqa', 'maclip_builtin'),
 )
 COLUMNS = (
-    *('work', 'size', 'batch', 'implementation', 'weights', 'backbone', 'device', 'threads', 'repeats'),
+    *('work', 'size', 'batch', 'implementation', 'weights', 'backbone', 'device', 'precision', 'threads', 'repeats'),
     *('median_s', 'min_s', 'max_s', 'speedup', 'memory_mib', 'max_diff', 'gflop', 'gflop_per_s', 'matmul_percent'),
     *('matmul_gflop_per_s', 'compile_s', 'note'),
 )
@@ -81,8 +81,10 @@ class Work(NamedTuple):
 
 def works(quick: bool = False) -> dict[str, Work]:
     """All work items by name."""
-    small, medium, large = ((224, 352), (352, 480), (480, 608)) if quick else ((384, 512), (768, 1024), (1536, 2048))
-    many = 2 if quick else 8
+    small, medium, large, photo = (384, 512), (768, 1024), (1536, 2048), (3000, 4000)
+    if quick:
+        small, medium, large, photo = (224, 352), (352, 480), (480, 608), (608, 736)
+    many, most = (2, 3) if quick else (8, 64)
     return {
         'window': Work('forward', (224, 224), many),  # where the window is the whole image
         'small': Work('forward', small),
@@ -91,16 +93,27 @@ def works(quick: bool = False) -> dict[str, Work]:
         'medium-batch': Work('forward', medium, many),
         'large': Work('forward', large),
         'large-batch': Work('forward', large, many),
+        'photo': Work('forward', photo),
+        'photo-batch': Work('forward', photo, many),
+        'small-64': Work('forward', small, most),
+        'medium-64': Work('forward', medium, most),
         'folder': Work('folder', None, 6 if quick else 64),
         'gradient-window': Work('gradient', (224, 224), many),
         'gradient': Work('gradient', small),
         'gradient-medium': Work('gradient', medium),
         'gradient-large': Work('gradient', large),
+        'gradient-batch': Work('gradient', small, many),
+        'gradient-medium-batch': Work('gradient', medium, many),
+        'gradient-64': Work('gradient', small, most),
         'construction': Work('construction'),
     }
 
 
-FULL = ('medium-batch', 'large-batch', 'gradient-medium', 'gradient-large')  # only with --full or --only
+# only with --full or --only
+FULL = (
+    *('medium-batch', 'large-batch', 'photo', 'photo-batch', 'small-64', 'medium-64'),
+    *('gradient-medium', 'gradient-large', 'gradient-batch', 'gradient-medium-batch', 'gradient-64'),
+)
 
 
 # --- implementations ---------------------------------------------------------------------------------------------
@@ -365,6 +378,22 @@ def score_and_gradient(model: nn.Module, x: Tensor) -> Tensor:
     return scores
 
 
+@contextlib.contextmanager
+def in_precision(precision: str, device: torch.device) -> Iterator[None]:
+    """Compute in 'fp32' (TF32 off), 'tf32' (convolutions and matrix products, CUDA only) or 'bf16' (autocast)."""
+    tf32 = precision == 'tf32'
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision('high' if tf32 else 'highest')
+    try:
+        with (
+            torch.backends.cudnn.flags(allow_tf32=tf32, benchmark=device.type == 'cuda'),
+            torch.autocast(device.type, torch.bfloat16, enabled=precision == 'bf16'),
+        ):
+            yield
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
 def count_gflop(
     model: nn.Module, shapes: Sequence[tuple[int, ...]], device: torch.device, backward: bool = False
 ) -> float:
@@ -384,9 +413,11 @@ def count_gflop(
     return total / 1e9
 
 
-def matmul_gflop_per_s(device: torch.device, repeat: int = 5, n: int = 2048) -> float:
-    """Best speed of a float32 matmul of n x n."""
-    a, b = torch.rand(2, n, n, device=device)
+def matmul_gflop_per_s(device: torch.device, repeat: int = 5) -> float:
+    """Best speed of a matmul, in the precision of `in_precision`."""
+    n = 8192 if device.type == 'cuda' else 2048
+    dtype = torch.bfloat16 if torch.is_autocast_enabled(device.type) else torch.float32
+    a, b = torch.rand(2, n, n, device=device).to(dtype)
     a @ b
     return 2 * n**3 / 1e9 / min(timed(lambda: a @ b, device)[0] for _ in range(repeat))
 
@@ -590,6 +621,12 @@ def _parser() -> argparse.ArgumentParser:
     add('--backbone', default='RN50', help="an open_clip architecture with OpenAI's image towers (default: RN50)")
     add('--pretrained', type=Path, metavar='FILE', help='its weights, in any format (default: random stand-in weights)')
     add('--device', help='such as cpu or cuda (default: cuda if available)')
+    add(
+        '--precision',
+        choices=('fp32', 'tf32', 'bf16'),
+        default='fp32',
+        help="of all but pyiqa's own MA-CLIP: float32 (default), TF32 (CUDA only), or bfloat16 by autocast",
+    )
     add('--threads', type=_number(int), metavar='N', help="CPU threads (default: torch's choice)")
     add('--repeat', type=_number(int), metavar='N', help='rounds (default: 5; with --quick: 2)')
     add('--only', nargs='+', choices=works(), metavar='WORK', help=f'{names}, folder, construction')
@@ -623,6 +660,8 @@ def main(argv: list[str] | None = None) -> int:
             torch.empty(1, device=device)
         except (AssertionError, RuntimeError) as error:
             parser.error(f'--device {args.device}: {str(error).splitlines()[0]}')
+    if args.precision == 'tf32' and device.type != 'cuda':
+        parser.error(f'--precision tf32 needs CUDA; {device.type} computes in fp32 or bf16')
     if open_clip.get_model_config(args.backbone) is None:
         parser.error(f'unknown --backbone {args.backbone!r}; expected one of open_clip.list_models(), such as RN50')
     if not find_spec('matplotlib'):
@@ -642,7 +681,7 @@ def main(argv: list[str] | None = None) -> int:
     weights = args.pretrained.name if args.pretrained else 'stand-in'
     if warning:
         print(f'*** {warning} ***')
-    with tempfile.TemporaryDirectory() as temporary:
+    with tempfile.TemporaryDirectory() as temporary, in_precision(args.precision, device):
         folder = Path(temporary)
         try:
             if args.pretrained:
@@ -655,12 +694,9 @@ def main(argv: list[str] | None = None) -> int:
         except (WeightsError, ValueError, RuntimeError) as error:
             print(f'{args.backbone} with weights {weights}: {error}', file=sys.stderr)
             return 3
-        tf32 = ''
-        if device.type == 'cuda':
-            tf32 = f', TF32 in convolutions {"on" if torch.backends.cudnn.allow_tf32 else "off"}'
         title = (
             f'{args.backbone} ({weights}) on {_machine(device)}, {torch.get_num_threads()} CPU threads, '
-            f'torch {torch.__version__}{tf32}'
+            f'torch {torch.__version__}, {args.precision}'
         )
         print(title)
         for name, why in missing.items():
@@ -675,7 +711,7 @@ def main(argv: list[str] | None = None) -> int:
             not args.no_compile,
             limit,
         )
-        common = {'weights': weights, 'backbone': args.backbone, 'device': device.type}
+        common = {'weights': weights, 'backbone': args.backbone, 'device': device.type, 'precision': args.precision}
         common['threads'] = torch.get_num_threads()
         rows, peaks = [], [matmul_gflop_per_s(device)]
         for name in chosen:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,13 @@ from maclip_pyiqa.testing import TINY, make_clip, save_folder, save_torchscript,
 
 settings.register_profile('tests', deadline=None, derandomize=True)  # no timings, and the same examples each time
 settings.load_profile('tests')
+
+
+@pytest.fixture(params=['cpu', *['cuda'] * torch.cuda.is_available()])
+def device(request) -> Iterator[str]:
+    """Each device of this machine. Convolutions are in whole float32, as matrix products are by default."""
+    with torch.backends.cudnn.flags(allow_tf32=False):
+        yield request.param
 
 
 @pytest.fixture(scope='session')

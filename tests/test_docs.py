@@ -11,6 +11,7 @@ import ast
 import re
 import shlex
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from pkgutil import resolve_name
 
@@ -55,6 +56,8 @@ def test_blocks_run(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setitem(MACLIP.__init__.__kwdefaults__, 'backbone', 'demo')
     for example in examples:
+        if 'export(' in example.parsed and find_spec('onnxscript') is None:
+            continue  # the extra `export` is not installed, nor the torch that it asks for
         example.evaluate()
 
 

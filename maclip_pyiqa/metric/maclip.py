@@ -21,7 +21,7 @@ from ..backbone import Backbone
 from .analysis import Analysis
 from .cues import Cues, cosine_cue, fuse, magnitude_cue
 from .prompts import PROMPTS, attribute_names, read_prompts, summary_columns
-from .views import ViewPlan
+from .views import ViewPlan, whole_views
 
 __all__ = ['MACLIP', 'PROMPTS']
 
@@ -290,9 +290,10 @@ class MACLIP(nn.Module):
         """
 
         def encode(pieces: list[tuple[int, int, int]]) -> Tensor:
-            parts = [plans[i].cut(images[i], first, last) for i, first, last in pieces]
+            parts = [plans[i].cut(images[i], first, last, wholes[i]) for i, first, last in pieces]
             return self.backbone(torch.cat(parts) if len(parts) > 1 else parts[0])
 
+        wholes = whole_views(images, plans)
         chunks = _chunks(plans, self.chunk)
         if len(chunks) > 1 and _wants_grad(images):
             features = [checkpoint(encode, c, use_reentrant=False, preserve_rng_state=False) for c in chunks]
@@ -333,13 +334,22 @@ class MACLIP(nn.Module):
                 raise ValueError(f'image {i} has the shape {tuple(image.shape)}; expected (3, H, W) or (1, H, W){hint}')
             if image.device != mean.device:
                 raise ValueError(f'image {i} is on {image.device}, the metric on {mean.device}; move one with .to()')
-            if not torch.compiler.is_compiling() and not (torch.is_grad_enabled() and image.requires_grad):
-                low, high = (float(v) for v in image.aminmax())
-                if not -1e-4 <= low <= high <= 1 + 1e-4:  # false for NaN too
-                    hint = '; divide by 255' if high > 2 else '; clamp it to [0, 1]'
-                    hint = hint if math.isfinite(low + high) else '; it holds values that are not finite'
-                    raise ValueError(f'image {i} has values in [{low:.4g}, {high:.4g}]; expected [0, 1]{hint}')
+        if not torch.compiler.is_compiling():
+            _check_values(images)
         return [image.to(mean.dtype).expand(3, -1, -1) for image in images]
+
+
+def _check_values(images: list[Tensor]) -> None:
+    """Check that images are finite and in [0, 1], except those whose gradient is wanted. Waits for the device once."""
+    checked = [i for i, image in enumerate(images) if not _wants_grad([image])]
+    if not checked:
+        return
+    ranges = torch.stack([torch.stack(images[i].aminmax()).float() for i in checked]).tolist()
+    for i, (low, high) in zip(checked, ranges, strict=True):
+        if not -1e-4 <= low <= high <= 1 + 1e-4:  # false for NaN too
+            hint = '; divide by 255' if high > 2 else '; clamp it to [0, 1]'
+            hint = hint if math.isfinite(low + high) else '; it holds values that are not finite'
+            raise ValueError(f'image {i} has values in [{low:.4g}, {high:.4g}]; expected [0, 1]{hint}')
 
 
 def _wants_grad(images: list[Tensor]) -> bool:
@@ -354,7 +364,8 @@ def _chunks(plans: list[ViewPlan], most: int) -> list[list[tuple[int, int, int]]
         end = begin + 1
         while end < len(plans) and plans[end].whole == plans[begin].whole:
             end += 1
-        views = [(i, view) for i in range(begin, end) for view in range(plans[i].views)]
+        # not `plans[i].views`, a property: torch.compile of torch 2.6 cannot follow it into a range
+        views = [(i, view) for i in range(begin, end) for view in range(len(plans[i].shares))]
         parts = -(-len(views) // most)
         for part in range(parts):
             pieces: dict[int, tuple[int, int]] = {}

@@ -81,6 +81,7 @@ def test_what_is_too_large_is_left_out(script, tiny_architecture, tmp_path, caps
         (['--device', 'abacus'], '--device abacus'),
         (['--repeat', '0'], "invalid value '0'; expected a whole number above 0"),
         (['--only', 'everything'], 'invalid choice'),
+        (['--device', 'cpu', '--precision', 'tf32'], '--precision tf32 needs CUDA'),
         (['-o', __file__], 'cannot be used as a folder'),
     ],
 )

@@ -173,7 +173,7 @@ def test_wrong_features(features, cues):
 def test_shares(features, cues):
     images, text, scale = features
     uneven = CueTable([torch.cat([f, f[:1]]) for f in images], text, scale, [_shares(f) for f in images])
-    np.testing.assert_allclose(uneven.scores(**TRUE), cues.scores(**TRUE), atol=1e-9)
+    np.testing.assert_allclose(uneven.scores(**TRUE), cues.scores(**TRUE), atol=1e-6)  # shares are float32
 
 
 def _shares(f):

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 
+from maclip_pyiqa.metric import views
 from maclip_pyiqa.metric.views import ViewPlan
 
 sides = st.integers(1, 400)
@@ -93,6 +94,35 @@ def test_windows_are_those_of_unfold(height, width, window, stride):
         with torch.set_grad_enabled(grad):
             assert torch.equal(plan.cut(x)[:-1], want)
             assert torch.equal(plan.cut(x, 1, 2), want[1:2])
+
+
+def test_gathered_windows_are_slices():
+    """As accelerators cut them."""
+    image = torch.rand(3, 70, 103)
+    for plan in (ViewPlan.windows(70, 103, 32, 18), ViewPlan.windows(70, 103, 32, 7, 5)):
+        got, want = (cut(image, plan.places, 32) for cut in (views._gather, views._slices))
+        assert torch.equal(got, want) and len(got) == len(plan.places) > 1
+
+
+def test_whole_images_of_one_size_are_resized_together(monkeypatch):
+    sizes = [(70, 103), (40, 40), (70, 103), (32, 32), (50, 60), (50, 60)]
+    images, plans = [torch.rand(3, *s) for s in sizes], [ViewPlan.windows(*s, 32, 18) for s in sizes]
+    plans[4] = plans[5] = ViewPlan.full(50, 60, 32, 16)
+    calls = []
+
+    def interpolate(x, *args, **options):
+        calls.append(len(x))
+        return plain(x, *args, **options)
+
+    plain = F.interpolate
+    monkeypatch.setattr(F, 'interpolate', interpolate)
+    for limit, expected in ((2**20, [2, 1]), (2000, [1, 1, 1])):
+        monkeypatch.setattr(views, 'RESIZED_TOGETHER', limit)
+        calls.clear()
+        got = views.whole_views(images, plans)
+        assert calls == expected
+        for image, plan, view in zip(images, plans, got, strict=True):
+            torch.testing.assert_close(view, plan.cut(image)[-1], rtol=0, atol=1e-6)
 
 
 @given(plans(max_views=True, least_stride=24), st.data())  # windows are copied: few of them
