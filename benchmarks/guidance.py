@@ -1,13 +1,20 @@
-"""MA-CLIP as a guidance signal: degrade a photo, then restore it by gradient ascent on the score.
+"""MA-CLIP as a guidance signal: degrade photos, then restore them by gradient ascent on the score.
 
     loss(x) = 1 - metric(x) + fidelity * mean((A x - observed)^2)
 
 A is the blur where the photo was blurred, since that operator is known and differentiable; for noise and JPEG it is
 the identity. The estimate starts at the observed image. Adam moves its pixels, which are clamped to [0, 1].
 
-There are two runs: one with the fidelity term, which ties the estimate to the observed image, and one without. The
-second shows that a no-reference metric alone is not enough: it rewards whatever raises the score, also where the
-picture gets worse.
+The table shows how the score is gamed, and what helps. NIQE, BRISQUE and PIQE judge without the original, as the score
+does, which is the one that was climbed; for these three lower is better.
+
+  score alone           a no-reference metric rewards whatever raises it, also where the picture gets worse
+  with fidelity term    ties the estimate to the observed image
+  paired                stops where the original's score is reached
+  early cutoff          the score in the first part of the steps only
+  shift and flip        the metric sees the image moved and mirrored at random in each step
+  all of them
+  fidelity term alone   the control: what is gained without the score
 """
 
 from __future__ import annotations
@@ -31,6 +38,8 @@ DEGRADATIONS = {  # name: default strength, largest strength, what the strength 
     'blur': (2.0, 50.0, 'standard deviation of the Gaussian, in pixels'),
     'jpeg': (90.0, 99.0, '100 - quality'),
 }
+COLUMNS = {'score': 3, 'PSNR, dB': 2, 'NIQE': 2, 'BRISQUE': 1, 'PIQE': 1}  # digits of each
+MISSING = 'not available'
 STAND_IN = 'RANDOM STAND-IN WEIGHTS: the scores say nothing about quality'
 
 
@@ -101,36 +110,55 @@ def restore(
     observed: Tensor,
     original: Tensor,
     operator: Callable[[Tensor], Tensor],
-    fidelity: float,
     steps: int,
     lr: float,
+    *,
+    weight: float = 1.0,
+    fidelity: float = 0.0,
+    target: float = math.inf,
+    cutoff: float = 1.0,
+    shift: int = 0,
+    flip: bool = False,
+    seed: int = 0,
     label: str = '',
 ) -> Run:
     """Gradient ascent on the metric, starting at the observed image.
 
     Args:
-        metric: a pyiqa metric made with as_loss=True
+        metric: differentiable, see `maclip_pyiqa.guidance.score_gradient`
         observed, original: (1, 3, H, W) in [0, 1]; the original is used for the PSNR only
         operator: the differentiable degradation, as far as it is known
-        fidelity: weight of the mean squared difference between operator(x) and `observed`
         lr: Adam's learning rate, for pixels in [0, 1]
+        weight: of the score; 0 leaves the fidelity term alone
+        fidelity: weight of the mean squared difference between operator(x) and `observed`
+        target: the score counts only below it
+        cutoff: the score counts only in this part of the steps
+        shift, flip: of what the metric sees, as for `score_gradient`
+        seed: of shift, flip and the metric's sampled views
     """
     import torch
     from tqdm import trange
 
+    from maclip_pyiqa.guidance import score_gradient
+
     x = observed.clone().requires_grad_()
     optimizer = torch.optim.Adam([x], lr=lr)
+    draws = torch.Generator().manual_seed(seed)
     scores, psnrs = [], [psnr(observed, original)]
-    with trange(steps, desc=label) as bar:
-        for _ in bar:
-            score = metric(x)
-            loss = 1 - score + fidelity * (operator(x) - observed).square().mean()
+    with trange(steps, desc=label, disable=None) as bar:
+        for step in bar:
+            found = score_gradient(metric, x, normalize=False, shift=shift, flip=flip, generator=draws)
+            scores.append(float(found.score))
+            counts = weight > 0 and step < cutoff * steps and scores[-1] < target
             optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
+            if fidelity:
+                (fidelity * (operator(x) - observed).square().mean()).backward()
+            if counts:
+                x.grad = -weight * found.grad + (0 if x.grad is None else x.grad)
+            if x.grad is not None:  # else nothing moves, not by Adam's momentum either
+                optimizer.step()
             with torch.no_grad():
                 x.clamp_(0, 1)
-            scores.append(float(score.detach()))
             psnrs.append(psnr(x.detach(), original))
             bar.set_postfix_str(f'score {scores[-1]:.3f}, {psnrs[-1]:.1f} dB')
     # without gradients the metric scores all views, also where --sample-views gave the steps some of them
@@ -139,20 +167,81 @@ def restore(
     return Run(x.detach(), scores, psnrs)
 
 
-def report(run: Run) -> str:
-    """The result of a run in two lines."""
-    score, score_after, db, db_after = run.scores[0], run.scores[-1], run.psnrs[0], run.psnrs[-1]
-    up, closer = score_after > score, db_after > db
-    return (
-        f'  score {score:.4f} -> {score_after:.4f}, PSNR to the original {db:.2f} -> {db_after:.2f} dB\n'
-        f'  The score {"rose" if up else "did not rise"}, {"and" if up == closer else "but"} '
-        f'PSNR {"rose" if closer else "did not rise"}: the picture is {"closer to" if closer else "no closer to"} '
-        f'the original than the one it started from.'
-    )
+def ways(fidelity: float, target: float, cutoff: float, shift: int) -> dict[str, dict]:
+    """Row of the table -> options of `restore`. `target` is the original's score."""
+    found: dict[str, dict] = {
+        'score alone': {},
+        'with fidelity term': {'fidelity': fidelity},
+        'paired': {'target': target},
+        'early cutoff': {'cutoff': cutoff},
+        'shift and flip': {'shift': shift, 'flip': True},
+    }
+    together = {name: value for options in found.values() for name, value in options.items()}
+    return found | {'all of them': together, 'fidelity term alone': {'fidelity': fidelity, 'weight': 0.0}}
+
+
+def judges(metric: Callable[[Tensor], Tensor]) -> dict[str, Callable[[Tensor, Tensor], float] | None]:
+    """Column -> a function of an image and the original, (1, 3, H, W) in [0, 1]; None: not available here."""
+    found: dict[str, Callable[[Tensor, Tensor], float] | None] = {
+        'score': lambda x, y: float(metric(x)),
+        'PSNR, dB': psnr,
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        for column in ('NIQE', 'BRISQUE', 'PIQE'):
+            judge = pyiqa_metric(column.lower(), **(basicsr_niqe(Path(folder)) if column == 'NIQE' else {}))
+            least = 96 if column == 'NIQE' else 1  # pixels of NIQE's blocks
+            found[column] = judge and (
+                lambda x, y, judge=judge, least=least: float(judge(x.cpu())) if min(x.shape[-2:]) >= least else math.nan
+            )
+    return found
+
+
+def pyiqa_metric(name: str, **options):
+    """A metric of pyiqa on the CPU; None where its weights are neither on this machine nor can be downloaded."""
+    import pyiqa
+
+    try:
+        return pyiqa.create_metric(name, device='cpu', **options)
+    except Exception as error:  # of the network, the hub's client or the file: what it is, is pyiqa's affair
+        print(f'{name}: {MISSING} ({type(error).__name__})', file=sys.stderr)
+        return None
+
+
+def basicsr_niqe(folder: Path) -> dict[str, str]:
+    """Options of pyiqa's NIQE that take the parameters in BasicSR's wheel, where that is installed."""
+    import numpy as np
+    from scipy.io import savemat
+
+    spec = find_spec('basicsr')
+    if spec is None:
+        return {}
+    given = np.load(Path(spec.submodule_search_locations[0], 'metrics', 'niqe_pris_params.npz'))
+    path = folder / 'niqe.mat'
+    savemat(path, {'mu_prisparam': given['mu_pris_param'], 'cov_prisparam': given['cov_pris_param']})
+    return {'pretrained_model_path': str(path)}
+
+
+def judge(image: Tensor, original: Tensor, by: dict[str, Callable[[Tensor, Tensor], float] | None]) -> list[float]:
+    """Each column of an image, in steps of 8 bits as it is saved; NaN: not available."""
+    import torch
+
+    image = (image * 255).round() / 255
+    with torch.inference_mode():
+        return [function(image, original) if function else math.nan for function in by.values()]
+
+
+def line(name: str, rows: list[list[float]]) -> str:
+    """A row of the table: mean over the photos."""
+    means = [sum(values) / len(values) for values in zip(*rows, strict=True)]
+    cells = [
+        MISSING if math.isnan(mean) else f'{mean:.{digits}f}'
+        for mean, digits in zip(means, COLUMNS.values(), strict=True)
+    ]
+    return f'| {name} | ' + ' | '.join(cells) + ' |'
 
 
 def draw(path: Path, title: str, warning: str, original: Tensor, observed: Tensor, score: float, runs: dict[str, Run]):
-    """Draw the images, a detail of each, and the curves of the runs into one PNG. `score` is the original's."""
+    """Draw the original, a detail of each image, and the curves of the runs into one PNG. `score` is the original's."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from matplotlib.patches import Rectangle
@@ -164,32 +253,30 @@ def draw(path: Path, title: str, warning: str, original: Tensor, observed: Tenso
         *((name, run.image, f'score {run.scores[-1]:.3f}, {run.psnrs[-1]:.2f} dB') for name, run in runs.items()),
     ]
     height, width = original.shape[-2:]
-    shape = height / width
-    detail = max(1, min(height, width) // 4)
+    detail = max(1, min(height, width) // 3)
     top, left = (height - detail) // 2, (width - detail) // 2
 
-    fig = Figure(figsize=(16, 4 * shape + 8.5), layout='constrained')
+    fig = Figure(figsize=(16, 11.5), layout='constrained')
     FigureCanvasAgg(fig)
     fig.get_layout_engine().set(h_pad=0.08)
     fig.suptitle(title, fontsize=15)
-    images, curves = fig.subfigures(2, 1, height_ratios=(4 * shape + 4.8, 3.2))
-    axes = images.subplots(2, 4, height_ratios=(shape, 1))
-    for (whole, part), (name, image, caption) in zip(axes.T, pictures, strict=True):
-        pixels = _bytes(image)
-        whole.imshow(pixels)
-        whole.set_title(f'{name}\n{caption}')
-        whole.add_patch(Rectangle((left - 0.5, top - 0.5), detail, detail, fill=False, edgecolor='yellow'))
-        part.imshow(pixels[top : top + detail, left : left + detail], interpolation='nearest')
-        whole.set_axis_off()
+    images, curves = fig.subfigures(2, 1, height_ratios=(7.8, 3.2))
+    whole, *parts = images.subplots(2, 5).ravel()
+    whole.imshow(_bytes(original))
+    whole.set_title('original, whole')
+    whole.add_patch(Rectangle((left - 0.5, top - 0.5), detail, detail, fill=False, edgecolor='yellow'))
+    whole.set_axis_off()
+    for part, (name, image, caption) in zip(parts, pictures, strict=True):
+        part.imshow(_bytes(image)[top : top + detail, left : left + detail], interpolation='nearest')
+        part.set_title(f'{name}\n{caption}')
         part.set_axis_off()
-    for panel, key, label in zip(
-        curves.subplots(1, 2), ('scores', 'psnrs'), ('score', 'PSNR to the original, dB'), strict=True
-    ):
+    panels = curves.subplots(1, 2)
+    for panel, key, label in zip(panels, ('scores', 'psnrs'), ('score', 'PSNR to the original, dB'), strict=True):
         for name, run in runs.items():
             panel.plot(getattr(run, key), label=name)
         panel.set(xlabel='step', ylabel=label)
         panel.grid(alpha=0.3)
-        panel.legend()
+    panels[0].legend(fontsize=8)
     if warning:
         curves.suptitle(warning, color='white', fontsize=15, weight='bold', bbox={'fc': 'firebrick', 'lw': 0, 'pad': 3})
     fig.savefig(path, format='png', dpi=100)
@@ -219,12 +306,14 @@ def _parser() -> argparse.ArgumentParser:
     strengths = '; '.join(f'{name}: {what}, default {default:g}' for name, (default, _, what) in DEGRADATIONS.items())
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
-    add('photo', type=Path, nargs='?', help='an image file (default: the photo in maclip_pyiqa)')
+    add('photos', type=Path, nargs='*', help='image files (default: the photo in maclip_pyiqa)')
     add('--degradation', choices=DEGRADATIONS, default='blur', help='of the photo (default: %(default)s)')
     add('--strength', type=_number(float, 0), help=f'of the degradation; {strengths}')
     add(
         '--fidelity', type=_number(float, 0), default=10000.0, help='weight of the fidelity term (default: %(default)g)'
     )
+    add('--cutoff', type=_number(float, 0, 1), default=0.2, help='part of the steps (default: %(default)s)')
+    add('--shift', type=_number(int, 0), default=8, help='at most, in pixels (default: %(default)s)')
     add('--steps', type=_number(int, 1), default=60, help='gradient steps of each run (default: %(default)s)')
     add(
         '--lr',
@@ -250,10 +339,16 @@ def _parser() -> argparse.ArgumentParser:
         '--seed',
         type=_number(int, 0, 2**63 - 1),
         default=0,
-        help='of the noise and of --sample-views (default: %(default)s)',
+        help='of the noise, the shifts and --sample-views (default: %(default)s)',
     )
     add('--stand-in', action='store_true', help='random weights, for a smoke test; the scores say nothing')
-    add('-o', '--output', type=Path, default=Path('guidance.png'), help='PNG to write (default: %(default)s)')
+    add(
+        '-o',
+        '--output',
+        type=Path,
+        default=Path('guidance.png'),
+        help='PNG of the first photo to write (default: %(default)s)',
+    )
     return parser
 
 
@@ -289,11 +384,16 @@ def main(argv: list[str] | None = None) -> int:
     from maclip_pyiqa.backbone import NOTE
     from maclip_pyiqa.demo import PHOTO
 
-    path = args.photo or PHOTO
-    try:
-        original = load(path, args.size)
-    except (OSError, ValueError) as error:
-        parser.error(f'{path}: {error}')
+    paths = args.photos or [PHOTO]
+    originals = []
+    for path in paths:
+        try:
+            originals.append(load(path, args.size))
+        except (OSError, ValueError) as error:
+            parser.error(f'{path}: {error}')
+    least = min(min(original.shape[-2:]) for original in originals)
+    if args.shift >= least:
+        parser.error(f'--shift {args.shift}; expected less than {least}, the shorter side of the photos')
     try:
         torch.empty(1, device=args.device)
     except (AssertionError, RuntimeError) as error:
@@ -313,24 +413,31 @@ def main(argv: list[str] | None = None) -> int:
     except ValueError as error:
         parser.error(str(error))
 
-    observed = degrade(original, args.degradation, strength, args.seed)
-    original, observed = original.to(metric.device), observed.to(metric.device)
     operator = (lambda x: blur(x, strength)) if args.degradation == 'blur' else (lambda x: x)
-    height, width = original.shape[-2:]
-    title = f'{path.name}, {width}x{height}; {args.degradation} of strength {strength:g} ({what}); {args.steps} steps'
-    print(title)
-    runs = {}
-    for label, weight in (
-        (f'with fidelity term (weight {args.fidelity:g})', args.fidelity),
-        ('without fidelity term', 0.0),
-    ):
-        torch.manual_seed(args.seed)
-        runs[label] = restore(metric, observed, original, operator, weight, args.steps, args.lr, label)
-    for label, run in runs.items():
-        print(f'{label}\n{report(run)}')
+    of = f'{args.degradation} of strength {strength:g} ({what}); {args.steps} steps'
+    for path, original in zip(paths, originals, strict=True):
+        print(f'{path.name}, {original.shape[-1]}x{original.shape[-2]}')
+    print(of)
     warning = STAND_IN if args.stand_in else NOTE if args.backbone == 'demo' else ''
-    draw(args.output, title, warning, original, observed, float(metric(original)), runs)
-    print(f'picture: {args.output}')
+    by = judges(metric)
+    rows: dict[str, list[list[float]]] = {}
+    for i, original in enumerate(originals):
+        observed = degrade(original, args.degradation, strength, args.seed).to(metric.device)
+        original = original.to(metric.device)
+        score = float(metric(original))
+        runs = {
+            name: restore(metric, observed, original, operator, args.steps, args.lr, seed=args.seed, label=name, **more)
+            for name, more in ways(args.fidelity, score, args.cutoff, args.shift).items()
+        }
+        images = {'degraded': observed, **{name: run.image for name, run in runs.items()}, 'original': original}
+        for name, image in images.items():
+            rows.setdefault(name, []).append(judge(image, original, by))
+        if i == 0:
+            title = f'{paths[0].name}, {original.shape[-1]}x{original.shape[-2]}; {of}'
+            draw(args.output, title, warning, original, observed, score, runs)
+    print(f'\n| guidance | {" | ".join(COLUMNS)} |\n|{" --- |" * (len(COLUMNS) + 1)}')
+    print('\n'.join(line(*row) for row in rows.items()))
+    print(f'\npicture: {args.output}')
     if warning:
         print(f'*** {warning} ***')
     return 0
