@@ -24,6 +24,7 @@ def test_each_script_says_what_it_does(tmp_path):
     assert [script.stem for script in running] == [
         'demo_report',
         'guidance',
+        'guidance_memory',
         'loss',
         'max_views',
         'reading',
