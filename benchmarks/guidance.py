@@ -276,7 +276,7 @@ def draw(path: Path, title: str, warning: str, original: Tensor, observed: Tenso
             panel.plot(getattr(run, key), label=name)
         panel.set(xlabel='step', ylabel=label)
         panel.grid(alpha=0.3)
-    panels[0].legend(fontsize=8)
+    panels[1].legend(fontsize=9, loc='upper left', bbox_to_anchor=(1.01, 1))
     if warning:
         curves.suptitle(warning, color='white', fontsize=15, weight='bold', bbox={'fc': 'firebrick', 'lw': 0, 'pad': 3})
     fig.savefig(path, format='png', dpi=100)

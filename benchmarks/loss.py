@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from copy import deepcopy
@@ -130,9 +131,10 @@ def judges(metric) -> dict[str, Callable[[Tensor, Tensor], float] | None]:
         ),
         'SSIM': lambda x, y: float(structural_similarity(array(y), array(x), data_range=1, channel_axis=2)),
     }
-    for column in ('NIQE', 'BRISQUE'):
-        judge = pyiqa_metric(column.lower())
-        found[column] = judge and (lambda x, y, judge=judge: float(judge(x)))
+    with tempfile.TemporaryDirectory() as folder:
+        for column in ('NIQE', 'BRISQUE'):
+            judge = pyiqa_metric(column.lower(), **(basicsr_niqe(Path(folder)) if column == 'NIQE' else {}))
+            found[column] = judge and (lambda x, y, judge=judge: float(judge(x)))
     return found | {'score': lambda x, y: float(metric(x))}
 
 
@@ -145,6 +147,20 @@ def pyiqa_metric(name: str, **options):
     except Exception as error:  # of the network, the hub's client or the file: what it is, is pyiqa's affair
         print(f'{name}: {MISSING} ({type(error).__name__})', file=sys.stderr)
         return None
+
+
+def basicsr_niqe(folder: Path) -> dict[str, str]:
+    """Options of pyiqa's NIQE that take the parameters in BasicSR's wheel, where that is installed."""
+    import numpy as np
+    from scipy.io import savemat
+
+    spec = find_spec('basicsr')
+    if spec is None:
+        return {}
+    given = np.load(Path(spec.submodule_search_locations[0], 'metrics', 'niqe_pris_params.npz'))
+    path = folder / 'niqe.mat'
+    savemat(path, {'mu_prisparam': given['mu_pris_param'], 'cov_prisparam': given['cov_pris_param']})
+    return {'pretrained_model_path': str(path)}
 
 
 def losses(options: dict, weight: float) -> dict[str, Loss | None]:

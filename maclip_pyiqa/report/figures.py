@@ -135,7 +135,7 @@ def plot_guidance(steps: Sequence[int], scores: Sequence[Sequence[float]], norms
         axes.set_xlabel('step', fontsize=8)
         axes.set_title(label, fontsize=9)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.tick_params(labelsize=8)
+        axes.tick_params(which='both', labelsize=8)
         axes.spines[['top', 'right']].set_visible(False)
     panels[1].set_yscale('log')
     return figure
