@@ -256,25 +256,28 @@ def test_options_of_a_call_are_understood(monkeypatch, family, options):
 # --- it raises the score ----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize('through', ['x0', 'denoiser'])
+KINDS = [
+    ('sd', '', {}),
+    ('sd', '', {'prediction_type': 'v_prediction'}),
+    ('sd', 'Img2Img', {}),
+    ('sd', 'Inpaint', {}),
+    ('xl', '', {}),
+    ('xl', '', {'prediction_type': 'v_prediction'}),
+    ('xl', 'Img2Img', {}),
+    ('xl', 'Inpaint', {}),
+    ('sd3', '', None),
+    ('sd3', 'Img2Img', None),
+    ('sd3', 'Inpaint', None),
+    ('flux', '', None),
+    ('flux', 'Img2Img', None),
+    ('flux', 'Inpaint', None),
+]
+
+
 @pytest.mark.parametrize(
-    ('family', 'task', 'options'),
-    [
-        ('sd', '', {}),
-        ('sd', '', {'prediction_type': 'v_prediction'}),
-        ('sd', 'Img2Img', {}),
-        ('sd', 'Inpaint', {}),
-        ('xl', '', {}),
-        ('xl', '', {'prediction_type': 'v_prediction'}),
-        ('xl', 'Img2Img', {}),
-        ('xl', 'Inpaint', {}),
-        ('sd3', '', None),
-        ('sd3', 'Img2Img', None),
-        ('sd3', 'Inpaint', None),
-        ('flux', '', None),
-        ('flux', 'Img2Img', None),
-        ('flux', 'Inpaint', None),
-    ],
+    ('family', 'task', 'options', 'through'),
+    [(*kind, 'x0') for kind in KINDS]
+    + [pytest.param(*kind, 'denoiser', marks=[pytest.mark.slow] if kind[1] else []) for kind in KINDS],
 )
 def test_score_rises(metric, family, task, options, through):
     """For the same seed, both images of a batch; in inpainting their mean, and the part that is kept stays."""
