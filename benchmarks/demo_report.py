@@ -9,8 +9,8 @@ degraded in eight steps up to the end of each range: by the degradations that th
 clean photo and its steps: Spearman's correlation with the strength, negated so that 1 is right, mean over the photos;
 the same over all photos at once (pooled); how often the clean photo scores above its strongest step; the share of
 photos whose score never rises by more than 0.02 from a step to a later one (monotone); and the largest rise, mean over
-the photos and of any photo. Then maps of half-blurred photos, and images without content. Writes report.csv, report.md and
-report.png.
+the photos and of any photo. Then maps of half-blurred photos, and images without content. Writes report.csv, report.md
+and report.png.
 """
 
 from __future__ import annotations

@@ -175,8 +175,8 @@ def read_list(
     label = _column(table, columns, LABEL, label_column, 'label')
     if label == 'score' and 'error' in columns and not label_column:
         raise ValueError(
-            f'{table} looks like a table of `maclip-pyiqa score`, whose column score is no human rating; name the column '
-            'of the ratings with --label-column'
+            f'{table} looks like a table of `maclip-pyiqa score`, whose column score is no human rating; name the '
+            'column of the ratings with --label-column'
         )
     group = next((columns[c] for c in GROUP if c in columns), None)
     if lower_better is None:

@@ -45,7 +45,12 @@ def test_beside_the_paper():
     file = frame(config='{"backbone": "RN50", "pretrained": "/data/RN50.pt"}')
     assert published(file) == published(rows)
     yfcc = '{"backbone": "RN50", "pretrained": "yfcc15m"}'
-    others = [{'config': '{"backbone": "RN101", "pretrained": "openai"}'}, {'config': yfcc}, {'srcc': float('nan')}, {'dataset': 'live'}]
+    others = [
+        {'config': '{"backbone": "RN101", "pretrained": "openai"}'},
+        {'config': yfcc},
+        {'srcc': float('nan')},
+        {'dataset': 'live'},
+    ]
     for change in others:
         lines = published(frame(**change))
         assert '| csiq | maclip | not run | 0.7374 |  |' in lines
