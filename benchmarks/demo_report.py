@@ -3,11 +3,14 @@
   python benchmarks/demo_report.py -o report                      the backbone in the package
   python benchmarks/demo_report.py seed0 seed1 seed2 -o report    folders written by train_demo.py, and their spread
 
-Nine clean photos from pyiqa's wheel are degraded in five steps: by the degradations that the training used (seen), by
-others (unseen), and by those that the backbone is known to overlook (limits). Reported for the score Q and both cues
-over the clean photo and its steps: Spearman's correlation with the strength, negated so that 1 is right, mean over the
-photos; the same over all photos at once (pooled); and how often the clean photo scores above its strongest step. Then
-maps of half-blurred photos, and images without content. Writes report.csv, report.md and report.png.
+Clean photos (nine in pyiqa's wheel, the one in this package, one each in those of scikit-image and scikit-learn) are
+degraded in eight steps up to the end of each range: by the degradations that the training used (seen), by others
+(unseen), and by those that the backbone is known to overlook (limits). Reported for the score Q and both cues over the
+clean photo and its steps: Spearman's correlation with the strength, negated so that 1 is right, mean over the photos;
+the same over all photos at once (pooled); how often the clean photo scores above its strongest step; the share of
+photos whose score never rises by more than 0.02 from a step to a later one (monotone); and the largest rise, mean over
+the photos and of any photo. Then maps of half-blurred photos, and images without content. Writes report.csv, report.md
+and report.png.
 """
 
 from __future__ import annotations
@@ -24,50 +27,57 @@ import numpy as np
 import pandas as pd
 import torch
 from PIL import Image, ImageFilter
-from scipy import ndimage, stats
+from scipy import signal, stats
 
 from maclip_pyiqa import MACLIP, WeightsError
-from maclip_pyiqa.demo import DEGRADATIONS, reopened
+from maclip_pyiqa.demo import DEGRADATIONS, PHOTO, reopened
 from maclip_pyiqa.scoring.read import to_tensor
 from maclip_pyiqa.testing import images_without_content
 
-STRENGTHS = (0.0, 0.25, 0.5, 0.75, 1.0)
+STRENGTHS = tuple(step / 7 for step in range(8))
+TOLERANCE = 0.02  # a rise that is no turning back
 CUES = ('q', 'q_sim', 'q_mag')
 GROUPS = ('seen', 'unseen', 'limits')
 
 
 def _filtered(kernel: np.ndarray, image: Image.Image) -> Image.Image:
-    pixels = np.asarray(image, np.float32)
+    rim = kernel.shape[0] // 2
+    pixels = np.pad(np.asarray(image, np.float32), ((rim, rim), (rim, rim), (0, 0)), 'edge')
     kernel = (kernel / kernel.sum())[..., None]
-    return _image(ndimage.convolve(pixels, kernel, mode='nearest'))
+    return _image(signal.fftconvolve(pixels, kernel, mode='valid', axes=(0, 1)))
 
 
 def _image(pixels: np.ndarray) -> Image.Image:
     return Image.fromarray(pixels.clip(0, 255).round().astype(np.uint8))
 
 
+def _sharpened(image: Image.Image, radius: int, amount: float) -> Image.Image:
+    pixels, blurred = (np.asarray(i, np.float32) for i in (image, image.filter(ImageFilter.BoxBlur(radius))))
+    return _image(pixels + amount * (pixels - blurred))
+
+
 def motion_blur(image, strength, rng):
-    """Along a line of 3 to 25 pixels, in a random direction."""
-    length, angle = 3 + 22 * strength, rng.uniform(0, np.pi)
-    y, x = np.mgrid[-13:14, -13:14]
+    """Along a line of 3 to 61 pixels, in a random direction."""
+    length, angle = 3 * (61 / 3) ** strength, rng.uniform(0, np.pi)
+    y, x = np.mgrid[-31:32, -31:32]
     along, across = x * np.cos(angle) + y * np.sin(angle), y * np.cos(angle) - x * np.sin(angle)
     return _filtered((np.abs(along) <= length / 2) * np.clip(1 - np.abs(across), 0, None), image)
 
 
 def defocus(image, strength, rng):
-    """Disc of radius 1 to 7 pixels, its rim antialiased."""
-    y, x = np.mgrid[-8:9, -8:9]
-    return _filtered(np.clip(1 + 6 * strength + 0.5 - np.hypot(x, y), 0, 1), image)
+    """Disc of radius 1 to 20 pixels, its rim antialiased."""
+    y, x = np.mgrid[-21:22, -21:22]
+    return _filtered(np.clip(20**strength + 0.5 - np.hypot(x, y), 0, 1), image)
 
 
 def box_blur(image, strength, rng):
-    """Radius 1 to 7 pixels."""
-    return image.filter(ImageFilter.BoxBlur(1 + 6 * strength))
+    """Radius 1 to 17 pixels."""
+    return image.filter(ImageFilter.BoxBlur(17**strength))
 
 
 def median_filter(image, strength, rng):
-    """3 to 11 pixels wide."""
-    return image.filter(ImageFilter.MedianFilter(2 * round(1 + 4 * strength) + 1))
+    """3 to 17 pixels wide."""
+    return image.filter(ImageFilter.MedianFilter(2 * round(1 + 7 * strength) + 1))
 
 
 def webp(image, strength, rng):
@@ -76,25 +86,35 @@ def webp(image, strength, rng):
 
 
 def jpeg2000(image, strength, rng):
-    """Compression ratio 24 to 400."""
-    return reopened(image, 'JPEG2000', quality_mode='rates', quality_layers=[24 * (400 / 24) ** strength])
+    """Compression ratio 24 to 1000."""
+    return reopened(image, 'JPEG2000', quality_mode='rates', quality_layers=[24 * (1000 / 24) ** strength])
 
 
 def poisson_noise(image, strength, rng):
-    """Shot noise: 100 down to 3 photons at white."""
-    photons = 100 * (3 / 100) ** strength
+    """Shot noise: 100 photons down to 1 at white."""
+    photons = 100 * (1 / 100) ** strength
     return _image(rng.poisson(np.asarray(image, np.float32) / 255 * photons) * (255 / photons))
 
 
 def speckle(image, strength, rng):
-    """Multiplicative Gaussian noise, standard deviation 0.1 to 0.8."""
+    """Multiplicative Gaussian noise, standard deviation 0.1 to 1.5."""
     pixels = np.asarray(image, np.float32)
-    return _image(pixels * (1 + (0.1 + 0.7 * strength) * rng.standard_normal(pixels.shape)))
+    return _image(pixels * (1 + 0.1 * 15**strength * rng.standard_normal(pixels.shape)))
 
 
 def darkening(image, strength, rng):
-    """Brightness 0.7 down to 0.1 of what it was."""
-    return _image(np.asarray(image, np.float32) * (0.7 - 0.6 * strength))
+    """Brightness 0.7 down to 0.05 of what it was."""
+    return _image(np.asarray(image, np.float32) * (0.7 * (0.05 / 0.7) ** strength))
+
+
+def fine_halos(image, strength, rng):
+    """1 to 10 times the difference from the mean of 3x3 pixels added."""
+    return _sharpened(image, 1, 10**strength)
+
+
+def wide_halos(image, strength, rng):
+    """0.5 to 5 times the difference from the mean of 21x21 pixels added."""
+    return _sharpened(image, 10, 0.5 * 10**strength)
 
 
 def posterisation(image, strength, rng):
@@ -137,6 +157,8 @@ KINDS: dict[str, tuple[str, Callable]] = {
     'Poisson noise': ('unseen', poisson_noise),
     'speckle': ('unseen', speckle),
     'darkening': ('unseen', darkening),
+    'fine halos': ('unseen', fine_halos),
+    'wide halos': ('unseen', wide_halos),
     'posterisation': ('limits', posterisation),
     'desaturation': ('limits', desaturation),
     'colour cast': ('limits', colour_cast),
@@ -145,24 +167,26 @@ KINDS: dict[str, tuple[str, Callable]] = {
 
 
 def photos() -> dict[str, Image.Image]:
-    """The clean photos in pyiqa's wheel, made smaller to at most 512 pixels wide and high.
+    """Clean photos that train_demo.py leaves out, made smaller to at most 512 pixels wide and high.
 
-    Raises:
-        FileNotFoundError: pyiqa is not installed, or without its photos
+    The bundled one, one each of scikit-image and scikit-learn, and the nine in pyiqa's wheel, if it is installed and
+    has them (version 0.1.16 has).
     """
+    from skimage import data
+    from sklearn.datasets import load_sample_image
+
+    found = {
+        PHOTO.stem: Image.open(PHOTO).convert('RGB'),
+        'coffee': Image.fromarray(data.coffee()),
+        'flower': Image.fromarray(load_sample_image('flower.jpg')),
+    }
     spec = find_spec('pyiqa')
-    site = Path(spec.origin).parents[1] if spec else Path()
-    files = [*sorted(site.glob('ResultsCalibra/ref_dir/*.bmp')), *sorted(site.glob('tests/test_efficiency_img_dir/*'))]
-    if spec is None or not files:
-        raise FileNotFoundError(
-            'the photos of this report are missing: pyiqa is not installed, or has no photos in its wheel; '
-            'pip install pyiqa==0.1.16'
-        )
-    found = {}
-    for file in files:
-        with Image.open(file) as image:
-            found[file.stem] = image.convert('RGB')
-        found[file.stem].thumbnail((512, 512), Image.Resampling.LANCZOS)
+    if spec is not None:
+        site = Path(spec.origin).parents[1]
+        for file in sorted([*site.glob('ResultsCalibra/ref_dir/*.bmp'), *site.glob('tests/test_efficiency_img_dir/*')]):
+            found[file.stem] = Image.open(file).convert('RGB')
+    for photo in found.values():
+        photo.thumbnail((512, 512), Image.Resampling.LANCZOS)
     return found
 
 
@@ -202,6 +226,9 @@ def summary(values: np.ndarray) -> dict[str, float]:
     row = {cue: float(np.mean([srcc(photo[:, c], order) for photo in values])) for c, cue in enumerate(CUES)}
     row['pooled'] = srcc(values[..., 0].ravel(), np.tile(order, len(values)))
     row['clean above strongest'] = float((values[:, 0, 0] > values[:, -1, 0]).mean())
+    rises = (values[..., 0] - np.minimum.accumulate(values[..., 0], axis=1)).max(1)  # of each photo
+    row['monotone'] = float((rises <= TOLERANCE).mean())
+    row['rise'], row['largest rise'] = float(rises.mean()), float(rises.max())
     row['clean'], row['strongest'] = float(values[:, 0, 0].mean()), float(values[:, -1, 0].mean())
     return row
 
@@ -212,7 +239,7 @@ def halves(metric: MACLIP, clean: dict[str, Image.Image]) -> dict[str, float]:
     window, below, lower, fell = metric.backbone.window, [], [], []
     for photo in clean.values():
         width, height = photo.size
-        blurred = DEGRADATIONS['blur'](photo, 1.0, np.random.default_rng(0))
+        blurred = photo.filter(ImageFilter.GaussianBlur(4))
         before = metric.analyze(tensor(photo)[None])
         for half in ((0, 0, width // 2, height), (width // 2, 0, width, height), (0, 0, width, height // 2),
                      (0, height // 2, width, height)):  # fmt: skip
@@ -305,16 +332,17 @@ def main(argv: list[str] | None = None) -> int:
         runs[name] = metric, degraded(metric, clean, bar)
     bar.close()
 
-    columns = ['q', 'q_sim', 'q_mag', 'pooled', 'clean above strongest', 'clean', 'strongest']
+    columns = ['q', 'q_sim', 'q_mag', 'pooled', 'clean above strongest', 'monotone', 'rise', 'largest rise']
+    shown = [*columns, 'clean', 'strongest']
     parts, records = [], []
     for name, (metric, found) in runs.items():
         rows = {kind: summary(values) for kind, values in found.items()}
         records += [{'backbone': name, 'kind': kind, 'group': KINDS[kind][0]} | row for kind, row in rows.items()]
-        body = [[kind, KINDS[kind][0], *(row[c] for c in columns)] for kind, row in rows.items()]
+        body = [[kind, KINDS[kind][0], *(row[c] for c in shown)] for kind, row in rows.items()]
         for group in GROUPS:
-            members = [row for kind, row in rows.items() if KINDS[kind][0] == group]
-            body.append([f'mean, {group}', group, *(float(np.mean([row[c] for row in members])) for c in columns)])
-        parts.append(f'## {name}, {len(clean)} photos\n\n' + table(['', 'group', *columns], body))
+            members = pd.DataFrame([row for kind, row in rows.items() if KINDS[kind][0] == group])
+            body.append([f'mean, {group}', group, *members[shown].mean()])
+        parts.append(f'## {name}, {len(clean)} photos\n\n' + table(['', 'group', *shown], body))
         parts.append('\n'.join(f'- {what}: {100 * value:.1f} %' for what, value in halves(metric, clean).items()))
         with torch.inference_mode():
             parts.append(
@@ -324,7 +352,7 @@ def main(argv: list[str] | None = None) -> int:
     if len(runs) > 1:
         spread = []
         for group in GROUPS:
-            for c in columns[:5]:
+            for c in columns:
                 means = [
                     np.mean([r[c] for r in records if r['backbone'] == name and r['group'] == group]) for name in runs
                 ]

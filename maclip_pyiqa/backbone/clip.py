@@ -103,7 +103,7 @@ class Backbone(nn.Module):
 
     def compile_encoding(self) -> None:
         """Encode with a program that torch's inductor compiles on the first call: same features to float rounding."""
-        # freezing: weights as constants of the program, where no gradient is wanted
+        # freezing: weights as constants of the program, where no gradient is required
         self._compiled = torch.compile(self._encode, options={'freezing': True})
 
     def __getstate__(self) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """Ablations of MA-CLIP from cached features: no image is read again.
 
-Variants score the images anew from their features; `compare_variants` ranks them by correlation with the labels,
+Variants score the images again, from their features; `compare_variants` ranks them by correlation with the labels,
 `thirds` does so within thirds of quality, and `group_distances` compares the distributions of |f| between contents.
 """
 

@@ -31,7 +31,7 @@ LAYOUT = 3  # of the files; part of their keys
 
 @dataclass(frozen=True)
 class Features:
-    """Cached features of a data set, with all that scores are computed from. Images that failed are left out.
+    """Cached features of a data set, with all that scores are computed from. Images that failed are not among them.
 
     Attributes:
         features: of each image's views before L2 normalisation, N tensors (V, D), windows row by row, global view last

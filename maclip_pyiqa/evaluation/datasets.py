@@ -166,12 +166,18 @@ def read_list(
             data sets differ there
 
     Raises:
-        OSError, ValueError: a table that cannot be read or lacks a column, labels that are not numbers, no images
+        OSError, ValueError: a table that cannot be read or lacks a column, labels that are not numbers, no images, or
+            scores of a metric in place of labels
     """
     rows = _rows(table)
     columns = {column.strip().lower(): column for column in rows[0] if column is not None}  # None: too many fields
     file = _column(table, columns, FILE, file_column, 'file')
     label = _column(table, columns, LABEL, label_column, 'label')
+    if label == 'score' and 'error' in columns and not label_column:
+        raise ValueError(
+            f'{table} looks like a table of `maclip-pyiqa score`, whose column score is no human rating; name the '
+            'column of the ratings with --label-column'
+        )
     group = next((columns[c] for c in GROUP if c in columns), None)
     if lower_better is None:
         if label.strip().lower() == 'dmos':

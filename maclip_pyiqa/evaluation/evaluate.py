@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .._lazy import need
 from ..scoring.tables import one_line
 from .cache import FeatureCache, image_key, lock, read_runs, save_run, write_file
 from .datasets import DataSet, prepared
@@ -162,6 +163,7 @@ def evaluate(
         OSError: a file cannot be written
         ValueError: as `check_results`
     """
+    need('evaluate', 'filelock', 'matplotlib', 'pandas', extra='evaluation')  # now, not when all is scored
     from .tables import write_tables
 
     processes = processes or Processes()

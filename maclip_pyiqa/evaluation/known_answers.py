@@ -53,7 +53,7 @@ class Check:
         image: name of the image
         value: what is compared: 'clipiqa', or a column of `Analysis.summary`
         published: what it should be; None: nothing is published for these weights
-        ours: what was computed; None: the image's bytes are others than those of the published value
+        ours: what was computed; None: the image's bytes differ from those of the published value
         verdict: 'agrees', 'differs', 'no published value' or 'other image'
     """
 

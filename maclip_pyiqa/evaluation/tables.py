@@ -208,12 +208,12 @@ def published(rows: pd.DataFrame) -> list[str]:
     """Lines of Markdown with the published numbers beside those of results.csv by the same protocol: the paper's whole
     table, if anything was run by the paper's protocol, and those of pyiqa's own table that were run.
 
-    Numbers of `maclip` count as its own with the backbone RN50 only.
+    Numbers of `maclip` count as its own with OpenAI's RN50 only, by its tag or from a file.
     """
     import pandas as pd
 
     facts = pd.concat([pd.read_csv(DATA / f'{name}_results.csv') for name in ('paper', 'pyiqa')])
-    other = (rows.metric == 'maclip') & ~rows.config.map(lambda text: json.loads(text).get('backbone') == 'RN50')
+    other = (rows.metric == 'maclip') & ~rows.config.map(_published_backbone)
     facts = facts.merge(rows[~other], 'left', ['metric', 'dataset', 'protocol'], suffixes=('', '_ours'))
     lines = []
     if (rows.protocol == 'paper').any():
@@ -244,6 +244,12 @@ def published(rows: pd.DataFrame) -> list[str]:
         ]
         lines += markdown_table(('data set', 'metric', 'ours', 'published', 'difference'), cells)
     return lines
+
+
+def _published_backbone(config: str) -> bool:
+    options = json.loads(config)
+    weights = str(options.get('pretrained'))
+    return options.get('backbone') == 'RN50' and (weights == 'openai' or Path(weights).suffix != '')
 
 
 def _beside(dataset: str, metric: str, ours: float, theirs: float) -> tuple[str, str, str, float, str]:

@@ -121,7 +121,7 @@ class Analysis:
         that is; there S = 0. As each window has weight 1 in all, the map weighted by S sums back to the windows:
         mean of $S(p)\,m(p)$ / mean of S(p) = mean of $q_v$ (see `coverage`).
 
-        The view of the whole image says nothing about places and is left out; where it is the only one, the map is
+        The view of the whole image says nothing about places and is not used; where it is the only one, the map is
         constant. Differentiable.
 
         Args:

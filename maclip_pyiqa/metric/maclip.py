@@ -30,8 +30,9 @@ class MACLIP(nn.Module):
     """Magnitude-aware CLIP: a score of an image's quality without a reference and without training.
 
     Each image is seen through sliding windows and once as a whole, resized. CLIP's feature of each view gives two
-    cues, which a confidence-guided fusion weighs; the score is the mean over the views. Higher is better; about 0 to
-    about 1, not clamped. The defaults are the paper's.
+    cues, which a confidence-guided fusion weighs: q = w_sim * q_sim + (1 - w_sim) * q_mag, see `Cues`. The score is the
+    mean of q over the views. Higher is better; about 0 to about 1, not clamped. The defaults are the paper's (arXiv
+    2511.09948); images smaller than a window, which the paper does not treat, are enlarged.
 
     The module has no parameters and an empty state dict, stays in eval mode, is deterministic, and gives an image
     the same score alone and in a batch. It is differentiable in its input.
@@ -56,7 +57,7 @@ class MACLIP(nn.Module):
         chunk: the most views encoded at once; bounds memory, changes no score
         compile: encode with a program that torch.compile makes on the first calls, which take up to a few minutes;
             pays for thousands of images, not for views='full', whose sizes differ
-        sample_views: for training: where gradients flow, score each image by this many of its windows, drawn anew
+        sample_views: for training: where gradients flow, score each image by this many of its windows, drawn again
             at each call from torch's generator, and the global view, so that the expectation is the full score
         quick_gelu: activation of the transformers; None: as the weights were trained (see `Backbone`)
         model_type: accepted and ignored; pyiqa's default configuration passes it
@@ -206,7 +207,7 @@ class MACLIP(nn.Module):
         Raises:
             TypeError: not tensors, or not of a floating dtype
             ValueError: a wrong shape, an empty batch, mixed devices, an image that is too long and thin (see
-                `ViewPlan.windows`), or, where no gradient is wanted, values that are not finite or outside [0, 1]
+                `ViewPlan.windows`), or, where no gradient is required, values that are not finite or outside [0, 1]
         """
         given = {'box_lam': box_lam, 'base_cos': base_cos, 'base_norm': base_norm, 'alpha': alpha}
         constants = _check_constants({name: value for name, value in given.items() if value is not None})
@@ -285,7 +286,7 @@ class MACLIP(nn.Module):
     def _encode(self, images: list[Tensor], plans: list[ViewPlan]) -> Tensor:
         """-> features of all views, image by image, (sum of V, D), at most `chunk` views at once.
 
-        Where a gradient is wanted of more than one chunk, each is encoded again in the backward pass, so that memory
+        Where a gradient is required of more than one chunk, each is encoded again in the backward pass, so that memory
         holds one chunk only.
         """
 
@@ -340,7 +341,7 @@ class MACLIP(nn.Module):
 
 
 def _check_values(images: list[Tensor]) -> None:
-    """Check that images are finite and in [0, 1], except those whose gradient is wanted. Waits for the device once."""
+    """Check that images are finite and in [0, 1], but for those with gradient. Waits for the device once."""
     checked = [i for i, image in enumerate(images) if not _wants_grad([image])]
     if not checked:
         return

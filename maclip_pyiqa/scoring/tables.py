@@ -272,6 +272,7 @@ class ParquetTable(Table):
     def read(cls, path: str) -> tuple[tuple[str, ...], list[Row]]:
         if os.path.exists(_journal(path)):  # not complete yet; the journal has all rows, those of a resumed file too
             return JSONLTable.read(_journal(path))
+        need('a Parquet table', 'pyarrow', extra='parquet')
         import pyarrow as pa
         import pyarrow.parquet
 
@@ -342,6 +343,7 @@ def read_label(path: str | os.PathLike[str]) -> dict[str, Any] | None:
     path = os.path.realpath(path)
     if _format(path) is ParquetTable:
         if not os.path.exists(_journal(path)):
+            need('a Parquet table', 'pyarrow', extra='parquet')
             import pyarrow.parquet
 
             text = (pyarrow.parquet.read_schema(path).metadata or {}).get(b'maclip_pyiqa')

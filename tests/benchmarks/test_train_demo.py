@@ -53,7 +53,7 @@ def test_losses_are_as_written(script):
     q_mag = stats.boxcox(z.ravel() + 1, 0.5).reshape(z.shape).mean(1)
 
     def order(q):
-        return sum(np.logaddexp(0, 0.5 - 20 * (q[a::4] - q[b::4])).mean() for a, b in ((0, 1), (1, 2), (0, 3)))
+        return sum(np.logaddexp(0, 0.5 - 20 * (q[a::4] - q[b::4])).mean() for a, b in ((0, 1), (1, 2), (1, 3)))
 
     level = 5 * np.square(q_mag - 0.3 - 0.6 * target[:, 0]).mean()
     want = {'prompts': entropy, 'q_sim': 0.3 * order(q_sim), 'q_mag': 0.3 * order(q_mag), 'level': level}

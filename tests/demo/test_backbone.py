@@ -23,6 +23,15 @@ def test_degraded_scores_below_clean(clean, scores, kind):
     )
 
 
+@pytest.mark.parametrize('kind', DEGRADATIONS)
+def test_stronger_never_scores_higher(clean, scores, kind):
+    """To the end of the range; the mean over the photos, and each of them but for a little."""
+    steps = [[DEGRADATIONS[kind](photo, s / 5, np.random.default_rng(0)) for photo in clean] for s in range(6)]
+    values = torch.stack([scores(images) for images in [clean, *steps]])  # (steps, photos)
+    assert (values.mean(1).diff() < 0.02).all()
+    assert (values - values.cummin(0).values).max() < 0.05
+
+
 @pytest.mark.parametrize('radius', [3, 6])
 def test_a_degradation_not_trained_on(clean, scores, radius):
     blurred = [photo.filter(ImageFilter.BoxBlur(radius)) for photo in clean]

@@ -130,3 +130,12 @@ def test_names_that_cannot_be_folders(tmp_path, name):
     file.write_text('file,mos\na,1\n')
     with pytest.raises(ValueError, match='cannot name a folder'):
         read_list(file, tmp_path, name)
+
+
+def test_scores_are_no_ratings(tmp_path):
+    """A table of `maclip-pyiqa score` in place of ratings would compare the metric with itself."""
+    table = tmp_path / 'scores.csv'
+    table.write_text('path,score,error\na.png,0.5,\n')
+    with pytest.raises(ValueError, match='no human rating; name the column of the ratings with --label-column'):
+        read_list(table, tmp_path)
+    assert read_list(table, tmp_path, label_column='score').labels == [0.5]

@@ -34,14 +34,23 @@ def test_markdown_table():
 
 
 def frame(**changes) -> pd.DataFrame:
-    row = {'dataset': 'csiq', 'metric': 'maclip', 'protocol': 'paper', 'config': json.dumps({'backbone': 'RN50'})}
+    config = json.dumps({'backbone': 'RN50', 'pretrained': 'openai'})
+    row = {'dataset': 'csiq', 'metric': 'maclip', 'protocol': 'paper', 'config': config}
     return pd.DataFrame([row | {'n': 20, 'srcc': 0.75, 'plcc': 0.5, 'krcc': 0.6} | changes])
 
 
 def test_beside_the_paper():
     rows = frame()
     assert '| csiq | maclip | 0.7500 | 0.7374 | +0.0126 |' in published(rows)
-    others = [{'config': '{"backbone": "RN101"}'}, {'srcc': float('nan')}, {'dataset': 'live'}]
+    file = frame(config='{"backbone": "RN50", "pretrained": "/data/RN50.pt"}')
+    assert published(file) == published(rows)
+    yfcc = '{"backbone": "RN50", "pretrained": "yfcc15m"}'
+    others = [
+        {'config': '{"backbone": "RN101", "pretrained": "openai"}'},
+        {'config': yfcc},
+        {'srcc': float('nan')},
+        {'dataset': 'live'},
+    ]
     for change in others:
         lines = published(frame(**change))
         assert '| csiq | maclip | not run | 0.7374 |  |' in lines
