@@ -8,18 +8,21 @@ templates. Needs Jinja2, the extra `report`.
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import json
 import os
+import platform
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timezone
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from .._lazy import need
 from .._version import __version__
 
-__all__ = ['json_block', 'provenance', 'save_page']
+__all__ = ['json_block', 'provenance', 'save_page', 'versions']
 
 ASSETS = Path(__file__).parent / 'assets'
 
@@ -119,6 +122,15 @@ def provenance(
     pairs += [(name, value) for name, value in (more or {}).items() if value]
     pairs.append(('page', f'{datetime.now(timezone.utc):%Y-%m-%d %H:%M} UTC, by maclip_pyiqa {__version__}'))
     return pairs
+
+
+def versions(*packages: str) -> str:
+    """Versions of installed packages and of Python, in one line."""
+    found = []
+    for name in packages:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            found.append(f'{name} {metadata.version(name)}')
+    return ', '.join([*found, f'Python {platform.python_version()}'])
 
 
 def _asset(name: str) -> str:

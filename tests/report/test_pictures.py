@@ -8,20 +8,12 @@ import pytest
 import torch
 from PIL import Image
 
-from maclip_pyiqa import MACLIP, Analysis, ViewPlan, score_files
+from maclip_pyiqa import MACLIP, score_files
 from maclip_pyiqa.report.pictures import Pictures, choose, read_picture, thumbnail, window_values
 
 
 def opened(jpeg):
     return Image.open(io.BytesIO(jpeg))
-
-
-def analysis_of(height, width, names=('good', 'sharp')):
-    plan = ViewPlan.windows(height, width, 64, 37)
-    generator = torch.Generator().manual_seed(0)
-    q, q_sim, q_mag, w_sim = torch.rand(4, 1, plan.views, generator=generator)
-    attributes = torch.rand(1, plan.views, len(names), generator=generator)
-    return Analysis(q.mean(1, keepdim=True), q, q_sim, q_mag, w_sim, attributes, names, plan)
 
 
 @pytest.mark.parametrize(
@@ -57,7 +49,7 @@ def test_files_that_cannot_be_read_have_no_picture(tmp_path):
     assert read_picture(str(tmp_path / 'a.png')) is None and read_picture(str(tmp_path / 'b.png')) is None
 
 
-def test_window_values_are_those_of_the_analysis():
+def test_window_values_are_those_of_the_analysis(analysis_of):
     analysis = analysis_of(140, 200)
     windows = window_values(analysis)
     assert windows['size'] == [140, 200] and list(windows['values']) == [
@@ -69,7 +61,7 @@ def test_window_values_are_those_of_the_analysis():
         assert windows['values'][name] == (want[0, :-1] * 10_000).round().tolist()
 
 
-def test_large_grids_are_averaged():
+def test_large_grids_are_averaged(analysis_of):
     analysis = analysis_of(64 + 37 * 39, 64 + 37 * 9)
     windows = window_values(analysis)
     assert (len(windows['rows']), len(windows['columns'])) == (16, 10)

@@ -30,11 +30,13 @@ const Page = (() => {
     return element;
   }
 
-  // A number to read: four significant digits. Missing ones are a dash.
+  // A number to read; missing ones are a dash.
   function number(value) {
     if (value === null || value === undefined || Number.isNaN(value)) return '\u2013';
+    const size = Math.abs(value);
     if (Number.isInteger(value)) return String(value);
-    return Math.abs(value) < 1000 && Math.abs(value) >= 0.001 ? String(Number(value.toPrecision(4))) : value.toPrecision(4);
+    if (size >= 0.0001 && size < 10) return value.toFixed(4);
+    return size >= 10 && size < 1e6 ? value.toFixed(2) : value.toExponential(3);
   }
 
   const count = (value) => value.toLocaleString('en');
