@@ -384,10 +384,11 @@ def test_the_map_is_that_of_the_analysis(opened, rows, analysis_of):
 
 def test_maps_of_places_that_no_window_sees(opened, analysis_of):
     """The rest at the right and at the bottom, and windows that lie apart (max_views)."""
-    analysis = analysis_of(64 + 20, 64 + 30)
-    code = 'return Array.from(QualityMap.values(arguments[0], "score", 94, 84))'
-    got = np.reshape(opened.run(code, window_values(analysis)), (84, 94))
-    np.testing.assert_allclose(got, analysis.quality_map()[0, 0].numpy(), atol=1e-4)
+    for height, width, most in ((84, 94, None), (280, 400, 4)):
+        analysis = analysis_of(height, width, max_views=most)
+        code = 'return Array.from(QualityMap.values(arguments[0], "score", arguments[1], arguments[2]))'
+        got = np.reshape(opened.run(code, window_values(analysis), width, height), (height, width))
+        np.testing.assert_allclose(got, analysis.quality_map()[0, 0].numpy(), atol=1e-4)
 
 
 # --- choosing ---------------------------------------------------------------------------------------------------------
@@ -423,6 +424,37 @@ def test_keys_in_the_table_and_far_down(opened):
     box, area = current.rect, opened.find('#table').rect
     assert box['y'] >= area['y'] and box['y'] + box['height'] <= area['y'] + area['height']
     assert opened.find('#table').get_attribute('aria-activedescendant') == current.get_attribute('id')
+
+
+def test_rows_without_a_picture(reader, tmp_path):
+    rows = [row(f'/a/{i:02}.png', i / 40) for i in range(40)]
+    write_report(
+        rows, tmp_path / 'r.html', pictures={each['path']: Picture(jpeg((9, 9, 9))) for each in rows}, thumbnails=3
+    )
+    reader.open(tmp_path / 'r.html')
+    assert reader.status == '40 of 40 images with a score; 3 have a picture here, the table has all'
+    assert len(reader.paths()) == 3
+    reader.click('#tab-table')
+    reader.press('ARROW_DOWN', 'ARROW_DOWN', 'k', 'ENTER')  # the tab has the focus
+    assert reader.find('#detail-path').text == '/a/01.png' and not reader.find('#detail-picture').is_displayed()
+    assert reader.find('#detail-none').text.startswith('No picture')
+    reader.press('ESCAPE', 'ARROW_UP', 'ENTER')
+    assert reader.find('#detail-picture').is_displayed() and reader.find('#detail-none').text.startswith('No map')
+    reader.press('ESCAPE')
+    reader.click('#tab-table')
+    reader.press('ARROW_LEFT')  # moves among the tabs
+    assert reader.find('#tab-grid').get_attribute('aria-selected') == 'true' and reader.current == '00.png'
+    assert reader.errors() == []
+
+
+def test_choices_that_cannot_be_stored(opened):
+    opened.run("Storage.prototype.setItem = () => { throw new Error('full') }")
+    opened.press('ARROW_RIGHT', 'k')
+    for _ in range(100):
+        if 'does not store choices' in opened.status:
+            return
+        time.sleep(0.05)
+    raise AssertionError(opened.status)
 
 
 def test_choices_as_a_filter(opened):
@@ -494,7 +526,10 @@ HOSTILE = [
 
 
 def test_hostile_names(reader, tmp_path):
-    rows = [row(f'/h/{name}', i / 40, error=f'e {name}', **{'<b>col</b>': 1.5}) for i, name in enumerate(HOSTILE)]
+    rows = [
+        row(f'/h/{name}', i / 40, error=f'e {name}', **{'<b>col</b>': 1.5, 'constructor': 2.5, '__proto__': 3.5})
+        for i, name in enumerate(HOSTILE)
+    ]
     rows.append({'path': '/h/<i>failed', 'score': None, 'error': '<img src=x onerror=alert(1)>'})
     pictures = {each['path']: Picture(jpeg((9, 9, 9))) for each in rows}
     label = {'maclip_pyiqa': '<b>', 'config': {'backbone': '<script>alert(1)</script>'}, 'fingerprint': '</dd><b>'}

@@ -23,8 +23,8 @@
   const flagsOf = (row) => (column.flags?.values[row] || '').split(' ').filter(Boolean);
   const numbers = columns.filter((each) => !each.text && each.values.some((value) => !Number.isNaN(value)));
   const scored = Array.from(score.keys()).filter((row) => !Number.isNaN(score[row]));
-  const LABELS = { q_sim: 'cosine cue', q_mag: 'magnitude cue', w_sim: 'cosine weight' };
-  const label = (column) => LABELS[column] ?? column.replace(/^attribute_/, '');
+  const LABELS = new Map([['q_sim', 'cosine cue'], ['q_mag', 'magnitude cue'], ['w_sim', 'cosine weight']]);
+  const label = (column) => LABELS.get(column) ?? column.replace(/^attribute_/, '');
 
   // --- choices --------------------------------------------------------------------------------------------------------
 
@@ -47,7 +47,8 @@
   function remember() {
     waiting = 0;
     const paths = (which) => column.path.values.filter((value, row) => choice[row] === which);
-    Page.store.write(shelf, { kept: paths(KEEP), rejected: paths(REJECT) });
+    const stored = Page.store.write(shelf, { kept: paths(KEEP), rejected: paths(REJECT) });
+    if (!stored) say('This browser does not store choices: export them before you close the page.');
   }
 
   addEventListener('pagehide', () => waiting && remember());
@@ -65,7 +66,7 @@
       if (!listed.includes(row) && listed.length) go(Math.min(place, listed.length - 1));
     } else {
       drawChoices();
-      lists.forEach((list) => list.redraw(listed.indexOf(row)));
+      inSight()?.redraw(listed.indexOf(row));
     }
     if (detail.open && current >= 0) fill(current);
   }
@@ -209,7 +210,8 @@
   });
 
   const narrow = matchMedia('(max-width: 50rem)').matches;
-  const rem = (each) => ({ path: narrow ? 11 : 20, flags: 9, error: 16 })[each.name] ?? (each.text ? 12 : 7);
+  const widths = new Map([['path', narrow ? 11 : 20], ['flags', 9], ['error', 16]]);
+  const rem = (each) => widths.get(each.name) ?? (each.text ? 12 : 7);
   const template = ['3rem', ...columns.map((each) => (each.name === 'path' ? `minmax(${rem(each)}rem, 1fr)` : `${rem(each)}rem`))].join(' ');
   const least = columns.reduce((sum, each) => sum + rem(each), 3);
   const head = make('div', { className: 'line head', role: 'row' });
@@ -240,17 +242,15 @@
     });
     head.replaceChildren(make('span', { role: 'columnheader' }, make('span', { className: 'unseen' }, 'choice')), ...titles);
   }
-  const lists = [grid, table];
+  const inSight = () => (state.view === 'grid' ? grid : state.view === 'table' ? table : null);
 
   // Makes an entry of the list the current one.
   function go(position) {
     const before = listed.indexOf(current);
     current = listed[position] ?? -1;
-    for (const each of lists) {
-      each.redraw(before);
-      each.redraw(position);
-    }
-    if (current >= 0) (state.view === 'grid' ? grid : table).reveal(position);
+    inSight()?.redraw(before);
+    inSight()?.redraw(position);
+    if (current >= 0) inSight()?.reveal(position);
     if (state.view === 'scatter') drawScatter();
     point();
   }
@@ -505,11 +505,13 @@
       close(); // by itself, Chromium may do it after the next key
       return event.preventDefault();
     }
-    if (event.target.closest?.('input, select, textarea, summary, [role=slider], [role=tab]')) return;
+    if (event.target.closest?.('input, select, textarea, summary, [role=slider]')) return;
+    if (event.defaultPrevented) return; // a tab has used it
     if (!['grid', 'table', 'scatter'].includes(state.view)) return;
     const across = state.view === 'grid' && !detail.open ? grid.columns : 1;
     const moves = { ArrowLeft: -1, ArrowRight: 1, ArrowUp: -across, ArrowDown: across };
     if (event.key in moves) {
+      if (!detail.open) box[state.view]?.focus({ preventScroll: true });
       if (current < 0 || !listed.includes(current)) go(0);
       else step(moves[event.key]);
     } else if (event.key === 'k') choose(current, KEEP);
