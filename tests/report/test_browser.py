@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from scipy.spatial import KDTree
 
 from maclip_pyiqa.report import write_report
 from maclip_pyiqa.report.pictures import GRID, Picture, window_values
@@ -372,8 +373,8 @@ def test_the_map_is_that_of_the_analysis(opened, rows, analysis_of):
         address, colours = opened.run(code)
         pixels = np.array(Image.open(io.BytesIO(base64.b64decode(address.split(',')[1]))).convert('RGB'), float)
         height, width = pixels.shape[:2]
-        drawn = [np.abs(np.array(colours) - pixel).sum(1).argmin() / 1000 for pixel in pixels.reshape(-1, 3)]
-        values = np.array(drawn).reshape(height, width) * (high - low) + low
+        drawn = KDTree(colours).query(pixels.reshape(-1, 3))[1] / 1000
+        values = drawn.reshape(height, width) * (high - low) + low
         rows_, columns_ = ((np.arange(n) + 0.5) * side / n for n, side in ((height, 140), (width, 200)))
         sampled = want[np.ix_(rows_.astype(int), columns_.astype(int))]
         assert np.abs(values - sampled).max() < 0.05 and np.abs(values - sampled).mean() < 0.01
