@@ -442,6 +442,11 @@ def test_rows_without_a_picture(reader, tmp_path):
     reader.press('ESCAPE', 'ARROW_UP', 'ENTER')
     assert reader.find('#detail-picture').is_displayed() and reader.find('#detail-none').text.startswith('No map')
     reader.press('ESCAPE')
+    for _ in range(2):  # a click makes a row the current one, another opens it
+        assert not reader.find('#detail').get_attribute('open')
+        reader.run("document.querySelector('[aria-rowindex=\"6\"]').click()")
+    assert reader.find('#detail-path').text == '/a/04.png'
+    reader.press('ESCAPE', *['ARROW_UP'] * 4)
     reader.click('#tab-table')
     reader.press('ARROW_LEFT')  # moves among the tabs
     assert reader.find('#tab-grid').get_attribute('aria-selected') == 'true' and reader.current == '00.png'
