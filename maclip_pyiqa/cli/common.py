@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from ..metric import MACLIP, Analysis
 
 __all__ = [
-    *('CODES', 'FAILED', 'INTERRUPTED', 'NO_WEIGHTS', 'OK', 'USAGE', 'Parents', 'UsageError', 'load_device'),
+    *('CODES', 'FAILED', 'INTERRUPTED', 'NO_WEIGHTS', 'OK', 'USAGE', 'Parents', 'UsageError'),
+    *('add_thumbnails', 'load_device'),
     *('load_metric', 'parent_parsers', 'save_figure', 'say', 'usage_errors'),
     'whole_number',
 ]
@@ -82,6 +83,17 @@ def parent_parsers() -> Parents:
     )
     metric.add_argument('--device', help='such as cpu, cuda or cuda:1 (default: cuda if available, else cpu)')
     return Parents(backbone, metric)
+
+
+def add_thumbnails(parser: argparse.ArgumentParser) -> None:
+    """The option --thumbnails."""
+    parser.add_argument(
+        '--thumbnails',
+        type=whole_number(0),
+        default=500,
+        metavar='N',
+        help='pictures on the page, at most: the worst, the best, and evenly spread ones between (default: 500)',
+    )
 
 
 def whole_number(least: int) -> Callable[[str], int]:
