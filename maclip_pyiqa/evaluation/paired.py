@@ -86,16 +86,21 @@ def paired(a: np.ndarray, b: np.ndarray, *, lower_better: bool = False, resample
     better = -change if lower_better else change
     wins = float((better > 0).sum() + (better == 0).sum() / 2)
     low, high = mean_interval(change, resamples, seed)
+    mean_a, mean_b, difference = (float(values.mean()) if n else math.nan for values in (a, b, change))
+    wins_low, wins_high = wilson(wins, n)
     return Paired(
-        n,
-        *(float(values.mean()) if n else math.nan for values in (a, b, change)),
-        low,
-        high,
-        wins / n if n else math.nan,
-        *wilson(wins, n),
-        _wilcoxon(change),
-        detectable_difference(change),
-        lower_better,
+        n=n,
+        mean_a=mean_a,
+        mean_b=mean_b,
+        difference=difference,
+        low=low,
+        high=high,
+        wins=wins / n if n else math.nan,
+        wins_low=wins_low,
+        wins_high=wins_high,
+        p=_wilcoxon(change),
+        detectable=detectable_difference(change),
+        lower_better=lower_better,
     )
 
 

@@ -28,7 +28,7 @@ import json
 import math
 import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import IO, TYPE_CHECKING, Any
 
 from .._lazy import need
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     *('FORMATS', 'CSVTable', 'JSONLTable', 'ParquetTable', 'PlainTable', 'Table', 'columns', 'escape_path', 'finished'),
-    *('label', 'one_line', 'open_table', 'read_label', 'read_table'),
+    *('label', 'label_difference', 'one_line', 'open_table', 'read_label', 'read_table', 'write_csv'),
 ]
 
 Row = dict[str, Any]
@@ -158,8 +158,8 @@ class Table:
         return open(path, mode, newline='', encoding='utf-8', errors='surrogateescape')
 
     @classmethod
-    def read(cls, path: str) -> tuple[tuple[str, ...], list[Row]]:
-        """Columns (none where nothing is written yet) and rows.
+    def read(cls, path: str, text: Collection[str] = TEXT) -> tuple[tuple[str, ...], list[Row]]:
+        """Columns (none where nothing is written yet) and rows; `text` are the columns of text.
 
         Raises:
             OSError: the file cannot be read
@@ -188,14 +188,14 @@ class CSVTable(Table):
         return ','.join(_quote(_cell(name, row.get(name))) for name in self.columns) + '\n'
 
     @classmethod
-    def read(cls, path: str) -> tuple[tuple[str, ...], list[Row]]:
-        text = _whole_lines(path)
-        end = len(text)  # a line break within quotes, so after an odd number of them, is not the end of a row
-        while text.count('"', 0, end) % 2:
-            end = text.rfind('\n', 0, end - 1) + 1
+    def read(cls, path: str, text: Collection[str] = TEXT) -> tuple[tuple[str, ...], list[Row]]:
+        lines = _whole_lines(path)
+        end = len(lines)  # a line break within quotes, so after an odd number of them, is not the end of a row
+        while lines.count('"', 0, end) % 2:
+            end = lines.rfind('\n', 0, end - 1) + 1
         names: tuple[str, ...] = ()
         rows: list[Row] = []
-        reader = csv.reader(io.StringIO(text[:end], newline=''))
+        reader = csv.reader(io.StringIO(lines[:end], newline=''))
         try:
             for cells in filter(None, reader):
                 if not names:
@@ -203,7 +203,7 @@ class CSVTable(Table):
                 elif len(cells) != len(names):
                     raise ValueError(f'{len(cells)} cells, not {len(names)}')
                 else:
-                    row = {name: _value(name, cell or None) for name, cell in zip(names, cells, strict=True)}
+                    row = {name: _value(name, cell or None, text) for name, cell in zip(names, cells, strict=True)}
                     if 'flags' in row and row.get('width') is not None:
                         row['flags'] = row['flags'] or ''  # an empty cell is none, or missing as the width is
                     rows.append(row)
@@ -226,12 +226,12 @@ class JSONLTable(Table):
         return json.dumps(cells) + '\n'
 
     @classmethod
-    def read(cls, path: str) -> tuple[tuple[str, ...], list[Row]]:
+    def read(cls, path: str, text: Collection[str] = TEXT) -> tuple[tuple[str, ...], list[Row]]:
         rows = []
         for number, line in enumerate(_whole_lines(path).split('\n')[:-1], start=1):
             try:
                 cells = {_unescape(key): value for key, value in json.loads(line).items()}
-                rows.append({name: _value(name, cell) for name, cell in cells.items()})
+                rows.append({name: _value(name, cell, text) for name, cell in cells.items()})
             except (AttributeError, TypeError, ValueError) as error:
                 raise ValueError(f'{path}, line {number}: not a row of scores: {error}') from error
         return tuple(rows[0]) if rows else (), rows
@@ -274,9 +274,9 @@ class ParquetTable(Table):
         _remove(self.journal.path + '.meta.json')
 
     @classmethod
-    def read(cls, path: str) -> tuple[tuple[str, ...], list[Row]]:
+    def read(cls, path: str, text: Collection[str] = TEXT) -> tuple[tuple[str, ...], list[Row]]:
         if os.path.exists(_journal(path)):  # not complete yet; the journal has all rows, those of a resumed file too
-            return JSONLTable.read(_journal(path))
+            return JSONLTable.read(_journal(path), text)
         import pyarrow as pa
         import pyarrow.parquet
 
@@ -288,7 +288,7 @@ class ParquetTable(Table):
         table = table.rename_columns([_unescape(name) for name in table.column_names])
         rows = table.to_pylist()
         for row in rows:
-            row |= {name: _value(name, row[name]) for name in TEXT if name in row}
+            row |= {name: _value(name, row[name], text) for name in text if name in row}
         return tuple(table.column_names), rows
 
 
@@ -316,10 +316,31 @@ def open_table(path: str | os.PathLike[str], columns: Sequence[str]) -> Table:
     return _format(path)(path, columns)
 
 
+def write_csv(path: str | os.PathLike[str], rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write rows with the same keys to a file, at once: for results other than scores.
+
+    Text is escaped as in tables of scores; numbers have 6 digits; None and NaN are empty cells, a bool true or false.
+
+    Raises:
+        OSError: the file cannot be written
+    """
+
+    def cell(value: Any) -> str:
+        if isinstance(value, bool):
+            return str(value).lower()
+        if isinstance(value, float):
+            return '' if math.isnan(value) else f'{value:.6g}'
+        return '' if value is None else _quote(_escape(str(value)))
+
+    with _replacing(os.path.realpath(path)) as part, open(part, 'w', newline='', encoding='utf-8') as file:
+        for line in (list(rows[0]) if rows else [], *(list(row.values()) for row in rows)):
+            file.write(','.join(map(cell, line)) + '\n')
+
+
 # --- reading ----------------------------------------------------------------------------------------------------------
 
 
-def read_table(path: str | os.PathLike[str]) -> list[Row]:
+def read_table(path: str | os.PathLike[str], text: Iterable[str] = ()) -> list[Row]:
     """Rows of a table, as they were given to it, but for numbers, which it holds with 6 decimals.
 
     A last line without its line break is skipped, as the write of that row was cut off. Of a Parquet file that is not
@@ -327,6 +348,7 @@ def read_table(path: str | os.PathLike[str]) -> list[Row]:
 
     Args:
         path: .csv, .jsonl or .parquet
+        text: further columns of text, such as one of your own that names the image
 
     Returns:
         for each row its columns: `path` and `error` as str, `flags` as str or None, `width` and `height` as int or
@@ -336,7 +358,7 @@ def read_table(path: str | os.PathLike[str]) -> list[Row]:
         OSError: the file cannot be read
         ValueError: an unknown suffix, or not a table of scores
     """
-    return _format(path).read(os.path.realpath(path))[1]
+    return _format(path).read(os.path.realpath(path), (*TEXT, *text))[1]
 
 
 def read_label(path: str | os.PathLike[str]) -> dict[str, Any] | None:
@@ -394,13 +416,13 @@ def finished(path: str | os.PathLike[str], columns: Sequence[str], label: dict[s
         )
     if old is not None and rows and old['fingerprint'] != label['fingerprint']:
         raise ValueError(
-            f'{path} cannot be resumed: its scores are from another metric; {_difference(old, label)}. '
+            f'{path} cannot be resumed: its scores are from another metric; {label_difference(old, label)}. '
             'Use the options and weights that it was written with, or another file.'
         )
     return rows
 
 
-def _difference(old: dict[str, Any], new: dict[str, Any]) -> str:
+def label_difference(old: dict[str, Any], new: dict[str, Any]) -> str:
     """What differs between two labels, in words."""
     new = json.loads(json.dumps(new))  # tuples as the lists that they are in `old`
     before, now = old['config'], new['config']
@@ -448,10 +470,10 @@ def _cell(name: str, value: Any) -> str:
     return ('' if value is None else str(value)) if name in WHOLE else _decimal(value)
 
 
-def _value(name: str, cell: Any) -> Any:
+def _value(name: str, cell: Any, text: Collection[str]) -> Any:
     """What a cell, or its text, stands for; None is a missing value, or empty text."""
-    if name in TEXT:
-        return _unescape(cell) if cell is not None else None if name == 'flags' else ''
+    if name in text:
+        return _unescape(str(cell)) if cell is not None else None if name == 'flags' else ''
     return None if cell is None else int(cell) if name in WHOLE else float(cell)
 
 
