@@ -20,8 +20,9 @@ if TYPE_CHECKING:
     from ..metric import MACLIP, Analysis
 
 __all__ = [
-    *('CODES', 'FAILED', 'INTERRUPTED', 'NO_WEIGHTS', 'OK', 'USAGE', 'Parents', 'UsageError', 'load_device'),
-    *('load_metric', 'load_metrics', 'parent_parsers', 'save_figure', 'say', 'split_names', 'usage_errors'),
+    *('CODES', 'FAILED', 'INTERRUPTED', 'NO_WEIGHTS', 'OK', 'USAGE', 'Parents', 'UsageError'),
+    *('add_thumbnails', 'load_device', 'load_metric', 'load_metrics', 'parent_parsers', 'save_figure', 'say'),
+    *('split_names', 'usage_errors'),
     'whole_number',
 ]
 
@@ -97,6 +98,17 @@ def parent_parsers() -> Parents:
         help='processes that read images; 0: read in the main process (default: %(default)s)',
     )
     return Parents(backbone, metric, files)
+
+
+def add_thumbnails(parser: argparse.ArgumentParser) -> None:
+    """The option --thumbnails."""
+    parser.add_argument(
+        '--thumbnails',
+        type=whole_number(0),
+        default=500,
+        metavar='N',
+        help='pictures on the page, at most: the worst, the best, and evenly spread ones between (default: 500)',
+    )
 
 
 def whole_number(least: int) -> Callable[[str], int]:
