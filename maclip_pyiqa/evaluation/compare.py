@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ..metric import MACLIP
+    from ..report.comparison import Maps
 
 __all__ = ['Comparison', 'Result', 'compare', 'score_versions']
 
@@ -56,6 +57,7 @@ class Comparison:
         notes: what a reader has to know, such as tables without a label
         label: which metric the scores are from; None: unknown
         settings: of the bootstrap: `resamples` and `seed`
+        maps: by path, the windows' values of images that were scored, for the page's quality maps
     """
 
     names: tuple[str, ...]
@@ -65,6 +67,7 @@ class Comparison:
     notes: list[str]
     label: dict[str, Any] | None = None
     settings: dict[str, int] = field(default_factory=dict)
+    maps: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, repr=False)
 
     @property
     def quantities(self) -> tuple[str, ...]:
@@ -90,11 +93,7 @@ class Comparison:
         Raises:
             OSError: the file cannot be written
         """
-        rows = [
-            {'a': r.a, 'b': r.b, 'quantity': r.quantity, **asdict(r.statistics), 'verdict': r.verdict}
-            for r in self.results
-        ]
-        write_csv(path, rows)
+        write_csv(path, self._statistics())
 
     def pairs_to_csv(self, path: str | os.PathLike[str]) -> None:
         """Write the values, a row for each pair of versions and image: with empty cells where a version lacks it.
@@ -103,6 +102,48 @@ class Comparison:
             OSError: the file cannot be written
         """
         write_csv(path, list(self._pairs()))
+
+    def to_html(
+        self, path: str | os.PathLike[str], pictures: int = 60, source: Mapping[str, str] | None = None
+    ) -> None:
+        """Write a page: pairs side by side, a slider that wipes one over the other, quality maps, the statistics.
+
+        It is one file that needs no server and no network. Images of tables have no quality maps.
+
+        Args:
+            path: of the page
+            pictures: how many images are shown, at most: those with the largest difference of the score in either
+                direction, and evenly spread ones between. They are read from their files
+            source: further pairs for the provenance, such as {'command': ...}
+
+        Raises:
+            OSError: the file cannot be written
+            NotInstalledError: Jinja2 is not installed
+        """
+        from ..report.comparison import write_comparison
+
+        how = {
+            'intervals': f'95 %, bootstrap over pairs (expanded percentiles, {self.settings["resamples"]} resamples, '
+            f'seed {self.settings["seed"]}); of the wins, Wilson',
+            'verdicts': 'above or below where the interval of the mean difference lies on one side of zero',
+        }
+        write_comparison(
+            path,
+            self.names,
+            self.images,
+            self._statistics(),
+            pictures=pictures,
+            maps=self.maps,
+            notes=self.notes,
+            label=self.label,
+            source=how | dict(source or {}),
+        )
+
+    def _statistics(self) -> list[dict[str, Any]]:
+        return [
+            {'a': r.a, 'b': r.b, 'quantity': r.quantity, **asdict(r.statistics), 'verdict': r.verdict}
+            for r in self.results
+        ]
 
     def _pairs(self) -> Iterator[dict[str, Any]]:
         for i, j in combinations(range(len(self.names)), 2):
@@ -165,24 +206,25 @@ def compare(
         result = maclip_pyiqa.compare('before/', 'after/')
         print(result)
         result.to_csv('compare.csv')
+        result.to_html('compare.html')
     """
     read = read_versions(versions, by, names)
     images = pair(read)
     check_labels(read)  # before the metric is loaded
-    source = None
+    source, maps = None, None
     if not all(version.scored for version in read):
         from ..metric import MACLIP
 
         metric = MACLIP() if metric is None else metric
         source = label(metric)
         check_labels(read, source)
-        score_versions(images, read, metric, others=others, batch=batch, workers=workers)
-    return summarize(read, images, source, lower_better=lower_better, resamples=resamples, seed=seed)
+        maps = score_versions(images, read, metric, others=others, batch=batch, workers=workers)
+    return summarize(read, images, source, maps, lower_better=lower_better, resamples=resamples, seed=seed)
 
 
 def score_versions(
     images: Mapping[str, tuple[Row | None, ...]], versions: Sequence[Version], metric: MACLIP, **options: Any
-) -> None:
+) -> Maps:
     """Score the images of folders that are in two versions or more, and complete their rows. Each file is scored once.
 
     Args:
@@ -190,9 +232,13 @@ def score_versions(
         versions: see `read_versions`
         metric: that scores
         options: of `score_files`
+
+    Returns:
+        the windows' values of the images by their paths
     """
     from tqdm import tqdm
 
+    from ..report.comparison import Maps
     from ..scoring.score import score_files
 
     todo: dict[str, list[Row]] = {}  # file -> its rows: a folder may be compared with itself
@@ -202,16 +248,20 @@ def score_versions(
                 if row is not None and not version.scored:
                     todo.setdefault(os.path.realpath(row['path']), []).append(row)
     paths = [same[0]['path'] for same in todo.values()]
-    scored = score_files(metric, paths, **options)
+    maps = Maps()
+    scored = score_files(metric, paths, each=maps, **options)
     for same, done in zip(todo.values(), tqdm(scored, total=len(paths), unit=' images', disable=None), strict=True):
         for row in same:
             row.update(done | {'path': row['path']})
+            maps.share(done['path'], row['path'])
+    return maps
 
 
 def summarize(
     versions: Sequence[Version],
     images: dict[str, tuple[Row | None, ...]],
     label: dict[str, Any] | None = None,
+    maps: Mapping[str, Mapping[str, Any]] | None = None,
     *,
     lower_better: Collection[str] = (),
     resamples: int = 9999,
@@ -223,6 +273,7 @@ def summarize(
         versions: see `read_versions`
         images: see `pair`
         label: of the metric that folders were scored with
+        maps: see `Comparison`
         lower_better, resamples, seed: see `compare`
     """
     names = tuple(version.name for version in versions)
@@ -255,6 +306,7 @@ def summarize(
         [f'{v.name}: no label says which metric the scores are from' for v in versions if v.scored and v.label is None],
         next((entry for entry in known if entry is not None), None),
         {'resamples': resamples, 'seed': seed},
+        maps or {},
     )
 
 
