@@ -2,8 +2,8 @@
 
 Square crops of photos are written as JPEG files of two qualities, into two folders, and compared as `maclip-pyiqa
 compare` does it. Then, for each n, random subsets of n pairs are drawn: in how many does the paired interval show the
-right direction, and in how many does Welch's t test, which knows of no pairs? The last column is for two halves of the
-same quality, where each verdict of a difference is false.
+right direction, and in how many does Welch's t test, which knows of no pairs? For the last
+column, a coin says in each pair which one is called the first, so that each verdict of a difference is false.
 
 Photos: those given, or those in the packages scikit-image, scikit-learn and pyiqa. Crops of one photo resemble each
 other, so n crops are worth fewer than n photos.
@@ -118,6 +118,7 @@ def main(argv: list[str] | None = None) -> int:
 
     from maclip_pyiqa import MACLIP, WeightsError, compare
     from maclip_pyiqa.backbone import NOTE
+    from maclip_pyiqa.evaluation.paired import FEWEST
 
     try:
         metric = MACLIP(backbone=args.backbone, pretrained=args.pretrained)
@@ -159,8 +160,10 @@ def main(argv: list[str] | None = None) -> int:
     print('|' + ' --- |' * 4)
     for n in COUNTS:
         if n <= len(low):
-            pairs, means, false = shares(low, high, n, args.draws, seed=n)
-            print(f'| {n} | {100 * pairs:.0f} % | {100 * means:.0f} % | {100 * false:.0f} % |')
+            cells = [f'{100 * share:.0f} %' for share in shares(low, high, n, args.draws, seed=n)]
+            if n < FEWEST:
+                cells[::2] = ['no verdict'] * 2
+            print(f'| {n} | {" | ".join(cells)} |')
     return 0
 
 
