@@ -15,8 +15,7 @@ __all__ = ['add', 'run']
 DESCRIPTION = """\
 Writes a table of scores as one page to look at, choose from, mail or keep: pictures, histogram, table, scatter, errors.
 The page is one file that needs no server and no network. Pictures are made from the files that the table names, where
-they still are. Quality maps are only on pages that are written while scoring: `maclip-pyiqa score PATH... -o FILE.html`.
-Needs Jinja2.
+they still are. Pages that `maclip-pyiqa score PATH... -o FILE.html` writes have quality maps too. Needs Jinja2.
 """
 
 
