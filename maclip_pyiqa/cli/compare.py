@@ -26,10 +26,10 @@ Compares two or more versions of the same images: is B better than A, by how muc
   maclip-pyiqa compare before/ after/ -o compare.html            a page: pairs side by side, maps, statistics
   maclip-pyiqa compare before.csv after.csv --by id -o both.csv  tables made by `score -o`, paired by a column
 
-Images of folders are paired by their path below the folder, those of tables by their path below the deepest folder that
-holds all of the table's images, or by a column. The suffix does not count (x/1.png and x/1.jpg are a pair), unless one
-version has several images that differ in it alone. Images without a partner are listed and not scored; images that fail
-are listed and left out.
+Images of folders are paired by their path below the folder, those of tables by a column, or by their path below the
+folder that gives the most pairs. The suffix does not count (x/1.png and x/1.jpg are a pair), unless one version has
+several images that differ in it alone. Images without a partner are listed and not scored; images that fail are listed
+and left out.
 
 For the score, both cues, each attribute and each of --metrics: the means, the mean difference (second minus first) with
 its 95 % bootstrap interval over pairs, the share of pairs in which the second is better (ties count half) with its 95 %

@@ -1,7 +1,7 @@
 """Versions of the same images, in folders or tables, and which image belongs to which.
 
-Images of folders are paired by their path below the folder, those of tables by their path below the deepest folder that
-holds all of the table's images, or by a column. A suffix does not count, so that x/1.png is paired with x/1.jpg, unless
+Images of folders are paired by their path below the folder, those of tables by a column, or by their path below the
+folder that gives the most pairs. A suffix does not count, so that x/1.png is paired with x/1.jpg, unless
 a version has several images that differ in it alone. Imports nothing heavy: a mistake is found before torch is loaded.
 """
 
@@ -11,7 +11,7 @@ import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
+from itertools import pairwise, takewhile
 from typing import Any
 
 from ..scoring.find import find_images
@@ -67,7 +67,9 @@ def read_versions(
         names = _names(sources)
     if len(names) != len(sources) or len(set(names)) < len(names):
         raise ValueError(f'names of the versions are {", ".join(names)}; expected {len(sources)} different ones')
-    return [_read(source, name, by) for source, name in zip(sources, names, strict=True)]
+    versions = [_read(source, name, by) for source, name in zip(sources, names, strict=True)]
+    _cut_paths(versions)
+    return versions
 
 
 def pair(versions: Sequence[Version]) -> dict[str, tuple[Row | None, ...]]:
@@ -135,17 +137,34 @@ def _row_keys(rows: list[Row], by: str | None, where: str) -> list[str]:
     column = 'path' if by is None else by
     if any(column not in row for row in rows):
         raise ValueError(f'{where} has no column {column!r}; its columns are {", ".join(rows[0])}')
-    keys = [str(row[column]) for row in rows]
-    if by is None:
-        keys = [os.path.normpath(key) for key in keys]
-        parents = {os.path.dirname(key) for key in keys}
-        if len({os.path.isabs(parent) for parent in parents}) > 1:
-            raise ValueError(f'{where} has absolute and relative paths; expected one kind')
-        keys = [os.path.relpath(key, os.path.commonpath(parents) or os.curdir) for key in keys]
+    keys = [os.path.normpath(row['path']) if by is None else str(row[column]) for row in rows]
     (key, times), *_ = Counter(keys).most_common(1)
     if times > 1:
         raise ValueError(f'{where} has {key!r} in the column {column!r} of {times} rows; expected each image once')
     return keys
+
+
+def _cut_paths(versions: Sequence[Version]) -> None:
+    """Cut the paths of tables to those below one folder: of the folders that hold all images of the table, the one that
+    gives the most pairs, or else the deepest."""
+    known = {_stem(key) for version in versions if not version.scored for key in version.keys}
+    tables = []
+    for version in versions:
+        if version.scored and version.by_path:
+            paths = [key.split(os.sep) for key in version.keys]
+            first, last = min(path[:-1] for path in paths), max(path[:-1] for path in paths)
+            shared = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(first, last, strict=False)))
+            tables.append((max(map(len, paths)) - shared, shared, version, paths))
+    # first those with most folders below the one they share: the others may have lost some of these
+    for _, shared, version, paths in sorted(tables, key=lambda table: -table[0]):
+        pairs = lambda cut, paths=paths: sum(_stem(os.sep.join(path[cut:])) in known for path in paths)  # noqa: E731
+        cut = max(range(shared, -1, -1), key=pairs)
+        version.keys = [os.sep.join(path[cut:]) for path in paths]
+        known |= set(map(_stem, version.keys))
+
+
+def _stem(key: str) -> str:
+    return os.path.splitext(key)[0]
 
 
 def _keys(versions: Sequence[Version]) -> list[list[str]]:
@@ -154,12 +173,11 @@ def _keys(versions: Sequence[Version]) -> list[list[str]]:
     for version in versions:
         seen: set[str] = set()
         for key in version.keys:
-            stem = os.path.splitext(key)[0]
+            stem = _stem(key)
             (several if stem in seen else seen).add(stem)
 
     def short(key: str) -> str:
-        stem = os.path.splitext(key)[0]
-        return key if stem in several else stem
+        return key if _stem(key) in several else _stem(key)
 
     return [[short(key) for key in v.keys] if v.by_path else v.keys for v in versions]
 

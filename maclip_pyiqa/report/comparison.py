@@ -91,6 +91,9 @@ def write_comparison(
     demo = label is not None and label['config']['backbone'] == 'demo'
     keys = list(images)
     shown = _shown(keys, images, len(names), pictures)
+    made = {
+        str(place): [_picture(row, maps or {}) for row in images[key]] for place, key in enumerate(keys) if key in shown
+    }
     save_page(
         path,
         'compare.html',
@@ -102,11 +105,7 @@ def write_comparison(
                 'images': [_image(key, images[key], quantities) for key in keys],
                 'results': [{name: _finite(value) for name, value in result.items()} for result in results],
             },
-            'pictures': {
-                str(place): [_picture(row, maps or {}) for row in images[key]]
-                for place, key in enumerate(keys)
-                if key in shown
-            },
+            'pictures': {place: found for place, found in made.items() if any(found)},
         },
         title=f'Comparison of {" and ".join([", ".join(names[:-1]), names[-1]])}',
         summary=f'{len(images):,} images' + f', {failed:,} failed' * bool(failed),
