@@ -157,8 +157,8 @@ def _cut_paths(versions: Sequence[Version]) -> None:
             tables.append((max(map(len, paths)) - shared, shared, version, paths))
     # first those with most folders below the one they share: the others may have lost some of these
     for _, shared, version, paths in sorted(tables, key=lambda table: -table[0]):
-        pairs = lambda cut, paths=paths: sum(_stem(os.sep.join(path[cut:])) in known for path in paths)  # noqa: E731
-        cut = max(range(shared, -1, -1), key=pairs)
+        pairs = [sum(_stem(os.sep.join(path[cut:])) in known for path in paths) for cut in range(shared + 1)]
+        cut = max(range(shared, -1, -1), key=pairs.__getitem__)
         version.keys = [os.sep.join(path[cut:]) for path in paths]
         known |= set(map(_stem, version.keys))
 
