@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 __all__ = ['LONGEST', 'Picture', 'Pictures', 'choose', 'read_picture', 'thumbnail', 'window_values']
 
 LONGEST = 192  # side of a picture, pixels
-GRID = 16  # rows and columns of windows whose values a page holds, at most
+GRID = 12  # rows and columns of windows whose values a page holds, at most
 
 
 @dataclass(frozen=True)
@@ -147,7 +147,7 @@ def read_picture(path: str) -> Picture | None:
 def window_values(analysis: Analysis) -> dict[str, Any] | None:
     """The windows' values of one image, compact, for a map drawn by map.js.
 
-    Windows lie on a grid. Where it has more than 16 rows or columns, neighbours are averaged, which a map of a small
+    Windows lie on a grid. Where it has more than 12 rows or columns, neighbours are averaged, which a map of a small
     picture cannot show.
 
     Returns:

@@ -24,10 +24,12 @@ def test_each_script_says_what_it_does(tmp_path):
     assert [script.stem for script in running] == [
         'compare',
         'demo_report',
+        'flags',
         'guidance',
         'loss',
         'max_views',
         'reading',
+        'report',
         'speed',
         'train_demo',
     ]

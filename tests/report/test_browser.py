@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from maclip_pyiqa.report import write_report
-from maclip_pyiqa.report.pictures import Picture, window_values
+from maclip_pyiqa.report.pictures import GRID, Picture, window_values
 from maclip_pyiqa.scoring.tables import read_table
 
 LABEL = {
@@ -601,9 +601,9 @@ def large(tmp_path_factory):
     ]
     file = io.BytesIO()
     Image.fromarray(generator.integers(0, 255, (144, 192, 3), np.uint8)).save(file, 'JPEG', quality=80)
-    windows = {'size': [3000, 4000], 'rows': [[0, 224]] * 16, 'columns': [[0, 224]] * 16}
-    windows['values'] = {key: [5000] * 256 for key in keys[:3] + keys[4:9]}
-    pictures = {row['path']: Picture(file.getvalue(), windows) for row in rows[::100]}
+    windows = {'size': [3000, 4000], 'rows': [[0, 224]] * GRID, 'columns': [[0, 224]] * GRID}
+    windows['values'] = {key: [5000] * GRID**2 for key in keys[:3] + keys[4:9]}
+    pictures = dict.fromkeys([row['path'] for row in rows], Picture(file.getvalue(), windows))
     path = tmp_path_factory.mktemp('large') / 'report.html'
     write_report(rows, path, pictures=pictures)
     return path, rows

@@ -64,11 +64,11 @@ def test_window_values_are_those_of_the_analysis(analysis_of):
 def test_large_grids_are_averaged(analysis_of):
     analysis = analysis_of(64 + 37 * 39, 64 + 37 * 9)
     windows = window_values(analysis)
-    assert (len(windows['rows']), len(windows['columns'])) == (16, 10)
+    assert (len(windows['rows']), len(windows['columns'])) == (12, 10)
     assert windows['rows'][0][0] == 0 and windows['rows'][-1][1] == 64 + 37 * 39
     grid = analysis.q_view[0, :-1].reshape(40, 10)
-    assert windows['values']['score'][0] == pytest.approx(float(grid[:3, 0].mean()) * 10_000, abs=1)
-    assert np.mean(windows['values']['score'][-10:]) == pytest.approx(float(grid[-2:].mean()) * 10_000, abs=1)
+    assert windows['values']['score'][0] == pytest.approx(float(grid[:4, 0].mean()) * 10_000, abs=1)
+    assert np.mean(windows['values']['score'][-10:]) == pytest.approx(float(grid[-3:].mean()) * 10_000, abs=1)
 
 
 def test_no_windows(tiny):

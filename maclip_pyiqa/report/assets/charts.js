@@ -178,7 +178,7 @@ class Scatter {
     context.fillStyle = ink;
     context.strokeStyle = line;
     context.textAlign = 'center';
-    for (const value of Scatter.ticks(...spans[0], width / 110)) {
+    for (const value of Scatter.ticks(...spans[0], width / 80)) {
       context.strokeRect(across(value), top, 0, height - top - bottom);
       context.fillText(String(value), across(value), height - bottom + 18);
     }

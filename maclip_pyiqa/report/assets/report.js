@@ -208,9 +208,10 @@
     },
   });
 
-  const widths = { path: 'minmax(20rem, 1fr)', flags: '9rem', error: '16rem' };
-  const template = ['3rem', ...columns.map((each) => widths[each.name] ?? (each.text ? '12rem' : '7.5rem'))].join(' ');
-  const least = columns.reduce((sum, each) => sum + ({ path: 20, flags: 9, error: 16 }[each.name] ?? (each.text ? 12 : 7.5)), 3);
+  const narrow = matchMedia('(max-width: 50rem)').matches;
+  const rem = (each) => ({ path: narrow ? 11 : 20, flags: 9, error: 16 })[each.name] ?? (each.text ? 12 : 7);
+  const template = ['3rem', ...columns.map((each) => (each.name === 'path' ? `minmax(${rem(each)}rem, 1fr)` : `${rem(each)}rem`))].join(' ');
+  const least = columns.reduce((sum, each) => sum + rem(each), 3);
   const head = make('div', { className: 'line head', role: 'row' });
   box.table.append(head);
   const table = new LongList(box.table, {
