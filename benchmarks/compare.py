@@ -98,6 +98,39 @@ def shares(low, high, n: int, draws: int, seed: int) -> tuple[float, float, floa
     return by_pairs / draws, by_means / draws, false / draws
 
 
+def misses(samples: int) -> list[list[str]]:
+    """How often 95 % bootstrap intervals of a mean miss it: rows of a table, over distributions and sample sizes.
+
+    Args:
+        samples: drawn for each cell
+    """
+    import numpy as np
+    from scipy import stats
+
+    from maclip_pyiqa.evaluation.paired import mean_interval
+
+    def plain(values):
+        found = stats.bootstrap((values,), np.mean, n_resamples=1999, method='percentile', random_state=rng)
+        return found.confidence_interval
+
+    draws = {
+        'normal': lambda rng, size: rng.standard_normal(size),
+        'Laplace, heavier tails': lambda rng, size: rng.laplace(size=size),
+        'exponential, skewed': lambda rng, size: rng.exponential(size=size) - 1,
+    }
+    rows = []
+    for name, draw in draws.items():
+        for n in (6, 10, 20, 40):
+            rng = np.random.default_rng(n)
+            values = draw(rng, (samples, n))
+            cells = []
+            for interval in (plain, lambda sample: mean_interval(sample, 1999)):
+                found = [interval(sample) for sample in values]
+                cells.append(f'{100 * np.mean([not low <= 0 <= high for low, high in found]):.0f} %')
+            rows.append([name, str(n), *cells])
+    return rows
+
+
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('photos', nargs='*', type=Path, help='image files')
@@ -108,7 +141,16 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument('--crops', type=int, default=400, metavar='N', help='at most (default: %(default)s)')
     parser.add_argument('--draws', type=int, default=200, metavar='N', help='subsets a row (default: %(default)s)')
     parser.add_argument('-o', '--output', type=Path, metavar='DIR', help='keep the folders, and a page of them')
+    parser.add_argument(
+        '--intervals', type=int, metavar='N', help='instead: how often intervals miss the mean, in N samples a cell'
+    )
     args = parser.parse_args(argv)
+    if args.intervals is not None:
+        print('| differences | n | missed by plain percentiles | missed by expanded percentiles |')
+        print('|' + ' --- |' * 4)
+        for row in misses(args.intervals):
+            print('| ' + ' | '.join(row) + ' |')
+        return 0
     worse, better = sorted(args.qualities)
     if worse == better or worse < 1 or better > 95:
         parser.error('--qualities: expected two different ones from 1 to 95')

@@ -341,7 +341,7 @@ def _plain_table(a: str, b: str, results: Sequence[Result]) -> list[str]:
         escape_path(b),
         'difference',
         '95 % interval',
-        'wins of the second',
+        'wins',
         'p',
         'verdict',
     )

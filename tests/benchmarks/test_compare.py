@@ -24,6 +24,14 @@ def test_shares(script):
     assert by_pairs == 1 and by_means < 0.2 and false < 0.2
 
 
+def test_misses(script, capsys):
+    assert script.main(['--intervals', '60']) == 0
+    rows = [line.strip('| ').split(' | ') for line in capsys.readouterr().out.splitlines()][2:]
+    assert [row[1] for row in rows] == ['6', '10', '20', '40'] * 3
+    plain, expanded = ([float(row[i].removesuffix(' %')) for row in rows] for i in (2, 3))
+    assert sum(plain) > 1.3 * sum(expanded) and max(expanded) < 20
+
+
 def test_crops_are_spread_over_the_photos(script):
     photos = script.default_photos()
     found = script.crops(photos, 96, 14)
