@@ -123,7 +123,8 @@ def run(args: argparse.Namespace) -> int:
             check_labels(versions, source)
         maps = score_versions(images, versions, metric, others=loaded, batch=args.batch, workers=args.workers)
     settings = {'resamples': args.resamples, 'seed': args.seed}
-    result = summarize(versions, images, source, maps, lower_better=split_names(args.lower_better), **settings)
+    with usage_errors(ValueError):
+        result = summarize(versions, images, source, maps, lower_better=split_names(args.lower_better), **settings)
     for note in result.notes:
         say(note)
     _list(f'not in all of {", ".join(result.names)}', [f'{k} (in {", ".join(v)})' for k, v in result.unpaired.items()])

@@ -275,6 +275,9 @@ def summarize(
         label: of the metric that folders were scored with
         maps: see `Comparison`
         lower_better, resamples, seed: see `compare`
+
+    Raises:
+        ValueError: nothing that can be compared
     """
     names = tuple(version.name for version in versions)
     both = {
@@ -291,6 +294,8 @@ def summarize(
             first, second = np.array(values, float).reshape(-1, 2).T
             found = paired(first, second, lower_better=quantity in lower, resamples=resamples, seed=seed)
             results.append(Result(names[i], names[j], quantity, found, verdict(found, names[i], names[j])))
+    if not results:
+        raise ValueError('no two versions have images and a column of numbers in common; expected scores in both')
     failed = [
         (name, row)
         for place, name in enumerate(names)

@@ -117,7 +117,8 @@ def _read(source: Source, name: str, by: str | None) -> Version:
         rows = [dict(row) for row in source]
         if not rows:
             raise ValueError(f'{name} has no rows; expected rows as score_files returns them')
-        return Version(name, '', _row_keys(rows, by, name), rows, True, None, by is None)
+        keys = _row_keys(rows, by, name)
+        return Version(name, '', keys, [{'path': ''} | row for row in rows], True, None, by is None)
     path = os.fspath(source)
     if os.path.isdir(path):
         if by is not None:
@@ -130,14 +131,17 @@ def _read(source: Source, name: str, by: str | None) -> Version:
     rows = read_table(path, text=() if by is None else (by,))
     if not rows:
         raise ValueError(f'{path} has no rows; expected a table made by `maclip-pyiqa score -o`')
-    return Version(name, path, _row_keys(rows, by, path), rows, True, read_label(path), by is None)
+    keys = _row_keys(rows, by, path)
+    for row in rows:
+        row.setdefault('path', '')  # a table of somebody else's, paired by a column
+    return Version(name, path, keys, rows, True, read_label(path), by is None)
 
 
 def _row_keys(rows: list[Row], by: str | None, where: str) -> list[str]:
     column = 'path' if by is None else by
     if any(column not in row for row in rows):
         raise ValueError(f'{where} has no column {column!r}; its columns are {", ".join(rows[0])}')
-    keys = [os.path.normpath(row['path']) if by is None else str(row[column]) for row in rows]
+    keys = [os.path.normpath(row['path']) if by is None else str(row[by]) for row in rows]
     (key, times), *_ = Counter(keys).most_common(1)
     if times > 1:
         raise ValueError(f'{where} has {key!r} in the column {column!r} of {times} rows; expected each image once')

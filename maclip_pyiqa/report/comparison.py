@@ -74,7 +74,7 @@ def write_comparison(
         images: by what pairs them: a row for each version, None where it has no such image
         results: for each pair of versions and quantity: 'a' and 'b', names; 'quantity', 'verdict', and numbers
         pictures: how many images are shown, at most: of each pair of versions those with the largest difference of the
-            score in either direction, and evenly spread ones between. They are read from the files of the rows
+            first quantity in either direction, and evenly spread ones between. They are read from the files of the rows
         maps: windows' values by path, see `Maps`
         notes: shown at the top
         label: says what the scores are from, see `maclip_pyiqa.scoring.label`
@@ -90,7 +90,7 @@ def write_comparison(
     counts = {f'images of {name}': sum(rows[i] is not None for rows in images.values()) for i, name in enumerate(names)}
     demo = label is not None and label['config']['backbone'] == 'demo'
     keys = list(images)
-    shown = _shown(keys, images, len(names), pictures)
+    shown = _shown(images, quantities[0], len(names), pictures)
     made = {
         str(place): [_picture(row, maps or {}) for row in images[key]] for place, key in enumerate(keys) if key in shown
     }
@@ -114,14 +114,14 @@ def write_comparison(
     )
 
 
-def _shown(keys: list[str], images: Mapping[str, Sequence[Row | None]], versions: int, count: int) -> set[str]:
+def _shown(images: Mapping[str, Sequence[Row | None]], quantity: str, versions: int, count: int) -> set[str]:
     """Images that get pictures."""
     couples = list(combinations(range(versions), 2))
     found: set[str] = set()
     for number, (i, j) in enumerate(couples):
         change = {}
-        for key in keys:
-            a, b = ((row or {}).get('score') for row in (images[key][i], images[key][j]))
+        for key, rows in images.items():
+            a, b = ((row or {}).get(quantity) for row in (rows[i], rows[j]))
             if a is not None and b is not None:
                 change[key] = b - a
         share = count * (number + 1) // len(couples) - count * number // len(couples)

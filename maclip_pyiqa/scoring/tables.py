@@ -28,7 +28,7 @@ import json
 import math
 import os
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import IO, TYPE_CHECKING, Any
 
 from .._lazy import need
@@ -158,8 +158,8 @@ class Table:
         return open(path, mode, newline='', encoding='utf-8', errors='surrogateescape')
 
     @classmethod
-    def read(cls, path: str, text: Collection[str] = TEXT) -> tuple[tuple[str, ...], list[Row]]:
-        """Columns (none where nothing is written yet) and rows; `text` are the columns of text.
+    def read(cls, path: str, value: Callable[[str, Any], Any] | None = None) -> tuple[tuple[str, ...], list[Row]]:
+        """Columns (none where nothing is written yet) and rows; `value` makes values of cells, by default `_value`.
 
         Raises:
             OSError: the file cannot be read
@@ -188,8 +188,8 @@ class CSVTable(Table):
         return ','.join(_quote(_cell(name, row.get(name))) for name in self.columns) + '\n'
 
     @classmethod
-    def read(cls, path: str, text: Collection[str] = TEXT) -> tuple[tuple[str, ...], list[Row]]:
-        lines = _whole_lines(path)
+    def read(cls, path: str, value: Callable[[str, Any], Any] | None = None) -> tuple[tuple[str, ...], list[Row]]:
+        lines, value = _whole_lines(path), value or _value
         end = len(lines)  # a line break within quotes, so after an odd number of them, is not the end of a row
         while lines.count('"', 0, end) % 2:
             end = lines.rfind('\n', 0, end - 1) + 1
@@ -203,7 +203,7 @@ class CSVTable(Table):
                 elif len(cells) != len(names):
                     raise ValueError(f'{len(cells)} cells, not {len(names)}')
                 else:
-                    row = {name: _value(name, cell or None, text) for name, cell in zip(names, cells, strict=True)}
+                    row = {name: value(name, cell or None) for name, cell in zip(names, cells, strict=True)}
                     if 'flags' in row and row.get('width') is not None:
                         row['flags'] = row['flags'] or ''  # an empty cell is none, or missing as the width is
                     rows.append(row)
@@ -226,12 +226,12 @@ class JSONLTable(Table):
         return json.dumps(cells) + '\n'
 
     @classmethod
-    def read(cls, path: str, text: Collection[str] = TEXT) -> tuple[tuple[str, ...], list[Row]]:
-        rows = []
+    def read(cls, path: str, value: Callable[[str, Any], Any] | None = None) -> tuple[tuple[str, ...], list[Row]]:
+        rows, value = [], value or _value
         for number, line in enumerate(_whole_lines(path).split('\n')[:-1], start=1):
             try:
                 cells = {_unescape(key): value for key, value in json.loads(line).items()}
-                rows.append({name: _value(name, cell, text) for name, cell in cells.items()})
+                rows.append({name: value(name, cell) for name, cell in cells.items()})
             except (AttributeError, TypeError, ValueError) as error:
                 raise ValueError(f'{path}, line {number}: not a row of scores: {error}') from error
         return tuple(rows[0]) if rows else (), rows
@@ -274,9 +274,9 @@ class ParquetTable(Table):
         _remove(self.journal.path + '.meta.json')
 
     @classmethod
-    def read(cls, path: str, text: Collection[str] = TEXT) -> tuple[tuple[str, ...], list[Row]]:
+    def read(cls, path: str, value: Callable[[str, Any], Any] | None = None) -> tuple[tuple[str, ...], list[Row]]:
         if os.path.exists(_journal(path)):  # not complete yet; the journal has all rows, those of a resumed file too
-            return JSONLTable.read(_journal(path), text)
+            return JSONLTable.read(_journal(path), value)
         import pyarrow as pa
         import pyarrow.parquet
 
@@ -288,7 +288,9 @@ class ParquetTable(Table):
         table = table.rename_columns([_unescape(name) for name in table.column_names])
         rows = table.to_pylist()
         for row in rows:
-            row |= {name: _value(name, row[name], text) for name in text if name in row}
+            row |= {
+                name: (value or _value)(name, row[name]) for name in row if name in TEXT or isinstance(row[name], str)
+            }
         return tuple(table.column_names), rows
 
 
@@ -340,7 +342,7 @@ def write_csv(path: str | os.PathLike[str], rows: Sequence[Mapping[str, Any]]) -
 # --- reading ----------------------------------------------------------------------------------------------------------
 
 
-def read_table(path: str | os.PathLike[str], text: Iterable[str] = ()) -> list[Row]:
+def read_table(path: str | os.PathLike[str], text: Collection[str] | None = None) -> list[Row]:
     """Rows of a table, as they were given to it, but for numbers, which it holds with 6 decimals.
 
     A last line without its line break is skipped, as the write of that row was cut off. Of a Parquet file that is not
@@ -348,7 +350,8 @@ def read_table(path: str | os.PathLike[str], text: Iterable[str] = ()) -> list[R
 
     Args:
         path: .csv, .jsonl or .parquet
-        text: further columns of text, such as one of your own that names the image
+        text: columns of your own that are text, such as one that names the image; other columns are text where a cell
+            is not a number. None: there are none, and such a cell is an error
 
     Returns:
         for each row its columns: `path` and `error` as str, `flags` as str or None, `width` and `height` as int or
@@ -358,7 +361,17 @@ def read_table(path: str | os.PathLike[str], text: Iterable[str] = ()) -> list[R
         OSError: the file cannot be read
         ValueError: an unknown suffix, or not a table of scores
     """
-    return _format(path).read(os.path.realpath(path), (*TEXT, *text))[1]
+
+    def value(name: str, cell: Any) -> Any:
+        if text is not None and name not in (*TEXT, *WHOLE):
+            if name in text:
+                return '' if cell is None else _unescape(str(cell))
+            with contextlib.suppress(TypeError, ValueError):
+                return _value(name, cell)
+            return _unescape(cell) if isinstance(cell, str) else cell
+        return _value(name, cell)
+
+    return _format(path).read(os.path.realpath(path), value)[1]
 
 
 def read_label(path: str | os.PathLike[str]) -> dict[str, Any] | None:
@@ -470,10 +483,10 @@ def _cell(name: str, value: Any) -> str:
     return ('' if value is None else str(value)) if name in WHOLE else _decimal(value)
 
 
-def _value(name: str, cell: Any, text: Collection[str]) -> Any:
+def _value(name: str, cell: Any) -> Any:
     """What a cell, or its text, stands for; None is a missing value, or empty text."""
-    if name in text:
-        return _unescape(str(cell)) if cell is not None else None if name == 'flags' else ''
+    if name in TEXT:
+        return _unescape(cell) if cell is not None else None if name == 'flags' else ''
     return None if cell is None else int(cell) if name in WHOLE else float(cell)
 
 

@@ -163,6 +163,17 @@ def test_widths_weights_and_text_are_no_quantities():
     assert compare(a, a).quantities == ('score',)
 
 
+def test_tables_of_somebody_else(tmp_path):
+    """Without paths and without a score."""
+    a, b = ([{'id': i, 'niqe': i + k / 10} for i in range(8)] for k in (1, 2))
+    result = compare(a, b, by='id')
+    assert result.results[0].verdict == 'B above A (lower is better)' and list(result.images)[0] == '0'
+    result.to_html(tmp_path / 'o.html')
+    result.pairs_to_csv(tmp_path / 'o.csv')
+    with pytest.raises(ValueError, match='no two versions have images and a column of numbers in common'):
+        compare(a, [{'id': i, 'piqe': 1.0} for i in range(8)], by='id')
+
+
 def test_csv(tmp_path):
     hostile = 'a,"b"\n\ud800=1'
     a = [{'path': hostile + str(i), 'score': i / 10, 'error': ''} for i in range(7)]

@@ -1,7 +1,10 @@
 """Which image belongs to which, in folders and tables."""
 
+import json
 import os
 
+import pyarrow
+import pyarrow.parquet
 import pytest
 from PIL import Image
 
@@ -83,16 +86,23 @@ def test_rows_are_paired_by_a_column():
     assert pairs(a, b, by='id') == {'0': ('p.png', 's.png'), '1': ('q.png', 'r.png')}
 
 
-@pytest.mark.parametrize('suffix', ['.csv', '.jsonl'])
+@pytest.mark.parametrize('suffix', ['.csv', '.jsonl', '.parquet'])
 def test_tables_are_paired_by_a_column_of_text(tmp_path, suffix):
+    """Tables may have further columns of text."""
     for name, score in (('a', 0.25), ('b', 0.5)):
-        text = f'path,prompt,score,error\n{name}.png,"a cat, sitting",{score},\n'
-        if suffix == '.jsonl':
-            text = f'{{"path": "{name}.png", "prompt": "a cat, sitting", "score": {score}, "error": ""}}\n'
-        (tmp_path / f'{name}{suffix}').write_text(text)
-    versions = read_versions([tmp_path / f'a{suffix}', tmp_path / f'b{suffix}'], by='prompt')
-    ((key, found),) = pair(versions).items()
-    assert key == 'a cat, sitting' and [row['score'] for row in found] == [0.25, 0.5]
+        table = {'path': f'{name}.png', 'id': '007', 'prompt': 'a cat, sitting', 'score': score, 'error': ''}
+        path = tmp_path / f'{name}{suffix}'
+        if suffix == '.csv':
+            path.write_text(f'path,id,prompt,score,error\n{name}.png,007,"a cat, sitting",{score},\n')
+        elif suffix == '.jsonl':
+            path.write_text(json.dumps(table) + '\n')
+        else:
+            pyarrow.parquet.write_table(pyarrow.Table.from_pylist([table]), path)
+    for by, want in (('id', '007'), ('prompt', 'a cat, sitting')):
+        versions = read_versions([tmp_path / f'a{suffix}', tmp_path / f'b{suffix}'], by=by)
+        ((key, found),) = pair(versions).items()
+        assert key == want and [row['score'] for row in found] == [0.25, 0.5]
+        assert found[0]['prompt'] == 'a cat, sitting'
 
 
 def test_names(tmp_path):
