@@ -284,7 +284,8 @@ def summarize(
         (i, j): [(a, b) for rows in images.values() if (a := rows[i]) is not None and (b := rows[j]) is not None]
         for i, j in combinations(range(len(names)), 2)
     }
-    quantities = {place: _quantities(rows) for place, rows in both.items()}
+    keys = {version.by for version in versions}
+    quantities = {place: [name for name in _quantities(rows) if name not in keys] for place, rows in both.items()}
     foreign = {name for found in quantities.values() for name in found if not _is_ours(name)}
     lower = set(lower_better) | known_lower_better(foreign)
     results = []

@@ -34,7 +34,7 @@ class Version:
         rows: of each image: a row of scores; of a folder, a row with the path alone until it is scored
         scored: whether the rows have scores
         label: of a table, which metric its scores are from (see `maclip_pyiqa.scoring.label`); None: unknown
-        by_path: whether the keys are paths
+        by: column of the table that the keys are from; None: they are paths
     """
 
     name: str
@@ -43,7 +43,7 @@ class Version:
     rows: list[Row] = field(repr=False)
     scored: bool
     label: dict[str, Any] | None = None
-    by_path: bool = True
+    by: str | None = None
 
 
 def read_versions(
@@ -118,7 +118,7 @@ def _read(source: Source, name: str, by: str | None) -> Version:
         if not rows:
             raise ValueError(f'{name} has no rows; expected rows as score_files returns them')
         keys = _row_keys(rows, by, name)
-        return Version(name, '', keys, [{'path': ''} | row for row in rows], True, None, by is None)
+        return Version(name, '', keys, [{'path': ''} | row for row in rows], True, None, by)
     path = os.fspath(source)
     if os.path.isdir(path):
         if by is not None:
@@ -134,7 +134,7 @@ def _read(source: Source, name: str, by: str | None) -> Version:
     keys = _row_keys(rows, by, path)
     for row in rows:
         row.setdefault('path', '')  # a table of somebody else's, paired by a column
-    return Version(name, path, keys, rows, True, read_label(path), by is None)
+    return Version(name, path, keys, rows, True, read_label(path), by)
 
 
 def _row_keys(rows: list[Row], by: str | None, where: str) -> list[str]:
@@ -154,7 +154,7 @@ def _cut_paths(versions: Sequence[Version]) -> None:
     known = {_stem(key) for version in versions if not version.scored for key in version.keys}
     tables = []
     for version in versions:
-        if version.scored and version.by_path:
+        if version.scored and version.by is None:
             paths = [key.split(os.sep) for key in version.keys]
             first, last = min(path[:-1] for path in paths), max(path[:-1] for path in paths)
             shared = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(first, last, strict=False)))
@@ -183,7 +183,7 @@ def _keys(versions: Sequence[Version]) -> list[list[str]]:
     def short(key: str) -> str:
         return key if _stem(key) in several else _stem(key)
 
-    return [[short(key) for key in v.keys] if v.by_path else v.keys for v in versions]
+    return [[short(key) for key in v.keys] if v.by is None else v.keys for v in versions]
 
 
 def _names(sources: Sequence[Source]) -> list[str]:

@@ -167,7 +167,8 @@ def test_tables_of_somebody_else(tmp_path):
     """Without paths and without a score."""
     a, b = ([{'id': i, 'niqe': i + k / 10} for i in range(8)] for k in (1, 2))
     result = compare(a, b, by='id')
-    assert result.results[0].verdict == 'B above A (lower is better)' and list(result.images)[0] == '0'
+    assert result.results[0].verdict == 'B above A (lower is better)' and next(iter(result.images)) == '0'
+    assert result.quantities == ('niqe',)
     result.to_html(tmp_path / 'o.html')
     result.pairs_to_csv(tmp_path / 'o.csv')
     with pytest.raises(ValueError, match='no two versions have images and a column of numbers in common'):
