@@ -7,6 +7,7 @@ import contextlib
 import os
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from .._lazy import need
@@ -111,6 +112,11 @@ def run(args: argparse.Namespace) -> int:
     others = split_names(args.metrics)
     if others and not folders:
         raise UsageError('--metrics scores folders; tables are compared in all the columns that they have')
+    for path in outputs:  # now rather than after hours of scoring
+        with _writing(path):
+            part = Path(f'{path}.part')
+            part.touch()
+            part.unlink()
     from ..evaluation.compare import score_versions, summarize
 
     source, maps = None, None
@@ -126,7 +132,7 @@ def run(args: argparse.Namespace) -> int:
     with usage_errors(ValueError):
         result = summarize(versions, images, source, maps, lower_better=split_names(args.lower_better), **settings)
     for note in result.notes:
-        say(note)
+        say(escape_path(note))
     _list(f'not in all of {", ".join(result.names)}', [f'{k} (in {", ".join(v)})' for k, v in result.unpaired.items()])
     _list('failed and left out', [f'{name}: {row["path"]}: {row["error"]}' for name, row in result.failed])
     print(result)

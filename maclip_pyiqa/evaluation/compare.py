@@ -162,7 +162,7 @@ class Comparison:
         lines = []
         for a, b in combinations(self.names, 2):
             results = self.of(a, b)
-            lines += [f'{results[0].verdict}' if results else f'{a}, {b}: no image in both', '']
+            lines += [escape_path(results[0].verdict if results else f'{a}, {b}: no image in both'), '']
             if results:
                 lines += [*_plain_table(a, b, results), '']
         return '\n'.join(lines).rstrip()
@@ -341,15 +341,8 @@ def _has(row: Row, quantity: str) -> bool:
 
 def _plain_table(a: str, b: str, results: Sequence[Result]) -> list[str]:
     header = (
-        'quantity',
-        'n',
-        escape_path(a),
-        escape_path(b),
-        'difference',
-        '95 % interval',
-        'wins',
-        'p',
-        'verdict',
+        *('quantity', 'n', escape_path(a), escape_path(b)),
+        *('difference', '95 % interval', 'wins', 'p', 'verdict'),
     )
     cells = [header, *map(_cells, results)]
     widths = [max(len(row[i]) for row in cells) for i in range(len(header) - 1)]
@@ -362,7 +355,7 @@ def _plain_table(a: str, b: str, results: Sequence[Result]) -> list[str]:
 def _cells(result: Result) -> tuple[str, ...]:
     s = result.statistics
     return (
-        result.quantity,
+        escape_path(result.quantity),
         str(s.n),
         _short(s.mean_a),
         _short(s.mean_b),
@@ -370,7 +363,7 @@ def _cells(result: Result) -> tuple[str, ...]:
         '-' if math.isnan(s.low) else f'{_short(s.low, "+")} to {_short(s.high, "+")}',
         '-' if math.isnan(s.wins) else f'{100 * s.wins:.0f} % ({100 * s.wins_low:.0f} to {100 * s.wins_high:.0f})',
         '-' if math.isnan(s.p) else f'{s.p:.2g}',
-        result.verdict,
+        escape_path(result.verdict),
     )
 
 

@@ -105,6 +105,14 @@ def test_wrong_use(compare, folders, tmp_path, args, message):
     assert code == 2 and message in err and 'Traceback' not in err
 
 
+def test_files_that_cannot_be_written_are_found_before_scoring(compare, folders, tmp_path, monkeypatch):
+    monkeypatch.setattr('maclip_pyiqa.cli.compare.load_metrics', lambda *args: pytest.fail('scored'))
+    for option in ('-o', '--pairs'):
+        code, out, err = compare(*folders, option, tmp_path / 'no/o.csv')
+        assert (code, out) == (2, '') and 'No such file' in err
+    assert not list(tmp_path.glob('*.part'))
+
+
 def test_without_jinja(compare, folders, monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, 'jinja2', None)
     code, out, err = compare(*folders, '-o', tmp_path / 'o.html')

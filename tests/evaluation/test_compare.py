@@ -190,6 +190,7 @@ def test_csv(tmp_path):
     by_path = {line['path_b']: line for line in lines}
     assert by_path['new']['path_a'] == by_path['new']['score_a'] == by_path['new']['score_difference'] == ''
     assert sum(line['score_difference'] == '0.05' for line in lines) == 6
+    assert '\n' not in str(result).splitlines()[0] and str(result).count('\n') == 3  # verdict, blank, header, a row
     few = compare(a[:3], b[:3])
     few.to_csv(tmp_path / 'few.csv')
     (row,) = csv.DictReader((tmp_path / 'few.csv').read_text('utf-8').splitlines(keepends=True))
