@@ -168,7 +168,7 @@ def _tables(args: argparse.Namespace, names: tuple[str, ...], pictures: Pictures
             tables.append(ReportTable(path, names, pictures=pictures, thumbnails=args.thumbnails, source=source))
         else:
             tables.append(open_table(path, names))
-    return tables
+    return sorted(tables, key=lambda table: isinstance(table, ReportTable))  # completed after the tables
 
 
 def _is_page(path: str) -> bool:

@@ -7,6 +7,7 @@ import hashlib
 import math
 import os
 from collections.abc import Iterable, Mapping
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +49,7 @@ def write_report(
 
     Raises:
         OSError: the page cannot be written
-        ValueError: thumbnails below 0
+        ValueError: a row without path or score; thumbnails below 0
         NotInstalledError: Jinja2 is not installed
 
     Example::
@@ -63,7 +64,9 @@ def write_report(
         raise ValueError(f'thumbnails={thumbnails}; expected at least 0')
     need('a report', 'jinja2', extra='report')  # before the files are read
     rows = list(rows)
-    failed = sum(row.get('score') is None for row in rows)
+    if not all('path' in row and 'score' in row for row in rows):
+        raise ValueError("a row without 'path' or 'score'; expected rows as score_files and read_table give them")
+    failed = sum(_is_missing(row['score']) for row in rows)
     counts = {'images': len(rows), 'failed': failed}
     save_page(
         path,
@@ -122,18 +125,22 @@ def _scores(rows: list[Row]) -> dict[str, Any]:
     return {'id': identity[:16], 'folder': folder, 'columns': columns}
 
 
+def _is_missing(value: Any) -> bool:
+    return value is None or value != value  # NaN, as pandas has it, in columns of text too
+
+
 def _is_text(name: str, values: list[Any]) -> bool:
-    return name in TEXT or any(isinstance(value, str) for value in values)
+    return name in TEXT or not all(_is_missing(value) or isinstance(value, Real) for value in values)
 
 
 def _text(values: list[Any]) -> dict[str, Any]:
-    return {'kind': 'text', 'values': ['' if value is None else str(value) for value in values]}
+    return {'kind': 'text', 'values': ['' if _is_missing(value) else str(value) for value in values]}
 
 
 def _numbers(name: str, values: list[Any]) -> dict[str, Any]:
-    numbers = [value if value is not None and math.isfinite(value) else None for value in values]
+    numbers = [None if value is None or not math.isfinite(value) else float(value) for value in values]
     if name in WHOLE:
-        return {'kind': 'whole', 'scale': 1, 'values': numbers}
+        return {'kind': 'whole', 'scale': 1, 'values': [None if value is None else int(value) for value in numbers]}
     if any(value is not None and abs(value) > LARGEST for value in numbers):
         return {'kind': 'number', 'scale': 1, 'values': numbers}
     millionths = [None if value is None else round(value * MILLION) for value in numbers]
@@ -142,7 +149,7 @@ def _numbers(name: str, values: list[Any]) -> dict[str, Any]:
 
 def _pictures(rows: list[Row], made: Mapping[str, Picture], count: int) -> dict[str, Any]:
     """By the numbers of their rows: JPEGs in base64, and windows' values where they are known."""
-    scored = [i for i, row in enumerate(rows) if row.get('score') is not None]
+    scored = [i for i, row in enumerate(rows) if not _is_missing(row['score'])]
     scored.sort(key=lambda i: rows[i]['score'])
     places = {rows[i]['path']: i for i in scored}
     pictures = {}

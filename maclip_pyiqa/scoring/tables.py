@@ -484,10 +484,11 @@ def _cell(name: str, value: Any) -> str:
 
 
 def _value(name: str, cell: Any) -> Any:
-    """What a cell, or its text, stands for; None is a missing value, or empty text."""
+    """What a cell, or its text, stands for; None is a missing value, or empty text. Other programs may have written
+    whole numbers as 640.0."""
     if name in TEXT:
         return _unescape(cell) if cell is not None else None if name == 'flags' else ''
-    return None if cell is None else int(cell) if name in WHOLE else float(cell)
+    return None if cell is None else int(float(cell)) if name in WHOLE else float(cell)
 
 
 def _round(value: float | None) -> float | None:

@@ -14,8 +14,8 @@ from maclip_pyiqa import Analysis, ViewPlan
 def analysis_of() -> Callable[..., Analysis]:
     """Makes the analysis of an image of a size, with windows of 64 and stride 37."""
 
-    def make(height: int, width: int, names=('good', 'sharp'), seed: int = 0) -> Analysis:
-        plan = ViewPlan.windows(height, width, 64, 37)
+    def make(height: int, width: int, names=('good', 'sharp'), seed: int = 0, max_views=None) -> Analysis:
+        plan = ViewPlan.windows(height, width, 64, 37, max_views)
         generator = torch.Generator().manual_seed(seed)
         q, q_sim, q_mag, w_sim = torch.rand(4, 1, plan.views, generator=generator)
         attributes = torch.rand(1, plan.views, len(names), generator=generator)

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from scipy.spatial import KDTree
 
 from maclip_pyiqa.report import write_report
 from maclip_pyiqa.report.pictures import GRID, Picture, window_values
@@ -372,8 +373,8 @@ def test_the_map_is_that_of_the_analysis(opened, rows, analysis_of):
         address, colours = opened.run(code)
         pixels = np.array(Image.open(io.BytesIO(base64.b64decode(address.split(',')[1]))).convert('RGB'), float)
         height, width = pixels.shape[:2]
-        drawn = [np.abs(np.array(colours) - pixel).sum(1).argmin() / 1000 for pixel in pixels.reshape(-1, 3)]
-        values = np.array(drawn).reshape(height, width) * (high - low) + low
+        drawn = KDTree(colours).query(pixels.reshape(-1, 3))[1] / 1000
+        values = drawn.reshape(height, width) * (high - low) + low
         rows_, columns_ = ((np.arange(n) + 0.5) * side / n for n, side in ((height, 140), (width, 200)))
         sampled = want[np.ix_(rows_.astype(int), columns_.astype(int))]
         assert np.abs(values - sampled).max() < 0.05 and np.abs(values - sampled).mean() < 0.01
@@ -384,10 +385,11 @@ def test_the_map_is_that_of_the_analysis(opened, rows, analysis_of):
 
 def test_maps_of_places_that_no_window_sees(opened, analysis_of):
     """The rest at the right and at the bottom, and windows that lie apart (max_views)."""
-    analysis = analysis_of(64 + 20, 64 + 30)
-    code = 'return Array.from(QualityMap.values(arguments[0], "score", 94, 84))'
-    got = np.reshape(opened.run(code, window_values(analysis)), (84, 94))
-    np.testing.assert_allclose(got, analysis.quality_map()[0, 0].numpy(), atol=1e-4)
+    for height, width, most in ((84, 94, None), (280, 400, 4)):
+        analysis = analysis_of(height, width, max_views=most)
+        code = 'return Array.from(QualityMap.values(arguments[0], "score", arguments[1], arguments[2]))'
+        got = np.reshape(opened.run(code, window_values(analysis), width, height), (height, width))
+        np.testing.assert_allclose(got, analysis.quality_map()[0, 0].numpy(), atol=1e-4)
 
 
 # --- choosing ---------------------------------------------------------------------------------------------------------
@@ -423,6 +425,42 @@ def test_keys_in_the_table_and_far_down(opened):
     box, area = current.rect, opened.find('#table').rect
     assert box['y'] >= area['y'] and box['y'] + box['height'] <= area['y'] + area['height']
     assert opened.find('#table').get_attribute('aria-activedescendant') == current.get_attribute('id')
+
+
+def test_rows_without_a_picture(reader, tmp_path):
+    rows = [row(f'/a/{i:02}.png', i / 40) for i in range(40)]
+    write_report(
+        rows, tmp_path / 'r.html', pictures={each['path']: Picture(jpeg((9, 9, 9))) for each in rows}, thumbnails=3
+    )
+    reader.open(tmp_path / 'r.html')
+    assert reader.status == '40 of 40 images with a score; 3 have a picture here, the table has all'
+    assert len(reader.paths()) == 3
+    reader.click('#tab-table')
+    reader.press('ARROW_DOWN', 'ARROW_DOWN', 'k', 'ENTER')  # the tab has the focus
+    assert reader.find('#detail-path').text == '/a/01.png' and not reader.find('#detail-picture').is_displayed()
+    assert reader.find('#detail-none').text.startswith('No picture')
+    reader.press('ESCAPE', 'ARROW_UP', 'ENTER')
+    assert reader.find('#detail-picture').is_displayed() and reader.find('#detail-none').text.startswith('No map')
+    reader.press('ESCAPE')
+    for _ in range(2):  # a click makes a row the current one, another opens it
+        assert not reader.find('#detail').get_attribute('open')
+        reader.run("document.querySelector('[aria-rowindex=\"6\"]').click()")
+    assert reader.find('#detail-path').text == '/a/04.png'
+    reader.press('ESCAPE', *['ARROW_UP'] * 4)
+    reader.click('#tab-table')
+    reader.press('ARROW_LEFT')  # moves among the tabs
+    assert reader.find('#tab-grid').get_attribute('aria-selected') == 'true' and reader.current == '00.png'
+    assert reader.errors() == []
+
+
+def test_choices_that_cannot_be_stored(opened):
+    opened.run("Storage.prototype.setItem = () => { throw new Error('full') }")
+    opened.press('ARROW_RIGHT', 'k')
+    for _ in range(100):
+        if 'does not store choices' in opened.status:
+            return
+        time.sleep(0.05)
+    raise AssertionError(opened.status)
 
 
 def test_choices_as_a_filter(opened):
@@ -494,7 +532,10 @@ HOSTILE = [
 
 
 def test_hostile_names(reader, tmp_path):
-    rows = [row(f'/h/{name}', i / 40, error=f'e {name}', **{'<b>col</b>': 1.5}) for i, name in enumerate(HOSTILE)]
+    rows = [
+        row(f'/h/{name}', i / 40, error=f'e {name}', **{'<b>col</b>': 1.5, 'constructor': 2.5, '__proto__': 3.5})
+        for i, name in enumerate(HOSTILE)
+    ]
     rows.append({'path': '/h/<i>failed', 'score': None, 'error': '<img src=x onerror=alert(1)>'})
     pictures = {each['path']: Picture(jpeg((9, 9, 9))) for each in rows}
     label = {'maclip_pyiqa': '<b>', 'config': {'backbone': '<script>alert(1)</script>'}, 'fingerprint': '</dd><b>'}

@@ -7,6 +7,8 @@ import re
 import sys
 from itertools import pairwise
 
+import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 
@@ -74,6 +76,21 @@ def test_columns_and_their_values(save):
     assert '2 images, 1 of them without a score' in page.read_text()
 
 
+def test_rows_from_pandas(save):
+    given = [{'path': 'a', 'score': 0.5, 'width': 640, 'flags': 'flat', 'note': 'x'}, {'path': 'b', 'score': None}]
+    page = save(pd.DataFrame(given).to_dict('records'))
+    found = {
+        'path': ['a', 'b'],
+        'score': [500_000, None],
+        'width': [640, None],
+        'flags': ['flat', ''],
+        'note': ['x', ''],
+    }
+    assert columns(page) == found and '2 images, 1 of them without a score' in page.read_text()
+    page = save([{'path': 'a', 'score': np.float32(0.5), 'width': np.int64(3), 'note': [1]}])
+    assert columns(page) == {'path': ['a'], 'score': [500_000], 'note': ['[1]'], 'width': [3]}
+
+
 def test_rows_may_come_one_by_one(save):
     assert columns(save(iter(scored(3))))['path'] == ['000.png', '001.png', '002.png']
 
@@ -136,6 +153,9 @@ def test_a_page_beside_tables(page):
 def test_wrong_use(save, page, monkeypatch):
     with pytest.raises(ValueError, match='thumbnails=-1'):
         save(scored(1), thumbnails=-1)
+    for wrong in ({'path': 'a'}, {'score': 1.0}):
+        with pytest.raises(ValueError, match="without 'path' or 'score'"):
+            save([wrong])
     monkeypatch.setitem(sys.modules, 'jinja2', None)
     for wrong in (lambda: save(scored(1)), lambda: ReportTable(page, ())):
         with pytest.raises(ImportError, match=r'maclip_pyiqa\[report\]'):

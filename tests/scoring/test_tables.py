@@ -226,6 +226,21 @@ def test_parquet_has_a_journal_until_it_is_closed(tmp_path):
     assert finished(path, NAMES, LABEL) == read_table(path) and len(read_table(path)) == 2
 
 
+@pytest.mark.parametrize('suffix', SUFFIXES)
+def test_tables_saved_by_pandas(tmp_path, suffix):
+    """Which makes a column of whole numbers with a missing one a column of floats."""
+    given, path = [seen(row('a', 0.5), (640, 480), 'flat'), row('b', None, 'no')], str(tmp_path / f'o{suffix}')
+    save(path, given)
+    if suffix == '.csv':
+        pd.read_csv(path).to_csv(path, index=False)
+    elif suffix == '.jsonl':
+        pd.read_json(path, lines=True).to_json(path, orient='records', lines=True)
+    else:
+        pd.read_parquet(path).to_parquet(path)
+    found = read_table(path)
+    assert [row['score'] for row in found] == [0.5, None] and found[0]['width'] == 640 and found[0]['flags'] == 'flat'
+
+
 def test_tables_saved_by_a_spreadsheet(tmp_path):
     path = tmp_path / 'o.csv'
     save(path, [row('ä', 0.5), row('b\nc', 0.25)], label=LABEL)

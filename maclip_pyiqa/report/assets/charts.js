@@ -16,7 +16,12 @@ class Histogram {
     const bars = svg('svg', { viewBox: '0 0 100 100', preserveAspectRatio: 'none', 'aria-hidden': 'true' });
     bars.append(this.all, this.some, ...this.outside);
     this.handles = ['lowest', 'highest'].map((name, side) => {
-      const handle = make('div', { className: 'handle', role: 'slider', tabIndex: 0, 'aria-label': `${name} value shown` });
+      const handle = make('div', {
+        className: 'handle',
+        role: 'slider',
+        tabIndex: 0,
+        'aria-label': `${name} value shown`,
+      });
       handle.addEventListener('keydown', (event) => this.key(event, side));
       return handle;
     });
@@ -65,7 +70,9 @@ class Histogram {
 
   place() {
     const range = this.range ?? [this.low, this.high];
-    const places = range.map((value) => Math.min(Math.max((100 * (value - this.low)) / (this.high - this.low), 0), 100));
+    const places = range.map((value) =>
+      Math.min(Math.max((100 * (value - this.low)) / (this.high - this.low), 0), 100),
+    );
     this.handles.forEach((handle, side) => {
       handle.style.left = `${places[side]}%`;
       Page.set(handle, { 'aria-valuemin': this.low, 'aria-valuemax': this.high, 'aria-valuenow': range[side] });
@@ -119,7 +126,14 @@ class Histogram {
   key(event, side) {
     const step = (this.high - this.low) / 100;
     const range = [...(this.range ?? [this.low, this.high])];
-    const moves = { ArrowLeft: -step, ArrowDown: -step, ArrowRight: step, ArrowUp: step, PageDown: -10 * step, PageUp: 10 * step };
+    const moves = {
+      ArrowLeft: -step,
+      ArrowDown: -step,
+      ArrowRight: step,
+      ArrowUp: step,
+      PageDown: -10 * step,
+      PageUp: 10 * step,
+    };
     if (event.key in moves) range[side] += moves[event.key];
     else if (event.key === 'Home') range[side] = this.low;
     else if (event.key === 'End') range[side] = this.high;
@@ -161,7 +175,9 @@ class Scatter {
     const context = canvas.getContext('2d');
     context.scale(ratio, ratio);
     const style = getComputedStyle(canvas);
-    const [ink, line, accent, mark] = ['--ink', '--line', '--accent', '--reject'].map((name) => style.getPropertyValue(name));
+    const [ink, line, accent, mark] = ['--ink', '--line', '--accent', '--reject'].map((name) =>
+      style.getPropertyValue(name),
+    );
     context.font = `13px ${style.fontFamily}`;
     const [left, right, top, bottom] = [62, 14, 14, 44];
     const spans = [this.x[1], this.y[1]].map((values) => {
@@ -174,7 +190,8 @@ class Scatter {
       return low === high ? [low - 0.5, high + 0.5] : [low, high];
     });
     const across = (value) => left + ((value - spans[0][0]) / (spans[0][1] - spans[0][0])) * (width - left - right);
-    const up = (value) => height - bottom - ((value - spans[1][0]) / (spans[1][1] - spans[1][0])) * (height - top - bottom);
+    const up = (value) =>
+      height - bottom - ((value - spans[1][0]) / (spans[1][1] - spans[1][0])) * (height - top - bottom);
     context.fillStyle = ink;
     context.strokeStyle = line;
     context.textAlign = 'center';
@@ -233,7 +250,7 @@ class Scatter {
     const [a, b] = [x, y].map((values) => {
       const order = some.map((row, i) => i).sort((i, j) => values[some[i]] - values[some[j]]);
       const ranks = new Float64Array(some.length);
-      for (let i = 0; i < order.length; ) {
+      for (let i = 0; i < order.length;) {
         let j = i;
         while (j < order.length && values[some[order[j]]] === values[some[order[i]]]) j++;
         for (let k = i; k < j; k++) ranks[order[k]] = (i + j - 1) / 2;

@@ -34,7 +34,10 @@ const QualityMap = (() => {
       return FLOOR * t + (1 - FLOOR) * (t - Math.sin(2 * Math.PI * t) / (2 * Math.PI));
     };
     const all = spans.map((span) =>
-      Float64Array.from({ length: count }, (_, i) => rise(((i + 1) * length) / count, span) - rise((i * length) / count, span)),
+      Float64Array.from(
+        { length: count },
+        (_, i) => rise(((i + 1) * length) / count, span) - rise((i * length) / count, span),
+      ),
     );
     const sums = Array.from({ length: count }, (_, i) => all.reduce((sum, row) => sum + row[i], 0));
     // pixels in no window take the value of the nearest one that is

@@ -23,8 +23,12 @@
   const flagsOf = (row) => (column.flags?.values[row] || '').split(' ').filter(Boolean);
   const numbers = columns.filter((each) => !each.text && each.values.some((value) => !Number.isNaN(value)));
   const scored = Array.from(score.keys()).filter((row) => !Number.isNaN(score[row]));
-  const LABELS = { q_sim: 'cosine cue', q_mag: 'magnitude cue', w_sim: 'cosine weight' };
-  const label = (column) => LABELS[column] ?? column.replace(/^attribute_/, '');
+  const LABELS = new Map([
+    ['q_sim', 'cosine cue'],
+    ['q_mag', 'magnitude cue'],
+    ['w_sim', 'cosine weight'],
+  ]);
+  const label = (column) => LABELS.get(column) ?? column.replace(/^attribute_/, '');
 
   // --- choices --------------------------------------------------------------------------------------------------------
 
@@ -41,13 +45,16 @@
     const kept = Page.store.read(shelf);
     if (!kept) return;
     const rows = new Map(column.path.values.map((value, row) => [value, row]));
-    [kept.kept, kept.rejected].forEach((paths, i) => paths.forEach((each) => rows.has(each) && (choice[rows.get(each)] = i + 1)));
+    [kept.kept, kept.rejected].forEach((paths, i) =>
+      paths?.forEach?.((each) => rows.has(each) && (choice[rows.get(each)] = i + 1)),
+    );
   }
 
   function remember() {
     waiting = 0;
     const paths = (which) => column.path.values.filter((value, row) => choice[row] === which);
-    Page.store.write(shelf, { kept: paths(KEEP), rejected: paths(REJECT) });
+    const stored = Page.store.write(shelf, { kept: paths(KEEP), rejected: paths(REJECT) });
+    if (!stored) say('This browser does not store choices: export them before you close the page.');
   }
 
   addEventListener('pagehide', () => waiting && remember());
@@ -65,7 +72,7 @@
       if (!listed.includes(row) && listed.length) go(Math.min(place, listed.length - 1));
     } else {
       drawChoices();
-      lists.forEach((list) => list.redraw(listed.indexOf(row)));
+      inSight()?.redraw(listed.indexOf(row));
     }
     if (detail.open && current >= 0) fill(current);
   }
@@ -169,7 +176,8 @@
 
   // --- lists ----------------------------------------------------------------------------------------------------------
 
-  const sign = (row) => make('span', { className: `sign ${WORDS[choice[row]]}`, title: WORDS[choice[row]] }, SIGNS[choice[row]]);
+  const sign = (row) =>
+    make('span', { className: `sign ${WORDS[choice[row]]}`, title: WORDS[choice[row]] }, SIGNS[choice[row]]);
   const badges = (row) => flagsOf(row).map((flag) => make('span', { className: 'flag' }, flag));
   const show = (each, row) => (each.text ? each.values[row] : number(each.values[row]));
   const box = { grid: byId('grid'), table: byId('table') };
@@ -177,8 +185,7 @@
   function entry(row, position, properties, ...children) {
     const element = make('div', { id: `row-${row}`, 'aria-selected': row === current, ...properties }, ...children);
     element.classList.toggle('current', row === current);
-    element.addEventListener('click', () => go(position));
-    element.addEventListener('dblclick', () => open(row));
+    element.addEventListener('click', () => (row === current ? open(row) : go(position)));
     return element;
   }
 
@@ -189,14 +196,28 @@
       const row = listed[position];
       const by = column[state.sort];
       const image = make('img', { src: Page.jpeg(pictures[row].jpeg), alt: '' });
-      const button = make('button', { type: 'button', className: 'picture', tabIndex: -1, 'aria-label': `Open ${name(row)}` }, image);
+      const button = make(
+        'button',
+        { type: 'button', className: 'picture', tabIndex: -1, 'aria-label': `Open ${name(row)}` },
+        image,
+      );
       button.addEventListener('click', (event) => {
         event.stopPropagation();
         go(position);
         open(row);
       });
-      const also = state.sort !== 'score' && state.sort !== 'path' ? make('span', { className: 'soft', title: by.name }, show(by, row)) : '';
-      const line = make('div', { className: 'line' }, make('b', {}, number(score[row])), also, ...badges(row), sign(row));
+      const also =
+        state.sort !== 'score' && state.sort !== 'path'
+          ? make('span', { className: 'soft', title: by.name }, show(by, row))
+          : '';
+      const line = make(
+        'div',
+        { className: 'line' },
+        make('b', {}, number(score[row])),
+        also,
+        ...badges(row),
+        sign(row),
+      );
       return entry(
         row,
         position,
@@ -209,8 +230,16 @@
   });
 
   const narrow = matchMedia('(max-width: 50rem)').matches;
-  const rem = (each) => ({ path: narrow ? 11 : 20, flags: 9, error: 16 })[each.name] ?? (each.text ? 12 : 7);
-  const template = ['3rem', ...columns.map((each) => (each.name === 'path' ? `minmax(${rem(each)}rem, 1fr)` : `${rem(each)}rem`))].join(' ');
+  const widths = new Map([
+    ['path', narrow ? 11 : 20],
+    ['flags', 9],
+    ['error', 16],
+  ]);
+  const rem = (each) => widths.get(each.name) ?? (each.text ? 12 : 7.5);
+  const template = [
+    '3rem',
+    ...columns.map((each) => (each.name === 'path' ? `minmax(${rem(each)}rem, 1fr)` : `${rem(each)}rem`)),
+  ].join(' ');
   const least = columns.reduce((sum, each) => sum + rem(each), 3);
   const head = make('div', { className: 'line head', role: 'row' });
   box.table.append(head);
@@ -221,8 +250,17 @@
       const cells = columns.map((each) => {
         const className = each.name === 'path' ? 'end' : each.text ? '' : 'number';
         const title = each.text ? each.values[row] : '';
-        if (each.name === 'path') return make('span', { role: 'gridcell', className, title: path(row) }, make('span', { className: 'path' }, title));
-        return make('span', { role: 'gridcell', className, title }, ...(each.name === 'flags' ? badges(row) : [show(each, row)]));
+        if (each.name === 'path')
+          return make(
+            'span',
+            { role: 'gridcell', className, title: path(row) },
+            make('span', { className: 'path' }, title),
+          );
+        return make(
+          'span',
+          { role: 'gridcell', className, title },
+          ...(each.name === 'flags' ? badges(row) : [show(each, row)]),
+        );
       });
       const first = make('span', { role: 'gridcell' }, sign(row));
       return entry(row, position, { className: 'line', role: 'row', 'aria-rowindex': position + 2 }, first, ...cells);
@@ -233,24 +271,29 @@
 
   function drawHead() {
     const titles = columns.map((each) => {
-      const button = make('button', { type: 'button', title: each.name }, `${label(each.name)} ${each.name === state.sort ? (state.down ? '\u25bc' : '\u25b2') : ''}`);
+      const button = make(
+        'button',
+        { type: 'button', title: each.name },
+        `${label(each.name)} ${each.name === state.sort ? (state.down ? '\u25bc' : '\u25b2') : ''}`,
+      );
       button.addEventListener('click', () => sort(each.name, each.name === state.sort ? !state.down : false));
       const sorted = each.name === state.sort ? (state.down ? 'descending' : 'ascending') : 'none';
       return make('span', { role: 'columnheader', className: each.text ? '' : 'number', 'aria-sort': sorted }, button);
     });
-    head.replaceChildren(make('span', { role: 'columnheader' }, make('span', { className: 'unseen' }, 'choice')), ...titles);
+    head.replaceChildren(
+      make('span', { role: 'columnheader' }, make('span', { className: 'unseen' }, 'choice')),
+      ...titles,
+    );
   }
-  const lists = [grid, table];
+  const inSight = () => (state.view === 'grid' ? grid : state.view === 'table' ? table : null);
 
   // Makes an entry of the list the current one.
   function go(position) {
     const before = listed.indexOf(current);
     current = listed[position] ?? -1;
-    for (const each of lists) {
-      each.redraw(before);
-      each.redraw(position);
-    }
-    if (current >= 0) (state.view === 'grid' ? grid : table).reveal(position);
+    inSight()?.redraw(before);
+    inSight()?.redraw(position);
+    if (current >= 0) inSight()?.reveal(position);
     if (state.view === 'scatter') drawScatter();
     point();
   }
@@ -268,9 +311,17 @@
   const failed = Array.from(score.keys()).filter((row) => Number.isNaN(score[row]) || column.error?.values[row]);
   byId('tab-errors').textContent = `Errors (${count(failed.length)})`;
   byId('errors').append(
-    ...failed.slice(0, MOST).map((row) =>
-      make('p', { className: 'error' }, make('b', { className: 'path' }, path(row)), make('br'), column.error?.values[row] || 'no score'),
-    ),
+    ...failed
+      .slice(0, MOST)
+      .map((row) =>
+        make(
+          'p',
+          { className: 'error' },
+          make('b', { className: 'path' }, path(row)),
+          make('br'),
+          column.error?.values[row] || 'no score',
+        ),
+      ),
     failed.length > MOST ? make('p', {}, `and ${count(failed.length - MOST)} more`) : '',
     failed.length ? '' : make('p', {}, 'None.'),
   );
@@ -287,7 +338,10 @@
     scatter.show(listed, [label(x.name), x.values], [label(y.name), y.values], current);
     const rank = Scatter.correlation(listed, x.values, y.values);
     byId('correlation').textContent = Number.isNaN(rank) ? '' : `rank correlation ${rank.toFixed(3)}`;
-    byId('points').setAttribute('aria-label', `${y.name} against ${x.name} of ${listed.length} images; the table has the numbers`);
+    byId('points').setAttribute(
+      'aria-label',
+      `${y.name} against ${x.name} of ${listed.length} images; the table has the numbers`,
+    );
   }
 
   // --- one image ------------------------------------------------------------------------------------------------------
@@ -309,18 +363,27 @@
     byId('detail-path').textContent = path(row);
     const picture = pictures[row];
     byId('detail-picture').hidden = !picture;
-    byId('detail-none').textContent = picture ? (picture.windows ? '' : 'No map: the values of its windows are not on this page.') : 'No picture of this image is on this page.';
+    byId('detail-none').textContent = picture
+      ? picture.windows
+        ? ''
+        : 'No map: the values of its windows are not on this page.'
+      : 'No picture of this image is on this page.';
     if (picture) set(byId('detail-image'), { src: Page.jpeg(picture.jpeg), alt: name(row) });
     byId('map-controls').hidden = !picture?.windows;
     if (picture?.windows) {
       const names = Object.keys(picture.windows.values);
       const select = byId('map-of');
       const before = select.value;
-      select.replaceChildren(make('option', { value: '' }, 'none'), ...names.map((each) => make('option', { value: each }, label(each))));
+      select.replaceChildren(
+        make('option', { value: '' }, 'none'),
+        ...names.map((each) => make('option', { value: each }, label(each))),
+      );
       select.value = names.includes(before) ? before : '';
     }
     drawMap();
-    const bars = columns.filter((each) => ['score', 'q_sim', 'q_mag'].includes(each.name) || each.name.startsWith('attribute_'));
+    const bars = columns.filter(
+      (each) => ['score', 'q_sim', 'q_mag'].includes(each.name) || each.name.startsWith('attribute_'),
+    );
     byId('detail-bars').replaceChildren(
       ...bars.flatMap((each) => {
         const value = each.values[row];
@@ -411,7 +474,12 @@
     const words = WORDS.map((word, which) => `${SIGNS[which]} ${word} ${count(counts[which])}`.trim());
     const buttons = byId('choices').children;
     if (buttons.length) words.forEach((word, which) => (buttons[which].textContent = word));
-    else switches('choices', state.choices, words.map((word, which) => [which, word]));
+    else
+      switches(
+        'choices',
+        state.choices,
+        words.map((word, which) => [which, word]),
+      );
   }
 
   function drawFlags() {
@@ -434,7 +502,10 @@
       const value = each.values[row];
       return Number.isNaN(value) ? '' : each.kind === 'whole' ? String(value) : value.toFixed(6);
     };
-    return [names.map((each) => Page.cell(each.name)).join(','), ...rows.map((row) => names.map((each) => text(each, row)).join(','))]
+    return [
+      names.map((each) => Page.cell(each.name)).join(','),
+      ...rows.map((row) => names.map((each) => text(each, row)).join(',')),
+    ]
       .map((line) => `${line}\n`)
       .join('');
   }
@@ -454,7 +525,10 @@
       left = rows.length - paths.length;
       Page.save(`${what}.txt`, paths.map((each) => `${each}\n`).join(''));
     }
-    say(`${count(rows.length - left)} images saved` + (left ? `; ${count(left)} are left out, as their paths have line breaks: save .csv` : ''));
+    say(
+      `${count(rows.length - left)} images saved` +
+        (left ? `; ${count(left)} are left out, as their paths have line breaks: save .csv` : ''),
+    );
   });
 
   let frame = 0;
@@ -505,11 +579,13 @@
       close(); // by itself, Chromium may do it after the next key
       return event.preventDefault();
     }
-    if (event.target.closest?.('input, select, textarea, summary, [role=slider], [role=tab]')) return;
+    if (event.target.closest?.('input, select, textarea, summary, [role=slider]')) return;
+    if (event.defaultPrevented) return; // a tab has used it
     if (!['grid', 'table', 'scatter'].includes(state.view)) return;
     const across = state.view === 'grid' && !detail.open ? grid.columns : 1;
     const moves = { ArrowLeft: -1, ArrowRight: 1, ArrowUp: -across, ArrowDown: across };
     if (event.key in moves) {
+      if (!detail.open) box[state.view]?.focus({ preventScroll: true });
       if (current < 0 || !listed.includes(current)) go(0);
       else step(moves[event.key]);
     } else if (event.key === 'k') choose(current, KEEP);
