@@ -6,6 +6,7 @@ import math
 import os
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from importlib.util import find_spec
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
@@ -288,6 +289,12 @@ def summarize(
     quantities = {place: [name for name in _quantities(rows) if name not in keys] for place, rows in both.items()}
     foreign = {name for found in quantities.values() for name in found if not _is_ours(name)}
     lower = set(lower_better) | known_lower_better(foreign)
+    notes = [
+        f'{v.name}: no label says which metric the scores are from' for v in versions if v.scored and v.label is None
+    ]
+    if foreign - lower and find_spec('pyiqa') is None:
+        taken = ', '.join(sorted(foreign - lower))
+        notes.append(f'{taken}: higher is taken for better, as pyiqa, which knows its metrics, is not installed')
     results = []
     for (i, j), rows in both.items():
         for quantity in quantities[i, j]:
@@ -309,7 +316,7 @@ def summarize(
         images,
         results,
         failed,
-        [f'{v.name}: no label says which metric the scores are from' for v in versions if v.scored and v.label is None],
+        notes,
         next((entry for entry in known if entry is not None), None),
         {'resamples': resamples, 'seed': seed},
         maps or {},

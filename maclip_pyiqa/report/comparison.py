@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 __all__ = ['Maps', 'write_comparison']
 
 SCRIPTS = ('common.js', 'map.js', 'compare.js')
-LONGEST, QUALITY = 640, 90  # of a picture: pixels, and JPEG quality, which is to hide no difference between versions
+LONGEST, QUALITY = 640, 90  # of a picture: pixels, and JPEG quality, high because versions are compared
 
 
 class Maps(Mapping[str, dict[str, Any]]):

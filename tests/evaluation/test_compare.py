@@ -2,6 +2,7 @@
 
 import csv
 import math
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -138,6 +139,16 @@ def test_other_metrics_and_their_direction():
         'mine': ('B above A', 1),
         'loss': ('B below A (lower is better)', 1),
     }
+
+
+def test_without_pyiqa_a_note_says_which_direction_is_taken(monkeypatch):
+    monkeypatch.setitem(sys.modules, 'pyiqa', None)
+    values = np.linspace(1, 2, 8)
+    result = compare(
+        rows(values, niqe=values, loss=values), rows(values, niqe=values, loss=values), lower_better=['loss']
+    )
+    assert result.notes[-1].startswith('niqe: higher is taken for better')
+    assert 'higher' not in ''.join(compare(rows(values), rows(values)).notes)
 
 
 def test_a_quantity_uses_the_pairs_that_have_it():

@@ -444,7 +444,7 @@ def test_rows_without_a_picture(reader, tmp_path):
     reader.press('ESCAPE')
     for _ in range(2):  # a click makes a row the current one, another opens it
         assert not reader.find('#detail').get_attribute('open')
-        reader.run("document.querySelector('[aria-rowindex=\"6\"]').click()")
+        reader.run('document.querySelector(\'[aria-rowindex="6"]\').click()')
     assert reader.find('#detail-path').text == '/a/04.png'
     reader.press('ESCAPE', *['ARROW_UP'] * 4)
     reader.click('#tab-table')
