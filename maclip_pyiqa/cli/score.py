@@ -36,17 +36,16 @@ from .common import (
     Parents,
     UsageError,
     add_thumbnails,
-    load_device,
-    load_metric,
+    load_metrics,
     save_figure,
     say,
-    whole_number,
+    split_names,
 )
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ..metric import MACLIP, Analysis
+    from ..metric import Analysis
 
 __all__ = ['add', 'run']
 
@@ -79,7 +78,7 @@ def add(commands: argparse._SubParsersAction, parents: Parents) -> None:
     """Add the parser of this command."""
     score = commands.add_parser(
         'score',
-        parents=[parents.metric],
+        parents=[parents.metric, parents.files],
         help='score images',
         description=DESCRIPTION,
         epilog=CODES,
@@ -97,9 +96,6 @@ def add(commands: argparse._SubParsersAction, parents: Parents) -> None:
     score.add_argument('--format', choices=('csv', 'jsonl'), help='of standard output (default: plain lines)')
     score.add_argument('--details', action='store_true', help='cues, weight and attributes too (means over the views)')
     score.add_argument('--maps', metavar='DIR', help='draw a map of each image, DIR/NAME.png (needs matplotlib)')
-    score.add_argument(
-        '--metrics', default='', metavar='A,B', help="pyiqa's no-reference metrics beside ours, such as clipiqa,niqe"
-    )
     score.add_argument('--sort', action='store_true', help='best first')
     add_thumbnails(score)
     score.add_argument(
@@ -108,23 +104,13 @@ def add(commands: argparse._SubParsersAction, parents: Parents) -> None:
         help='continue an earlier run with the same -o FILE: paths that have a score in any of these files are '
         'skipped, and in the end each file has all rows',
     )
-    score.add_argument(
-        '--batch', type=whole_number(1), default=16, metavar='N', help='at most N images at once (default: 16)'
-    )
-    score.add_argument(
-        '--workers',
-        type=whole_number(0),
-        default=min(4, os.cpu_count() or 1),
-        metavar='N',
-        help='processes that read images; 0: read in the main process (default: %(default)s)',
-    )
     score.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
     """Score, write tables, draw maps; -> exit code."""
     # all checks that need no torch come first
-    others = list(dict.fromkeys(name.strip() for name in args.metrics.split(',') if name.strip()))
+    others = split_names(args.metrics)
     try:
         names = columns(attribute_names(args.prompts), others, args.details)
         paths = find_images(args.paths, getattr(sys.stdin, 'buffer', None))
@@ -139,7 +125,7 @@ def run(args: argparse.Namespace) -> int:
 
     source, done = None, {}  # label of the tables; path -> row that an earlier run finished
     if args.resume or any(map(os.path.isfile, paths)):
-        metric, loaded = _load(args, others)  # fails before any table is touched
+        metric, loaded = load_metrics(args, others)  # fails before any table is touched
         source = label(metric)
         if args.resume:
             done = _finished(tables, names, source)
@@ -265,30 +251,6 @@ def _writing(table: Table) -> Iterator[None]:
         raise
     except OSError as error:
         raise UsageError(f'{table.path or "standard output"} cannot be written: {one_line(error)}') from error
-
-
-def _load(args: argparse.Namespace, names: list[str]) -> tuple[MACLIP, dict[str, Callable[[Tensor], Tensor]]]:
-    """The metric, and other metrics by their names."""
-    device = load_device(args.device)
-    if not names:
-        return load_metric(args, device), {}
-    from ..scoring.others import check_metrics, load_metrics
-
-    try:
-        check_metrics(names)
-    except ValueError as error:
-        raise UsageError(str(error)) from error
-    metric = load_metric(args, device)
-    with contextlib.redirect_stdout(sys.stderr):  # pyiqa prints what it downloads
-        return metric, {name: _quiet(other) for name, other in load_metrics(names, device).items()}
-
-
-def _quiet(metric: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
-    def call(x: Tensor) -> Tensor:
-        with contextlib.redirect_stdout(sys.stderr):  # some metrics print, but standard output is for scores
-            return metric(x)
-
-    return call
 
 
 def _drawer(args: argparse.Namespace, paths: list[str]) -> Each:

@@ -108,12 +108,13 @@ def choose(order: Sequence[str], count: int, made: Mapping[str, Any]) -> list[st
     return [order[place] for place in sorted(chosen)]
 
 
-def thumbnail(image: Tensor | np.ndarray, longest: int = LONGEST) -> bytes:
+def thumbnail(image: Tensor | np.ndarray, longest: int = LONGEST, quality: int = 80) -> bytes:
     """A JPEG of an image, without any metadata.
 
     Args:
         image: (3, H, W) tensor in [0, 1], or (H, W, 3) array as `read_pixels` gives it
         longest: side of the JPEG, pixels, at most
+        quality: of the JPEG
     """
     import numpy as np
     from PIL import Image
@@ -129,7 +130,7 @@ def thumbnail(image: Tensor | np.ndarray, longest: int = LONGEST) -> bytes:
     picture = Image.fromarray(np.ascontiguousarray(image))
     picture.thumbnail((longest, longest), Image.Resampling.LANCZOS)
     file = io.BytesIO()
-    picture.save(file, 'JPEG', quality=80)
+    picture.save(file, 'JPEG', quality=quality)
     return file.getvalue()
 
 

@@ -28,7 +28,7 @@ import json
 import math
 import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import IO, TYPE_CHECKING, Any
 
 from .._lazy import need
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     *('FORMATS', 'CSVTable', 'JSONLTable', 'ParquetTable', 'PlainTable', 'Table', 'columns', 'escape_path', 'finished'),
-    *('label', 'one_line', 'open_table', 'read_label', 'read_table'),
+    *('label', 'label_difference', 'one_line', 'open_table', 'read_label', 'read_table', 'write_csv'),
 ]
 
 Row = dict[str, Any]
@@ -158,8 +158,8 @@ class Table:
         return open(path, mode, newline='', encoding='utf-8', errors='surrogateescape')
 
     @classmethod
-    def read(cls, path: str) -> tuple[tuple[str, ...], list[Row]]:
-        """Columns (none where nothing is written yet) and rows.
+    def read(cls, path: str, value: Callable[[str, Any], Any] | None = None) -> tuple[tuple[str, ...], list[Row]]:
+        """Columns (none where nothing is written yet) and rows; `value` makes values of cells, by default `_value`.
 
         Raises:
             OSError: the file cannot be read
@@ -188,14 +188,14 @@ class CSVTable(Table):
         return ','.join(_quote(_cell(name, row.get(name))) for name in self.columns) + '\n'
 
     @classmethod
-    def read(cls, path: str) -> tuple[tuple[str, ...], list[Row]]:
-        text = _whole_lines(path)
-        end = len(text)  # a line break within quotes, so after an odd number of them, is not the end of a row
-        while text.count('"', 0, end) % 2:
-            end = text.rfind('\n', 0, end - 1) + 1
+    def read(cls, path: str, value: Callable[[str, Any], Any] | None = None) -> tuple[tuple[str, ...], list[Row]]:
+        lines, value = _whole_lines(path), value or _value
+        end = len(lines)  # a line break within quotes, so after an odd number of them, is not the end of a row
+        while lines.count('"', 0, end) % 2:
+            end = lines.rfind('\n', 0, end - 1) + 1
         names: tuple[str, ...] = ()
         rows: list[Row] = []
-        reader = csv.reader(io.StringIO(text[:end], newline=''))
+        reader = csv.reader(io.StringIO(lines[:end], newline=''))
         try:
             for cells in filter(None, reader):
                 if not names:
@@ -203,7 +203,7 @@ class CSVTable(Table):
                 elif len(cells) != len(names):
                     raise ValueError(f'{len(cells)} cells, not {len(names)}')
                 else:
-                    row = {name: _value(name, cell or None) for name, cell in zip(names, cells, strict=True)}
+                    row = {name: value(name, cell or None) for name, cell in zip(names, cells, strict=True)}
                     if 'flags' in row and row.get('width') is not None:
                         row['flags'] = row['flags'] or ''  # an empty cell is none, or missing as the width is
                     rows.append(row)
@@ -226,12 +226,12 @@ class JSONLTable(Table):
         return json.dumps(cells) + '\n'
 
     @classmethod
-    def read(cls, path: str) -> tuple[tuple[str, ...], list[Row]]:
-        rows = []
+    def read(cls, path: str, value: Callable[[str, Any], Any] | None = None) -> tuple[tuple[str, ...], list[Row]]:
+        rows, value = [], value or _value
         for number, line in enumerate(_whole_lines(path).split('\n')[:-1], start=1):
             try:
                 cells = {_unescape(key): value for key, value in json.loads(line).items()}
-                rows.append({name: _value(name, cell) for name, cell in cells.items()})
+                rows.append({name: value(name, cell) for name, cell in cells.items()})
             except (AttributeError, TypeError, ValueError) as error:
                 raise ValueError(f'{path}, line {number}: not a row of scores: {error}') from error
         return tuple(rows[0]) if rows else (), rows
@@ -274,9 +274,9 @@ class ParquetTable(Table):
         _remove(self.journal.path + '.meta.json')
 
     @classmethod
-    def read(cls, path: str) -> tuple[tuple[str, ...], list[Row]]:
+    def read(cls, path: str, value: Callable[[str, Any], Any] | None = None) -> tuple[tuple[str, ...], list[Row]]:
         if os.path.exists(_journal(path)):  # not complete yet; the journal has all rows, those of a resumed file too
-            return JSONLTable.read(_journal(path))
+            return JSONLTable.read(_journal(path), value)
         need('a Parquet table', 'pyarrow', extra='parquet')
         import pyarrow as pa
         import pyarrow.parquet
@@ -289,7 +289,9 @@ class ParquetTable(Table):
         table = table.rename_columns([_unescape(name) for name in table.column_names])
         rows = table.to_pylist()
         for row in rows:
-            row |= {name: _value(name, row[name]) for name in TEXT if name in row}
+            row |= {
+                name: (value or _value)(name, row[name]) for name in row if name in TEXT or isinstance(row[name], str)
+            }
         return tuple(table.column_names), rows
 
 
@@ -317,10 +319,31 @@ def open_table(path: str | os.PathLike[str], columns: Sequence[str]) -> Table:
     return _format(path)(path, columns)
 
 
+def write_csv(path: str | os.PathLike[str], rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write rows with the same keys to a file, at once: for results other than scores.
+
+    Text is escaped as in tables of scores; numbers have 6 digits; None and NaN are empty cells, a bool true or false.
+
+    Raises:
+        OSError: the file cannot be written
+    """
+
+    def cell(value: Any) -> str:
+        if isinstance(value, bool):
+            return str(value).lower()
+        if isinstance(value, float):
+            return '' if math.isnan(value) else f'{value:.6g}'
+        return '' if value is None else _quote(_escape(str(value)))
+
+    with _replacing(os.path.realpath(path)) as part, open(part, 'w', newline='', encoding='utf-8') as file:
+        for line in (list(rows[0]) if rows else [], *(list(row.values()) for row in rows)):
+            file.write(','.join(map(cell, line)) + '\n')
+
+
 # --- reading ----------------------------------------------------------------------------------------------------------
 
 
-def read_table(path: str | os.PathLike[str]) -> list[Row]:
+def read_table(path: str | os.PathLike[str], text: Collection[str] | None = None) -> list[Row]:
     """Rows of a table, as they were given to it, but for numbers, which it holds with 6 decimals.
 
     A last line without its line break is skipped, as the write of that row was cut off. Of a Parquet file that is not
@@ -328,6 +351,8 @@ def read_table(path: str | os.PathLike[str]) -> list[Row]:
 
     Args:
         path: .csv, .jsonl or .parquet
+        text: columns of your own that are text, such as one that names the image; other columns are text where a cell
+            is not a number. None: there are none, and such a cell is an error
 
     Returns:
         for each row its columns: `path` and `error` as str, `flags` as str or None, `width` and `height` as int or
@@ -337,7 +362,17 @@ def read_table(path: str | os.PathLike[str]) -> list[Row]:
         OSError: the file cannot be read
         ValueError: an unknown suffix, or not a table of scores
     """
-    return _format(path).read(os.path.realpath(path))[1]
+
+    def value(name: str, cell: Any) -> Any:
+        if text is not None and name not in (*TEXT, *WHOLE):
+            if name in text:
+                return '' if cell is None else _unescape(str(cell))
+            with contextlib.suppress(TypeError, ValueError):
+                return _value(name, cell)
+            return _unescape(cell) if isinstance(cell, str) else cell
+        return _value(name, cell)
+
+    return _format(path).read(os.path.realpath(path), value)[1]
 
 
 def read_label(path: str | os.PathLike[str]) -> dict[str, Any] | None:
@@ -396,13 +431,13 @@ def finished(path: str | os.PathLike[str], columns: Sequence[str], label: dict[s
         )
     if old is not None and rows and old['fingerprint'] != label['fingerprint']:
         raise ValueError(
-            f'{path} cannot be resumed: its scores are from another metric; {_difference(old, label)}. '
+            f'{path} cannot be resumed: its scores are from another metric; {label_difference(old, label)}. '
             'Use the options and weights that it was written with, or another file.'
         )
     return rows
 
 
-def _difference(old: dict[str, Any], new: dict[str, Any]) -> str:
+def label_difference(old: dict[str, Any], new: dict[str, Any]) -> str:
     """What differs between two labels, in words."""
     new = json.loads(json.dumps(new))  # tuples as the lists that they are in `old`
     before, now = old['config'], new['config']
