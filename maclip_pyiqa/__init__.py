@@ -17,6 +17,7 @@ from .integrations.pyiqa import register, register_when_imported
 
 if TYPE_CHECKING:
     from .backbone import WeightsError
+    from .evaluation.compare import compare
     from .evaluation.known_answers import verify
     from .loss import MACLIPLoss
     from .metric import MACLIP, Analysis, Cues, ViewPlan
@@ -30,6 +31,7 @@ __all__ = [
     'ViewPlan',
     'WeightsError',
     '__version__',
+    'compare',
     'register',
     'score_files',
     'verify',
@@ -41,6 +43,7 @@ __getattr__ = lazy(
         **dict.fromkeys(('MACLIP', 'Analysis', 'Cues', 'ViewPlan'), 'metric'),
         'MACLIPLoss': 'loss',
         'WeightsError': 'backbone',
+        'compare': 'evaluation.compare',
         'score_files': 'scoring',
         'verify': 'evaluation.known_answers',
     },

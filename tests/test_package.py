@@ -23,6 +23,7 @@ DATA = [
     'evaluation/paper_results.csv',
     'evaluation/protocols.yml',
     'evaluation/pyiqa_results.csv',
+    *(f'report/assets/{path.name}' for path in (ROOT / 'maclip_pyiqa/report/assets').iterdir()),
 ]
 
 
@@ -37,7 +38,7 @@ def test_public_names():
         assert getattr(maclip_pyiqa, name) is not None and name in dir(maclip_pyiqa)
     with pytest.raises(AttributeError, match=r'no attribute .MACLIPS'):
         maclip_pyiqa.MACLIPS  # noqa: B018
-    for room in ('metric', 'backbone', 'scoring'):
+    for room in ('metric', 'backbone', 'scoring', 'report'):
         module = importlib.import_module(f'maclip_pyiqa.{room}')
         assert all(getattr(module, name) is not None for name in module.__all__)
 

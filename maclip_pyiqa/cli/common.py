@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..backbone.names import is_known
@@ -20,8 +20,9 @@ if TYPE_CHECKING:
     from ..metric import MACLIP, Analysis
 
 __all__ = [
-    *('CODES', 'FAILED', 'INTERRUPTED', 'NO_WEIGHTS', 'OK', 'USAGE', 'Parents', 'UsageError', 'load_device'),
-    *('load_metric', 'parent_parsers', 'save_figure', 'say', 'usage_errors'),
+    *('CODES', 'FAILED', 'INTERRUPTED', 'NO_WEIGHTS', 'OK', 'USAGE', 'Parents', 'UsageError'),
+    *('add_thumbnails', 'load_device', 'load_metric', 'load_metrics', 'parent_parsers', 'save_figure', 'say'),
+    *('split_names', 'usage_errors'),
     'whole_number',
 ]
 
@@ -46,6 +47,7 @@ class Parents(NamedTuple):
 
     backbone: argparse.ArgumentParser  # --backbone, --pretrained
     metric: argparse.ArgumentParser  # those, --prompts, --max-views, --compile, --device
+    files: argparse.ArgumentParser  # --metrics, --batch, --workers
 
 
 def parent_parsers() -> Parents:
@@ -81,7 +83,32 @@ def parent_parsers() -> Parents:
         '--compile', action='store_true', help='compile the backbone first, for minutes: pays for thousands of images'
     )
     metric.add_argument('--device', help='such as cpu, cuda or cuda:1 (default: cuda if available, else cpu)')
-    return Parents(backbone, metric)
+    files = argparse.ArgumentParser(add_help=False)
+    files.add_argument(
+        '--metrics', default='', metavar='A,B', help="pyiqa's no-reference metrics beside ours, such as clipiqa,niqe"
+    )
+    files.add_argument(
+        '--batch', type=whole_number(1), default=16, metavar='N', help='at most N images at once (default: 16)'
+    )
+    files.add_argument(
+        '--workers',
+        type=whole_number(0),
+        default=min(4, os.cpu_count() or 1),
+        metavar='N',
+        help='processes that read images; 0: read in the main process (default: %(default)s)',
+    )
+    return Parents(backbone, metric, files)
+
+
+def add_thumbnails(parser: argparse.ArgumentParser) -> None:
+    """The option --thumbnails."""
+    parser.add_argument(
+        '--thumbnails',
+        type=whole_number(0),
+        default=500,
+        metavar='N',
+        help='pictures on the page, at most: the worst, the best, and evenly spread ones between (default: 500)',
+    )
 
 
 def whole_number(least: int) -> Callable[[str], int]:
@@ -95,6 +122,11 @@ def whole_number(least: int) -> Callable[[str], int]:
     return parse
 
 
+def split_names(text: str) -> list[str]:
+    """Names of an option such as --metrics: each once, without blanks."""
+    return list(dict.fromkeys(name.strip() for name in text.split(',') if name.strip()))
+
+
 def say(message: str) -> None:
     """Print a line to standard error, above the progress bar if there is one."""
     tqdm = sys.modules.get('tqdm')  # imported by whoever shows a progress bar
@@ -102,7 +134,7 @@ def say(message: str) -> None:
     write(f'maclip-pyiqa: {message}', file=sys.stderr)
 
 
-@contextmanager
+@contextlib.contextmanager
 def usage_errors(*errors: type[Exception]) -> Iterator[None]:
     """Turn errors of the library whose message says what to do into UsageError."""
     try:
@@ -153,6 +185,24 @@ def load_metric(args: argparse.Namespace, device: torch.device) -> MACLIP:
         raise UsageError(str(error)) from error
 
 
+def load_metrics(args: argparse.Namespace, names: list[str]) -> tuple[MACLIP, dict[str, Callable[[Tensor], Tensor]]]:
+    """The metric, and other metrics by their names.
+
+    Raises:
+        as `load_metric`; UsageError also for names that pyiqa does not know
+    """
+    device = load_device(args.device)
+    if not names:
+        return load_metric(args, device), {}
+    from ..scoring import others
+
+    with usage_errors(ValueError):
+        others.check_metrics(names)
+    metric = load_metric(args, device)
+    with contextlib.redirect_stdout(sys.stderr):  # pyiqa prints what it downloads
+        return metric, {name: _quiet(other) for name, other in others.load_metrics(names, device).items()}
+
+
 def save_figure(image: Tensor, analysis: Analysis, path: str, of: str, backbone: str) -> None:
     """Draw an analysis into a file; its folder is created if it does not exist.
 
@@ -181,3 +231,11 @@ def _prompts(text: str) -> tuple[tuple[str, str], ...]:
         return read_prompts(text)
     except (TypeError, ValueError) as error:
         raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _quiet(metric: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    def call(x: Tensor) -> Tensor:
+        with contextlib.redirect_stdout(sys.stderr):  # some metrics print, but standard output is for scores
+            return metric(x)
+
+    return call

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 import sys
 from importlib import import_module
 
@@ -15,13 +16,15 @@ __all__ = ['COMMANDS', 'main']
 
 # Modules of this package, in the order of --help. Each has add(commands, parents), which adds its parser, whose default
 # `run` is its function run(args) -> exit code. They import torch and the like within functions only.
-COMMANDS = ('demo', 'score', 'map', 'evaluate', 'ablate', 'fit', 'weights')
+COMMANDS = ('demo', 'score', 'report', 'compare', 'map', 'evaluate', 'ablate', 'fit', 'weights')
 
 DESCRIPTION = """\
 MA-CLIP: image quality without a reference image and without training. Higher is better; about 0 to about 1.
 
   maclip-pyiqa demo                               scores of a degraded photo in one picture, without a download
   maclip-pyiqa score photos/ -o scores.csv        scores of all images in a folder and its subfolders
+  maclip-pyiqa score photos/ -o report.html       one page to look at: pictures, histogram, maps, choices
+  maclip-pyiqa compare before/ after/             which of two versions of the same images is better
   maclip-pyiqa map photo.jpg -o map.png           where an image is good and where it is not
   maclip-pyiqa evaluate -d csiq -o results        agreement with human ratings on IQA data sets
   maclip-pyiqa weights --fetch                    CLIP's weights: list them, download them
@@ -42,6 +45,7 @@ def main(argv: list[str] | None = None) -> int:
             stream.reconfigure(encoding='utf-8', errors='surrogateescape')
     try:
         args = _parser().parse_args(argv)
+        args.command = shlex.join(['maclip-pyiqa', *(sys.argv[1:] if argv is None else argv)])
     except SystemExit as stop:
         return int(stop.code or 0)
     try:

@@ -12,8 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 from .._lazy import need
 from ..metric.prompts import attribute_names
+from ..report.html import versions
+from ..report.page import ReportTable
+from ..report.pictures import Pictures
 from ..scoring.find import check_file, find_images
 from ..scoring.tables import (
+    LAST,
     CSVTable,
     JSONLTable,
     PlainTable,
@@ -31,20 +35,21 @@ from .common import (
     OK,
     Parents,
     UsageError,
-    load_device,
-    load_metric,
+    add_thumbnails,
+    load_metrics,
     save_figure,
     say,
-    whole_number,
+    split_names,
 )
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ..metric import MACLIP, Analysis
+    from ..metric import Analysis
 
 __all__ = ['add', 'run']
 
+Each = Callable[[dict[str, Any], 'Tensor', 'Analysis'], None]
 STREAMS = {None: PlainTable, 'csv': CSVTable, 'jsonl': JSONLTable}  # by --format
 
 DESCRIPTION = """\
@@ -56,8 +61,13 @@ skipped; files without a suffix are detected from their content), a pattern such
 standard input, one a line.
 
 -o FILE writes a table instead: .csv, .jsonl (an object a line) or .parquet (needs the extra `parquet`). All have the
-columns path, score, error, with --details the cues and attributes, and one for each of --metrics. A label in
-FILE.meta.json, or in the metadata of the Parquet file, says which metric the scores are from.
+columns path, score, width, height, flags, error, with --details the cues and attributes, and one for each of --metrics.
+`flags` are words for images whose score means little: flat, noise, enlarged, clipped, border. Plain lines have the path
+and the scores only. A label in FILE.meta.json, or in the metadata of the Parquet file, says which metric the scores are
+from.
+
+-o FILE.html writes all of it as one page to look at and choose from, with pictures and quality maps (needs the extra
+`report`). `maclip-pyiqa report` makes one from a table.
 
 CSV keeps text as it is: a path such as '=1+1.png' would run as a formula in a spreadsheet, so import it as text. A path
 that is not valid UTF-8 is written escaped, after the character U+FFFD; maclip_pyiqa.scoring.read_table reverses that.
@@ -68,7 +78,7 @@ def add(commands: argparse._SubParsersAction, parents: Parents) -> None:
     """Add the parser of this command."""
     score = commands.add_parser(
         'score',
-        parents=[parents.metric],
+        parents=[parents.metric, parents.files],
         help='score images',
         description=DESCRIPTION,
         epilog=CODES,
@@ -80,30 +90,19 @@ def add(commands: argparse._SubParsersAction, parents: Parents) -> None:
         '--output',
         action='append',
         metavar='FILE',
-        help='write a table to FILE.csv, FILE.jsonl or FILE.parquet, or - for standard output (default); repeatable',
+        help='write a table to FILE.csv, FILE.jsonl or FILE.parquet, a page to FILE.html, or - for standard output '
+        '(default); repeatable',
     )
     score.add_argument('--format', choices=('csv', 'jsonl'), help='of standard output (default: plain lines)')
     score.add_argument('--details', action='store_true', help='cues, weight and attributes too (means over the views)')
     score.add_argument('--maps', metavar='DIR', help='draw a map of each image, DIR/NAME.png (needs matplotlib)')
-    score.add_argument(
-        '--metrics', default='', metavar='A,B', help="pyiqa's no-reference metrics beside ours, such as clipiqa,niqe"
-    )
     score.add_argument('--sort', action='store_true', help='best first')
+    add_thumbnails(score)
     score.add_argument(
         '--resume',
         action='store_true',
         help='continue an earlier run with the same -o FILE: paths that have a score in any of these files are '
         'skipped, and in the end each file has all rows',
-    )
-    score.add_argument(
-        '--batch', type=whole_number(1), default=16, metavar='N', help='at most N images at once (default: 16)'
-    )
-    score.add_argument(
-        '--workers',
-        type=whole_number(0),
-        default=min(4, os.cpu_count() or 1),
-        metavar='N',
-        help='processes that read images; 0: read in the main process (default: %(default)s)',
     )
     score.set_defaults(run=run)
 
@@ -111,21 +110,22 @@ def add(commands: argparse._SubParsersAction, parents: Parents) -> None:
 def run(args: argparse.Namespace) -> int:
     """Score, write tables, draw maps; -> exit code."""
     # all checks that need no torch come first
-    others = list(dict.fromkeys(name.strip() for name in args.metrics.split(',') if name.strip()))
+    others = split_names(args.metrics)
     try:
         names = columns(attribute_names(args.prompts), others, args.details)
         paths = find_images(args.paths, getattr(sys.stdin, 'buffer', None))
-        tables = _tables(args, names)
+        pictures = Pictures(args.thumbnails)
+        tables = _tables(args, names, pictures)
     except (FileNotFoundError, ValueError) as error:
         raise UsageError(str(error)) from error
     if args.maps is not None:
         need('--maps', 'matplotlib', extra='plot')
     if any(isinstance(table, PlainTable) for table in tables) and (args.details or others):
-        say('columns: ' + ', '.join(names[:-1]))
+        say('columns: ' + ', '.join(name for name in names if name not in LAST))
 
     source, done = None, {}  # label of the tables; path -> row that an earlier run finished
     if args.resume or any(map(os.path.isfile, paths)):
-        metric, loaded = _load(args, others)  # fails before any table is touched
+        metric, loaded = load_metrics(args, others)  # fails before any table is touched
         source = label(metric)
         if args.resume:
             done = _finished(tables, names, source)
@@ -133,30 +133,52 @@ def run(args: argparse.Namespace) -> int:
 
         from ..scoring.score import score_files
 
-        each = None if args.maps is None else _drawer(args, paths)
-        rows = score_files(metric, todo, batch=args.batch, workers=args.workers, others=loaded, each=each)
+        each: list[Each] = [] if args.maps is None else [_drawer(args, paths)]
+        if any(isinstance(table, ReportTable) for table in tables):
+            each.append(pictures)
+
+        def all_each(row: dict[str, Any], image: Tensor, analysis: Analysis) -> None:
+            for call in each:
+                call(row, image, analysis)
+
+        rows = score_files(
+            metric, todo, batch=args.batch, workers=args.workers, others=loaded, each=all_each if each else None
+        )
     else:
         todo, rows = paths, map(_unreadable, paths)
     return _write(args, tables, source, paths, done, rows, len(todo))
 
 
-def _tables(args: argparse.Namespace, names: tuple[str, ...]) -> list[Table]:
+def _tables(args: argparse.Namespace, names: tuple[str, ...], pictures: Pictures) -> list[Table]:
     """Tables of -o, not yet begun; ValueError or ModuleNotFoundError for those that cannot be."""
     outputs = args.output or ['-']
     files = [path for path in outputs if path != '-']
-    if args.resume and not files:
+    if args.resume and all(map(_is_page, files)):
         raise ValueError('--resume needs -o FILE, the table to continue')
     if args.format and len(files) == len(outputs):
         raise ValueError('--format is that of standard output; the suffix of a file is its format. Add -o - for both')
     if len(files) < len(outputs) - 1 or len({os.path.realpath(path) for path in files}) < len(files):
         raise ValueError(f'two tables cannot be written to one place: -o {" -o ".join(outputs)}')
-    return [STREAMS[args.format](sys.stdout, names) if path == '-' else open_table(path, names) for path in outputs]
+    tables: list[Table] = []
+    for path in outputs:
+        if path == '-':
+            tables.append(STREAMS[args.format](sys.stdout, names))
+        elif _is_page(path):
+            source = {'command': args.command, 'versions': versions('torch', 'open_clip_torch', 'pyiqa')}
+            tables.append(ReportTable(path, names, pictures=pictures, thumbnails=args.thumbnails, source=source))
+        else:
+            tables.append(open_table(path, names))
+    return sorted(tables, key=lambda table: isinstance(table, ReportTable))  # completed after the tables
+
+
+def _is_page(path: str) -> bool:
+    return path.lower().endswith('.html')
 
 
 def _finished(tables: list[Table], names: tuple[str, ...], source: dict[str, Any]) -> dict[str, dict]:
     done: dict[str, dict] = {}
     for table in tables:
-        if not table.is_stream:
+        if not (table.is_stream or isinstance(table, ReportTable)):
             try:
                 done = {row['path']: row for row in finished(table.path, names, source)} | done
             except (OSError, ValueError) as error:
@@ -172,7 +194,7 @@ def _unreadable(path: str) -> dict[str, Any]:
         error = 'appeared only after the start; run again'
     except (OSError, ValueError) as caught:
         error = one_line(caught)
-    return {'path': path, 'score': None, 'error': error}
+    return {'path': path, 'score': None, **dict.fromkeys(LAST), 'error': error}
 
 
 def _write(
@@ -231,31 +253,7 @@ def _writing(table: Table) -> Iterator[None]:
         raise UsageError(f'{table.path or "standard output"} cannot be written: {one_line(error)}') from error
 
 
-def _load(args: argparse.Namespace, names: list[str]) -> tuple[MACLIP, dict[str, Callable[[Tensor], Tensor]]]:
-    """The metric, and other metrics by their names."""
-    device = load_device(args.device)
-    if not names:
-        return load_metric(args, device), {}
-    from ..scoring.others import check_metrics, load_metrics
-
-    try:
-        check_metrics(names)
-    except ValueError as error:
-        raise UsageError(str(error)) from error
-    metric = load_metric(args, device)
-    with contextlib.redirect_stdout(sys.stderr):  # pyiqa prints what it downloads
-        return metric, {name: _quiet(other) for name, other in load_metrics(names, device).items()}
-
-
-def _quiet(metric: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
-    def call(x: Tensor) -> Tensor:
-        with contextlib.redirect_stdout(sys.stderr):  # some metrics print, but standard output is for scores
-            return metric(x)
-
-    return call
-
-
-def _drawer(args: argparse.Namespace, paths: list[str]) -> Callable[[dict[str, Any], Tensor, Analysis], None]:
+def _drawer(args: argparse.Namespace, paths: list[str]) -> Each:
     """Draws each image's map to --maps, into the same subfolders as the images are in."""
     root = os.path.commonpath([os.path.dirname(os.path.abspath(path)) for path in paths])
 

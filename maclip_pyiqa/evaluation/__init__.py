@@ -8,6 +8,9 @@
     correlations  SRCC, KRCC, PLCC, the logistic fit, bootstrap intervals
     tables        results.csv, results.md, plots, and the published numbers beside ours
     ablations     variants of MA-CLIP, scored from cached features
+    compare       versions of the same images: `maclip-pyiqa compare`
+    pairing       which image of one version belongs to which of another
+    paired        statistics of paired values, and a verdict in words
     fitting       the constants fitted to labels, cross-validated
 
 Importing it imports none of them. `pip install 'maclip_pyiqa[evaluation]'` installs what they need.

@@ -1,1 +1,13 @@
-"""Pictures of scores and of what they consist of."""
+"""Figures and pages of scores."""
+
+from typing import TYPE_CHECKING
+
+from .._lazy import lazy
+
+if TYPE_CHECKING:
+    from .page import write_report
+    from .pictures import Pictures
+
+__all__ = ['Pictures', 'write_report']
+
+__getattr__ = lazy(__name__, {'Pictures': 'pictures', 'write_report': 'page'})

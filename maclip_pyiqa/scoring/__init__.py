@@ -7,13 +7,16 @@ from .._lazy import lazy
 if TYPE_CHECKING:
     from .batch import groups, read_files
     from .find import find_images
+    from .flags import FLAGS, find_flags
     from .others import load_metrics
     from .read import read_image, read_pixels, to_tensor
     from .score import score_files
     from .tables import columns, label, open_table, read_label, read_table
 
 __all__ = [
+    'FLAGS',
     'columns',
+    'find_flags',
     'find_images',
     'groups',
     'label',
@@ -33,6 +36,7 @@ __getattr__ = lazy(
     {
         **dict.fromkeys(('groups', 'read_files'), 'batch'),
         'find_images': 'find',
+        **dict.fromkeys(('FLAGS', 'find_flags'), 'flags'),
         'load_metrics': 'others',
         **dict.fromkeys(('read_image', 'read_pixels', 'to_tensor'), 'read'),
         'score_files': 'score',

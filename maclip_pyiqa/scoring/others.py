@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from .._lazy import need
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-__all__ = ['check_metrics', 'load_metrics']
+__all__ = ['check_metrics', 'load_metrics', 'lower_better']
 
 
 def check_metrics(names: Iterable[str]) -> None:
@@ -59,3 +60,13 @@ def load_metrics(names: Iterable[str], device: torch.device | str) -> dict[str, 
         except Exception as error:  # downloads fail in many ways
             raise WeightsError(f"pyiqa's metric {name!r} cannot be loaded: {one_line(error)}") from error
     return metrics
+
+
+def lower_better(names: Iterable[str]) -> set[str]:
+    """Of these names, those of pyiqa's metrics where lower is better; none where pyiqa is not installed."""
+    names = set(names)
+    if not names or find_spec('pyiqa') is None:
+        return set()
+    from pyiqa.default_model_configs import DEFAULT_CONFIGS
+
+    return {name for name in names if DEFAULT_CONFIGS.get(name, {}).get('lower_better', False)}

@@ -1,8 +1,10 @@
 """Tables of scores: one definition of the columns, written as CSV, JSON lines, Parquet or plain lines, and read back.
 
 Columns: `path`; `score`, `q_sim`, `q_mag`, `w_sim` and `attribute_NAME` of each attribute (means over the views);
-one for each other metric, by its name; `error`. All numbers are rounded to 6 decimals; a missing one is empty in CSV
-and null elsewhere. `error` is empty where nothing failed.
+one for each other metric, by its name; `width` and `height` of the image, pixels; `flags`, see flags.py; `error`. All
+numbers but pixels are rounded to 6 decimals; a missing one is empty in CSV and null elsewhere. `flags` is empty where
+there are none, and missing, like `width` and `height`, where the image could not be read. `error` is empty where
+nothing failed.
 
 CSV, JSON lines and Parquet are valid UTF-8 whatever a path or an error holds. Text that is not (file names may be any
 bytes; Python holds those that are not UTF-8 as lone surrogates) or that holds a NUL starts with U+FFFD, the replacement
@@ -26,7 +28,7 @@ import json
 import math
 import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import IO, TYPE_CHECKING, Any
 
 from .._lazy import need
@@ -38,11 +40,13 @@ if TYPE_CHECKING:
 
 __all__ = [
     *('FORMATS', 'CSVTable', 'JSONLTable', 'ParquetTable', 'PlainTable', 'Table', 'columns', 'escape_path', 'finished'),
-    *('label', 'one_line', 'open_table', 'read_label', 'read_table'),
+    *('label', 'label_difference', 'one_line', 'open_table', 'read_label', 'read_table', 'write_csv'),
 ]
 
 Row = dict[str, Any]
-TEXT = ('path', 'error')  # the columns of text; all others are numbers
+TEXT = ('path', 'flags', 'error')  # the columns of text; all others are numbers
+WHOLE = ('width', 'height')  # the columns of whole numbers
+LAST = (*WHOLE, 'flags', 'error')  # the last columns, those that are not scores
 
 
 def columns(attributes: Iterable[str], others: Iterable[str] = (), details: bool = True) -> tuple[str, ...]:
@@ -58,14 +62,14 @@ def columns(attributes: Iterable[str], others: Iterable[str] = (), details: bool
 
     Example:
         >>> columns(['sharp'], ['niqe'])
-        ('path', 'score', 'q_sim', 'q_mag', 'w_sim', 'attribute_sharp', 'niqe', 'error')
+        ('path', 'score', 'q_sim', 'q_mag', 'w_sim', 'attribute_sharp', 'niqe', 'width', 'height', 'flags', 'error')
     """
     others = tuple(others)
     for name in others:
-        if name in ('path', *summary_columns(()), 'error') or name.startswith('attribute_') or others.count(name) > 1:
+        if name in ('path', *summary_columns(()), *LAST) or name.startswith('attribute_') or others.count(name) > 1:
             raise ValueError(f'a metric named {name!r} would share its column with another; give it another name')
     ours = summary_columns(tuple(attributes))
-    return ('path', *(ours if details else ours[:1]), *others, 'error')
+    return ('path', *(ours if details else ours[:1]), *others, *LAST)
 
 
 def label(metric: MACLIP) -> dict[str, Any]:
@@ -154,8 +158,8 @@ class Table:
         return open(path, mode, newline='', encoding='utf-8', errors='surrogateescape')
 
     @classmethod
-    def read(cls, path: str) -> tuple[tuple[str, ...], list[Row]]:
-        """Columns (none where nothing is written yet) and rows.
+    def read(cls, path: str, value: Callable[[str, Any], Any] | None = None) -> tuple[tuple[str, ...], list[Row]]:
+        """Columns (none where nothing is written yet) and rows; `value` makes values of cells, by default `_value`.
 
         Raises:
             OSError: the file cannot be read
@@ -165,12 +169,12 @@ class Table:
 
 
 class PlainTable(Table):
-    """Lines `path<TAB>score...` of the rows that have a score, without a header and without the column `error`."""
+    """Lines `path<TAB>score...` of the rows that have a score, without a header and without the columns LAST."""
 
     def _line(self, row: Row) -> str:
         if row['score'] is None:
             return ''
-        numbers = [_decimal(row.get(name)) for name in self.columns if name not in TEXT]
+        numbers = [_decimal(row.get(name)) for name in self.columns if name not in ('path', *LAST)]
         return '\t'.join([escape_path(row['path']), *numbers]) + '\n'
 
 
@@ -181,20 +185,17 @@ class CSVTable(Table):
         return ','.join(_quote(_escape(name)) for name in self.columns) + '\n'
 
     def _line(self, row: Row) -> str:
-        cells = (
-            _quote(_escape(row.get(name) or '')) if name in TEXT else _decimal(row.get(name)) for name in self.columns
-        )
-        return ','.join(cells) + '\n'
+        return ','.join(_quote(_cell(name, row.get(name))) for name in self.columns) + '\n'
 
     @classmethod
-    def read(cls, path: str) -> tuple[tuple[str, ...], list[Row]]:
-        text = _whole_lines(path)
-        end = len(text)  # a line break within quotes, so after an odd number of them, is not the end of a row
-        while text.count('"', 0, end) % 2:
-            end = text.rfind('\n', 0, end - 1) + 1
+    def read(cls, path: str, value: Callable[[str, Any], Any] | None = None) -> tuple[tuple[str, ...], list[Row]]:
+        lines, value = _whole_lines(path), value or _value
+        end = len(lines)  # a line break within quotes, so after an odd number of them, is not the end of a row
+        while lines.count('"', 0, end) % 2:
+            end = lines.rfind('\n', 0, end - 1) + 1
         names: tuple[str, ...] = ()
         rows: list[Row] = []
-        reader = csv.reader(io.StringIO(text[:end], newline=''))
+        reader = csv.reader(io.StringIO(lines[:end], newline=''))
         try:
             for cells in filter(None, reader):
                 if not names:
@@ -202,8 +203,10 @@ class CSVTable(Table):
                 elif len(cells) != len(names):
                     raise ValueError(f'{len(cells)} cells, not {len(names)}')
                 else:
-                    pairs = zip(names, cells, strict=True)
-                    rows.append({k: _unescape(v) if k in TEXT else float(v) if v else None for k, v in pairs})
+                    row = {name: value(name, cell or None) for name, cell in zip(names, cells, strict=True)}
+                    if 'flags' in row and row.get('width') is not None:
+                        row['flags'] = row['flags'] or ''  # an empty cell is none, or missing as the width is
+                    rows.append(row)
         except (csv.Error, ValueError) as error:
             raise ValueError(f'{path}, line {reader.line_num}: not a row of scores: {error}') from error
         return names, rows
@@ -213,21 +216,22 @@ class JSONLTable(Table):
     """JSON lines: one object a line."""
 
     def _line(self, row: Row) -> str:
-        cells = {
-            _escape(name): _escape(row.get(name) or '') if name in TEXT else _round(row.get(name))
-            for name in self.columns
-        }
+        cells: dict[str, Any] = {}
+        for name in self.columns:
+            value = row.get(name)
+            if name in TEXT:
+                cells[name] = None if value is None and name == 'flags' else _escape(value or '')
+            else:
+                cells[_escape(name)] = value if name in WHOLE else _round(value)
         return json.dumps(cells) + '\n'
 
     @classmethod
-    def read(cls, path: str) -> tuple[tuple[str, ...], list[Row]]:
-        rows = []
+    def read(cls, path: str, value: Callable[[str, Any], Any] | None = None) -> tuple[tuple[str, ...], list[Row]]:
+        rows, value = [], value or _value
         for number, line in enumerate(_whole_lines(path).split('\n')[:-1], start=1):
             try:
                 cells = {_unescape(key): value for key, value in json.loads(line).items()}
-                rows.append(
-                    {k: _unescape(v) if k in TEXT else None if v is None else float(v) for k, v in cells.items()}
-                )
+                rows.append({name: value(name, cell) for name, cell in cells.items()})
             except (AttributeError, TypeError, ValueError) as error:
                 raise ValueError(f'{path}, line {number}: not a row of scores: {error}') from error
         return tuple(rows[0]) if rows else (), rows
@@ -257,7 +261,8 @@ class ParquetTable(Table):
         import pyarrow.parquet
 
         self.journal.close()
-        schema = pa.schema([(_escape(name), pa.string() if name in TEXT else pa.float64()) for name in self.columns])
+        types = {**dict.fromkeys(TEXT, pa.string()), **dict.fromkeys(WHOLE, pa.int64())}
+        schema = pa.schema([(_escape(name), types.get(name, pa.float64())) for name in self.columns])
         table = schema.empty_table()
         if os.path.getsize(self.journal.path):
             options = pa.json.ParseOptions(explicit_schema=schema, unexpected_field_behavior='error')
@@ -269,9 +274,9 @@ class ParquetTable(Table):
         _remove(self.journal.path + '.meta.json')
 
     @classmethod
-    def read(cls, path: str) -> tuple[tuple[str, ...], list[Row]]:
+    def read(cls, path: str, value: Callable[[str, Any], Any] | None = None) -> tuple[tuple[str, ...], list[Row]]:
         if os.path.exists(_journal(path)):  # not complete yet; the journal has all rows, those of a resumed file too
-            return JSONLTable.read(_journal(path))
+            return JSONLTable.read(_journal(path), value)
         need('a Parquet table', 'pyarrow', extra='parquet')
         import pyarrow as pa
         import pyarrow.parquet
@@ -284,7 +289,9 @@ class ParquetTable(Table):
         table = table.rename_columns([_unescape(name) for name in table.column_names])
         rows = table.to_pylist()
         for row in rows:
-            row |= {name: _unescape(row[name]) for name in TEXT}
+            row |= {
+                name: (value or _value)(name, row[name]) for name in row if name in TEXT or isinstance(row[name], str)
+            }
         return tuple(table.column_names), rows
 
 
@@ -312,10 +319,31 @@ def open_table(path: str | os.PathLike[str], columns: Sequence[str]) -> Table:
     return _format(path)(path, columns)
 
 
+def write_csv(path: str | os.PathLike[str], rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write rows with the same keys to a file, at once: for results other than scores.
+
+    Text is escaped as in tables of scores; numbers have 6 digits; None and NaN are empty cells, a bool true or false.
+
+    Raises:
+        OSError: the file cannot be written
+    """
+
+    def cell(value: Any) -> str:
+        if isinstance(value, bool):
+            return str(value).lower()
+        if isinstance(value, float):
+            return '' if math.isnan(value) else f'{value:.6g}'
+        return '' if value is None else _quote(_escape(str(value)))
+
+    with _replacing(os.path.realpath(path)) as part, open(part, 'w', newline='', encoding='utf-8') as file:
+        for line in (list(rows[0]) if rows else [], *(list(row.values()) for row in rows)):
+            file.write(','.join(map(cell, line)) + '\n')
+
+
 # --- reading ----------------------------------------------------------------------------------------------------------
 
 
-def read_table(path: str | os.PathLike[str]) -> list[Row]:
+def read_table(path: str | os.PathLike[str], text: Collection[str] | None = None) -> list[Row]:
     """Rows of a table, as they were given to it, but for numbers, which it holds with 6 decimals.
 
     A last line without its line break is skipped, as the write of that row was cut off. Of a Parquet file that is not
@@ -323,15 +351,28 @@ def read_table(path: str | os.PathLike[str]) -> list[Row]:
 
     Args:
         path: .csv, .jsonl or .parquet
+        text: columns of your own that are text, such as one that names the image; other columns are text where a cell
+            is not a number. None: there are none, and such a cell is an error
 
     Returns:
-        for each row its columns: `path` and `error` as str, all others as float or None
+        for each row its columns: `path` and `error` as str, `flags` as str or None, `width` and `height` as int or
+        None, all others as float or None
 
     Raises:
         OSError: the file cannot be read
         ValueError: an unknown suffix, or not a table of scores
     """
-    return _format(path).read(os.path.realpath(path))[1]
+
+    def value(name: str, cell: Any) -> Any:
+        if text is not None and name not in (*TEXT, *WHOLE):
+            if name in text:
+                return '' if cell is None else _unescape(str(cell))
+            with contextlib.suppress(TypeError, ValueError):
+                return _value(name, cell)
+            return _unescape(cell) if isinstance(cell, str) else cell
+        return _value(name, cell)
+
+    return _format(path).read(os.path.realpath(path), value)[1]
 
 
 def read_label(path: str | os.PathLike[str]) -> dict[str, Any] | None:
@@ -390,13 +431,13 @@ def finished(path: str | os.PathLike[str], columns: Sequence[str], label: dict[s
         )
     if old is not None and rows and old['fingerprint'] != label['fingerprint']:
         raise ValueError(
-            f'{path} cannot be resumed: its scores are from another metric; {_difference(old, label)}. '
+            f'{path} cannot be resumed: its scores are from another metric; {label_difference(old, label)}. '
             'Use the options and weights that it was written with, or another file.'
         )
     return rows
 
 
-def _difference(old: dict[str, Any], new: dict[str, Any]) -> str:
+def label_difference(old: dict[str, Any], new: dict[str, Any]) -> str:
     """What differs between two labels, in words."""
     new = json.loads(json.dumps(new))  # tuples as the lists that they are in `old`
     before, now = old['config'], new['config']
@@ -435,6 +476,21 @@ def _unescape(text: str) -> str:
 def _quote(text: str) -> str:
     # not csv.writer: before Python 3.13 it leaves a lone carriage return unquoted, where csv.reader ends the row
     return '"' + text.replace('"', '""') + '"' if re.search('[",\r\n]', text) else text
+
+
+def _cell(name: str, value: Any) -> str:
+    """A value as text, in a column of this name."""
+    if name in TEXT:
+        return _escape(value or '')
+    return ('' if value is None else str(value)) if name in WHOLE else _decimal(value)
+
+
+def _value(name: str, cell: Any) -> Any:
+    """What a cell, or its text, stands for; None is a missing value, or empty text. Other programs may have written
+    whole numbers as 640.0."""
+    if name in TEXT:
+        return _unescape(cell) if cell is not None else None if name == 'flags' else ''
+    return None if cell is None else int(float(cell)) if name in WHOLE else float(cell)
 
 
 def _round(value: float | None) -> float | None:

@@ -22,12 +22,15 @@ def test_each_script_says_what_it_does(tmp_path):
         for script in sorted(SCRIPTS.glob('*.py'))
     }  # fmt: skip
     assert [script.stem for script in running] == [
+        'compare',
         'demo_report',
+        'flags',
         'guidance',
         'guidance_memory',
         'loss',
         'max_views',
         'reading',
+        'report',
         'speed',
         'train_demo',
     ]

@@ -60,6 +60,7 @@ def test_each_command_is_a_module_of_its_name(name, capsys):
         (['score', '{tmp}/*.nix'], 2, 'pattern'),
         (['score', '{tmp}/none.png', '{tmp}/too.png'], 1, 'No such file'),
         (['score', '{tmp}/none.png', '-o', '{tmp}/o.csv'], 1, 'No such file'),
+        (['report', '{tmp}/none.csv', '-o', 'o.html'], 2, 'No such file'),
         (['map', '{tmp}/none.png', '-o', 'o.png'], 1, 'No such file'),
         (['map', '{tmp}/a.png', '-o', 'o.png', '--of', 'nix'], 2, '--of'),
         (['demo', '{tmp}/none.png'], 1, 'No such file'),

@@ -1,0 +1,167 @@
+"""`maclip-pyiqa compare`: is B better than A?"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from .._lazy import need
+from ..report.html import versions as versions_of
+from ..scoring.tables import escape_path, one_line
+from .common import FAILED, OK, Parents, UsageError, load_metrics, say, split_names, usage_errors, whole_number
+
+__all__ = ['add', 'run']
+
+LISTED = 10  # images of each kind on standard error; the page and --pairs have all
+SUFFIXES = ('.csv', '.html')
+
+DESCRIPTION = """\
+Compares two or more versions of the same images: is B better than A, by how much, and how sure is that?
+
+  maclip-pyiqa compare before/ after/                            a table and a verdict on standard output
+  maclip-pyiqa compare before/ after/ -o compare.html            a page: pairs side by side, maps, statistics
+  maclip-pyiqa compare before.csv after.csv --by id -o both.csv  tables made by `score -o`, paired by a column
+
+Images of folders are paired by their path below the folder, those of tables by a column, or by their path below the
+folder that gives the most pairs. The suffix does not count (x/1.png and x/1.jpg are a pair), unless one version has
+several images that differ in it alone. Images without a partner are listed and not scored; images that fail are listed
+and left out.
+
+For the score, both cues, each attribute and each of --metrics: the means, the mean difference (second minus first) with
+its 95 % bootstrap interval over pairs, the share of pairs in which the second is better (ties count half) with its 95 %
+interval, and p of Wilcoxon's signed-rank test. The verdict is `B above A` where the mean difference's interval is above
+zero. Otherwise it names the true difference that would have been shown with 80 % power. Fewer than 6 pairs get no
+verdict. Each interval holds for itself: of 20 quantities that do not differ, one is expected to seem to.
+"""
+
+CODES = """\
+exit codes:
+  0    all images were scored
+  1    some could not be read or scored: see standard error
+  2    wrong use, no image in two versions, or a missing extra
+  3    no weights
+  130  interrupted; nothing is written
+"""
+
+
+def add(commands: Any, parents: Parents) -> None:
+    """Add the parser of this command."""
+    parser = commands.add_parser(
+        'compare',
+        parents=[parents.metric, parents.files],
+        help='which of several versions of the same images is better',
+        description=DESCRIPTION,
+        epilog=CODES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    option = parser.add_argument
+    option('versions', nargs='+', metavar='VERSION', help='folder, or table made by `score -o`; two or more')
+    option(
+        '-o',
+        '--output',
+        action='append',
+        default=[],
+        metavar='FILE',
+        help='FILE.csv: the statistics; FILE.html: a page; repeatable',
+    )
+    option('--pairs', metavar='FILE.csv', help='the values of each pair of images')
+    option('--by', metavar='COLUMN', help='column of the tables that pairs images (default: their paths)')
+    option(
+        '--lower-better',
+        default='',
+        metavar='A,B',
+        help="columns of tables where lower is better (known already: pyiqa's metrics)",
+    )
+    option('--resamples', type=whole_number(1), default=9999, metavar='N', help='bootstrap (default: %(default)s)')
+    option('--seed', type=whole_number(0), default=0, metavar='N', help='of the bootstrap (default: %(default)s)')
+    option(
+        '--pictures',
+        type=whole_number(0),
+        default=60,
+        metavar='N',
+        help='on the page, show the images of N pairs: the largest differences of either sign, and evenly spread ones '
+        'between (default: %(default)s)',
+    )
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Compare, print, write; -> exit code."""
+    # all checks that need no torch come first
+    outputs = [*args.output, *([] if args.pairs is None else [args.pairs])]
+    for path in outputs:
+        suffix = os.path.splitext(path)[1].lower()
+        if suffix not in (SUFFIXES if path in args.output else SUFFIXES[:1]):
+            raise UsageError(f'{path!r} has no suffix of a result; expected {" or ".join(SUFFIXES)} (--pairs: .csv)')
+    if len({os.path.realpath(path) for path in outputs}) < len(outputs):
+        raise UsageError(f'two results cannot be written to one file: {", ".join(outputs)}')
+    if any(path.lower().endswith('.html') for path in args.output):
+        need('a page', 'jinja2', extra='report')
+    from ..evaluation.pairing import check_labels, pair, read_versions
+
+    with usage_errors(OSError, ValueError):
+        versions = read_versions(args.versions, args.by)
+        images = pair(versions)
+        check_labels(versions)
+    folders = not all(version.scored for version in versions)
+    others = split_names(args.metrics)
+    if others and not folders:
+        raise UsageError('--metrics scores folders; tables are compared in all the columns that they have')
+    for path in outputs:  # now rather than after hours of scoring
+        with _writing(path):
+            part = Path(f'{path}.part')
+            part.touch()
+            part.unlink()
+    from ..evaluation.compare import score_versions, summarize
+
+    source, maps = None, None
+    if folders:
+        from ..scoring.tables import label
+
+        metric, loaded = load_metrics(args, others)
+        source = label(metric)
+        with usage_errors(ValueError):
+            check_labels(versions, source)
+        maps = score_versions(images, versions, metric, others=loaded, batch=args.batch, workers=args.workers)
+    settings = {'resamples': args.resamples, 'seed': args.seed}
+    with usage_errors(ValueError):
+        result = summarize(versions, images, source, maps, lower_better=split_names(args.lower_better), **settings)
+    for note in result.notes:
+        say(escape_path(note))
+    _list(f'not in all of {", ".join(result.names)}', [f'{k} (in {", ".join(v)})' for k, v in result.unpaired.items()])
+    _list('failed and left out', [f'{name}: {row["path"]}: {row["error"]}' for name, row in result.failed])
+    print(result)
+    for path in args.output:
+        with _writing(path):
+            if path.lower().endswith('.html'):
+                more = {'command': args.command, 'versions': versions_of('torch', 'open_clip_torch', 'pyiqa', 'scipy')}
+                result.to_html(path, args.pictures, more)
+            else:
+                result.to_csv(path)
+    if args.pairs is not None:
+        with _writing(args.pairs):
+            result.pairs_to_csv(args.pairs)
+    return FAILED if result.failed else OK
+
+
+@contextlib.contextmanager
+def _writing(path: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise UsageError(f'{path} cannot be written: {one_line(error)}') from error
+
+
+def _list(what: str, lines: list[str]) -> None:
+    """Images of one kind on standard error."""
+    if lines:
+        say(f'{what}: {len(lines)} images')
+        for line in lines[:LISTED]:
+            print(f'  {escape_path(line)}', file=sys.stderr)
+        if len(lines) > LISTED:
+            print(f'  ... and {len(lines) - LISTED} more', file=sys.stderr)

@@ -1,0 +1,378 @@
+"""Two or more versions of the same images: which one is better, by how much, and how sure is that?"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from importlib.util import find_spec
+from itertools import combinations
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..scoring.others import lower_better as known_lower_better
+from ..scoring.tables import LAST, escape_path, label, write_csv
+from .paired import Paired, paired, verdict
+from .pairing import Row, Source, Version, check_labels, pair, read_versions
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ..metric import MACLIP
+    from ..report.comparison import Maps
+
+__all__ = ['Comparison', 'Result', 'compare', 'score_versions']
+
+NOT_COMPARED = ('path', 'w_sim', *LAST)  # the weight of a cue is neither good nor bad
+
+
+@dataclass(frozen=True)
+class Result:
+    """One quantity in two versions.
+
+    Attributes:
+        a, b: names of the versions
+        quantity: 'score', 'q_sim', 'q_mag', 'attribute_NAME', or the name of another metric
+        statistics: of its pairs
+        verdict: in words
+    """
+
+    a: str
+    b: str
+    quantity: str
+    statistics: Paired
+    verdict: str
+
+
+@dataclass
+class Comparison:
+    """Versions of the same images, compared. `str(comparison)` is a plain table.
+
+    Attributes:
+        names: of the versions, in the order given
+        images: of each image, by what pairs it: its row in each version, None where there is none
+        results: for each pair of versions (a before b in the order given) and each quantity
+        failed: (name of the version, row) of each image with an error; numbers that are missing there are left out
+        notes: what a reader has to know, such as tables without a label
+        label: which metric the scores are from; None: unknown
+        settings: of the bootstrap: `resamples` and `seed`
+        maps: by path, the windows' values of images that were scored, for the page's quality maps
+    """
+
+    names: tuple[str, ...]
+    images: dict[str, tuple[Row | None, ...]]
+    results: list[Result]
+    failed: list[tuple[str, Row]]
+    notes: list[str]
+    label: dict[str, Any] | None = None
+    settings: dict[str, int] = field(default_factory=dict)
+    maps: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, repr=False)
+
+    @property
+    def quantities(self) -> tuple[str, ...]:
+        """What is compared."""
+        return tuple(dict.fromkeys(result.quantity for result in self.results))
+
+    @property
+    def unpaired(self) -> dict[str, tuple[str, ...]]:
+        """Images that some version lacks -> the versions that have them."""
+        return {
+            key: tuple(name for name, row in zip(self.names, rows, strict=True) if row is not None)
+            for key, rows in self.images.items()
+            if None in rows
+        }
+
+    def of(self, a: str, b: str) -> list[Result]:
+        """Results of two versions, named in the order of `names`."""
+        return [result for result in self.results if (result.a, result.b) == (a, b)]
+
+    def to_csv(self, path: str | os.PathLike[str]) -> None:
+        """Write the statistics, a row for each pair of versions and quantity.
+
+        Raises:
+            OSError: the file cannot be written
+        """
+        write_csv(path, self._statistics())
+
+    def pairs_to_csv(self, path: str | os.PathLike[str]) -> None:
+        """Write the values, a row for each pair of versions and image: with empty cells where a version lacks it.
+
+        Raises:
+            OSError: the file cannot be written
+        """
+        write_csv(path, list(self._pairs()))
+
+    def to_html(
+        self, path: str | os.PathLike[str], pictures: int = 60, source: Mapping[str, str] | None = None
+    ) -> None:
+        """Write a page: pairs side by side, a slider that wipes one over the other, quality maps, the statistics.
+
+        It is one file that needs no server and no network. Images of tables have no quality maps.
+
+        Args:
+            path: of the page
+            pictures: how many images are shown, at most: those with the largest difference of the score in either
+                direction, and evenly spread ones between. They are read from their files
+            source: further pairs for the provenance, such as {'command': ...}
+
+        Raises:
+            OSError: the file cannot be written
+            NotInstalledError: Jinja2 is not installed
+        """
+        from ..report.comparison import write_comparison
+
+        how = {
+            'intervals': f'95 %, bootstrap over pairs (expanded percentiles, {self.settings["resamples"]} resamples, '
+            f'seed {self.settings["seed"]}); of the wins, Wilson',
+            'verdicts': 'above or below where the interval of the mean difference lies on one side of zero',
+        }
+        write_comparison(
+            path,
+            self.names,
+            self.images,
+            self._statistics(),
+            pictures=pictures,
+            maps=self.maps,
+            notes=self.notes,
+            label=self.label,
+            source=how | dict(source or {}),
+        )
+
+    def _statistics(self) -> list[dict[str, Any]]:
+        return [
+            {'a': r.a, 'b': r.b, 'quantity': r.quantity, **asdict(r.statistics), 'verdict': r.verdict}
+            for r in self.results
+        ]
+
+    def _pairs(self) -> Iterator[dict[str, Any]]:
+        for i, j in combinations(range(len(self.names)), 2):
+            for key, rows in self.images.items():
+                first, second = rows[i] or {}, rows[j] or {}
+                if first or second:
+                    line: Row = {'image': key, 'a': self.names[i], 'b': self.names[j]}
+                    line |= {'path_a': first.get('path', ''), 'path_b': second.get('path', '')}
+                    for name in self.quantities:
+                        a, b = first.get(name), second.get(name)
+                        change = None if a is None or b is None else b - a
+                        line |= {f'{name}_a': a, f'{name}_b': b, f'{name}_difference': change}
+                    yield line
+
+    def __str__(self) -> str:
+        lines = []
+        for a, b in combinations(self.names, 2):
+            results = self.of(a, b)
+            lines += [escape_path(results[0].verdict if results else f'{a}, {b}: no image in both'), '']
+            if results:
+                lines += [*_plain_table(a, b, results), '']
+        return '\n'.join(lines).rstrip()
+
+
+def compare(
+    *versions: Source,
+    metric: MACLIP | None = None,
+    by: str | None = None,
+    names: Sequence[str] | None = None,
+    others: Mapping[str, Callable[[Tensor], Tensor]] | None = None,
+    lower_better: Collection[str] = (),
+    resamples: int = 9999,
+    seed: int = 0,
+    batch: int = 16,
+    workers: int = 0,
+) -> Comparison:
+    """Compare versions of the same images: is B better than A?
+
+    For each two versions, and the score, the cues, each attribute and each other metric: the mean difference with its
+    95 % paired bootstrap interval, the share of pairs in which the second is better, Wilcoxon's test, and a verdict.
+    Each interval holds for itself: of 20 quantities that do not differ, one is expected to seem to.
+
+    Args:
+        versions: two or more folders, tables made by `maclip-pyiqa score -o`, or lists of rows of `score_files`
+        metric: scores the folders; None: MACLIP(), if there are folders
+        by: column of the tables that pairs images; None: the path below the folder, without its suffix
+        names: of the versions; None: those of the folders or tables
+        others: other metrics for the folders, see `score_files`
+        lower_better: of the other metrics (columns of tables too), those where lower is better
+        resamples, seed: of the bootstrap
+        batch, workers: see `score_files`
+
+    Raises:
+        OSError: a folder or table that cannot be read
+        ValueError: fewer than two versions, no image in two of them, or scores of different metrics
+        WeightsError: no weights for MACLIP()
+
+    Example::
+
+        result = maclip_pyiqa.compare('before/', 'after/')
+        print(result)
+        result.to_csv('compare.csv')
+        result.to_html('compare.html')
+    """
+    read = read_versions(versions, by, names)
+    images = pair(read)
+    check_labels(read)  # before the metric is loaded
+    source, maps = None, None
+    if not all(version.scored for version in read):
+        from ..metric import MACLIP
+
+        metric = MACLIP() if metric is None else metric
+        source = label(metric)
+        check_labels(read, source)
+        maps = score_versions(images, read, metric, others=others, batch=batch, workers=workers)
+    return summarize(read, images, source, maps, lower_better=lower_better, resamples=resamples, seed=seed)
+
+
+def score_versions(
+    images: Mapping[str, tuple[Row | None, ...]], versions: Sequence[Version], metric: MACLIP, **options: Any
+) -> Maps:
+    """Score the images of folders that are in two versions or more, and complete their rows. Each file is scored once.
+
+    Args:
+        images: see `pair`
+        versions: see `read_versions`
+        metric: that scores
+        options: of `score_files`
+
+    Returns:
+        the windows' values of the images by their paths
+    """
+    from tqdm import tqdm
+
+    from ..report.comparison import Maps
+    from ..scoring.score import score_files
+
+    todo: dict[str, list[Row]] = {}  # file -> its rows: a folder may be compared with itself
+    for rows in images.values():
+        if len(rows) - rows.count(None) > 1:
+            for version, row in zip(versions, rows, strict=True):
+                if row is not None and not version.scored:
+                    todo.setdefault(os.path.realpath(row['path']), []).append(row)
+    paths = [same[0]['path'] for same in todo.values()]
+    maps = Maps()
+    scored = score_files(metric, paths, each=maps, **options)
+    for same, done in zip(todo.values(), tqdm(scored, total=len(paths), unit=' images', disable=None), strict=True):
+        for row in same:
+            row.update(done | {'path': row['path']})
+            maps.share(done['path'], row['path'])
+    return maps
+
+
+def summarize(
+    versions: Sequence[Version],
+    images: dict[str, tuple[Row | None, ...]],
+    label: dict[str, Any] | None = None,
+    maps: Mapping[str, Mapping[str, Any]] | None = None,
+    *,
+    lower_better: Collection[str] = (),
+    resamples: int = 9999,
+    seed: int = 0,
+) -> Comparison:
+    """The statistics of images that are scored.
+
+    Args:
+        versions: see `read_versions`
+        images: see `pair`
+        label: of the metric that folders were scored with
+        maps: see `Comparison`
+        lower_better, resamples, seed: see `compare`
+
+    Raises:
+        ValueError: nothing that can be compared
+    """
+    names = tuple(version.name for version in versions)
+    both = {
+        (i, j): [(a, b) for rows in images.values() if (a := rows[i]) is not None and (b := rows[j]) is not None]
+        for i, j in combinations(range(len(names)), 2)
+    }
+    keys = {version.by for version in versions}
+    quantities = {place: [name for name in _quantities(rows) if name not in keys] for place, rows in both.items()}
+    foreign = {name for found in quantities.values() for name in found if not _is_ours(name)}
+    lower = set(lower_better) | known_lower_better(foreign)
+    notes = [
+        f'{v.name}: no label says which metric the scores are from' for v in versions if v.scored and v.label is None
+    ]
+    if foreign - lower and find_spec('pyiqa') is None:
+        taken = ', '.join(sorted(foreign - lower))
+        notes.append(f'{taken}: higher is taken for better, as pyiqa, which knows its metrics, is not installed')
+    results = []
+    for (i, j), rows in both.items():
+        for quantity in quantities[i, j]:
+            values = [(a[quantity], b[quantity]) for a, b in rows if _has(a, quantity) and _has(b, quantity)]
+            first, second = np.array(values, float).reshape(-1, 2).T
+            found = paired(first, second, lower_better=quantity in lower, resamples=resamples, seed=seed)
+            results.append(Result(names[i], names[j], quantity, found, verdict(found, names[i], names[j])))
+    if not results:
+        raise ValueError('no two versions have images and a column of numbers in common; expected scores in both')
+    failed = [
+        (name, row)
+        for place, name in enumerate(names)
+        for rows in images.values()
+        if (row := rows[place]) is not None and row.get('error')
+    ]
+    known = [label, *(version.label for version in versions)]
+    return Comparison(
+        names,
+        images,
+        results,
+        failed,
+        notes,
+        next((entry for entry in known if entry is not None), None),
+        {'resamples': resamples, 'seed': seed},
+        maps or {},
+    )
+
+
+def _is_ours(quantity: str) -> bool:
+    return quantity in ('score', 'q_sim', 'q_mag') or quantity.startswith('attribute_')
+
+
+def _quantities(both: Sequence[tuple[Row, Row]]) -> list[str]:
+    """Columns of numbers that both versions have, in their order; the score first."""
+    first = dict.fromkeys(name for a, _ in both for name in a)
+    second = {name for _, b in both for name in b}
+    names = [name for name in first if name in second and name not in NOT_COMPARED]
+    numbers = [
+        name for name in names if all(isinstance(row.get(name), (int, float, type(None))) for p in both for row in p)
+    ]
+    return sorted(numbers, key=lambda name: name != 'score')
+
+
+def _has(row: Row, quantity: str) -> bool:
+    value = row.get(quantity)
+    return value is not None and math.isfinite(value)
+
+
+# --- text -------------------------------------------------------------------------------------------------------------
+
+
+def _plain_table(a: str, b: str, results: Sequence[Result]) -> list[str]:
+    header = (
+        *('quantity', 'n', escape_path(a), escape_path(b)),
+        *('difference', '95 % interval', 'wins', 'p', 'verdict'),
+    )
+    cells = [header, *map(_cells, results)]
+    widths = [max(len(row[i]) for row in cells) for i in range(len(header) - 1)]
+    return [
+        '  '.join([row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:-1], widths[1:], strict=True)), row[-1]])
+        for row in cells
+    ]
+
+
+def _cells(result: Result) -> tuple[str, ...]:
+    s = result.statistics
+    return (
+        escape_path(result.quantity),
+        str(s.n),
+        _short(s.mean_a),
+        _short(s.mean_b),
+        _short(s.difference, '+'),
+        '-' if math.isnan(s.low) else f'{_short(s.low, "+")} to {_short(s.high, "+")}',
+        '-' if math.isnan(s.wins) else f'{100 * s.wins:.0f} % ({100 * s.wins_low:.0f} to {100 * s.wins_high:.0f})',
+        '-' if math.isnan(s.p) else f'{s.p:.2g}',
+        escape_path(result.verdict),
+    )
+
+
+def _short(value: float, sign: str = '') -> str:
+    return '-' if math.isnan(value) else f'{value:{sign}.4f}'

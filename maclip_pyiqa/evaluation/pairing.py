@@ -1,0 +1,195 @@
+"""Versions of the same images, in folders or tables, and which image belongs to which.
+
+Images of folders are paired by their path below the folder, those of tables by a column, or by their path below the
+folder that gives the most pairs. A suffix does not count, so that x/1.png is paired with x/1.jpg, unless
+a version has several images that differ in it alone. Imports nothing heavy: a mistake is found before torch is loaded.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise, takewhile
+from typing import Any
+
+from ..scoring.find import find_images
+from ..scoring.tables import FORMATS, label_difference, read_label, read_table
+
+__all__ = ['Version', 'check_labels', 'pair', 'read_versions']
+
+Row = dict[str, Any]
+Source = str | os.PathLike[str] | Sequence[Mapping[str, Any]]
+
+
+@dataclass
+class Version:
+    """One version of the images.
+
+    Attributes:
+        name: in tables and verdicts
+        source: the folder or table as it was given; empty for rows
+        keys: of each image, what it is paired by
+        rows: of each image: a row of scores; of a folder, a row with the path alone until it is scored
+        scored: whether the rows have scores
+        label: of a table, which metric its scores are from (see `maclip_pyiqa.scoring.label`); None: unknown
+        by: column of the table that the keys are from; None: they are paths
+    """
+
+    name: str
+    source: str
+    keys: list[str]
+    rows: list[Row] = field(repr=False)
+    scored: bool
+    label: dict[str, Any] | None = None
+    by: str | None = None
+
+
+def read_versions(
+    sources: Sequence[Source], by: str | None = None, names: Sequence[str] | None = None
+) -> list[Version]:
+    """Versions of images, their keys and names.
+
+    Args:
+        sources: folders, tables made by `maclip-pyiqa score -o`, or rows as `score_files` returns them
+        by: column of the tables that images are paired by; None: by path
+        names: of the versions; None: the last part of their paths, or the whole path where that repeats
+
+    Raises:
+        OSError: a folder or table that cannot be read
+        ValueError: fewer than two versions, names that repeat, neither folder nor table, a table without the column,
+            or one where it repeats
+    """
+    if len(sources) < 2:
+        raise ValueError(f'{len(sources)} version to compare; expected at least two folders or tables')
+    if names is None:
+        names = _names(sources)
+    if len(names) != len(sources) or len(set(names)) < len(names):
+        raise ValueError(f'names of the versions are {", ".join(names)}; expected {len(sources)} different ones')
+    versions = [_read(source, name, by) for source, name in zip(sources, names, strict=True)]
+    _cut_paths(versions)
+    return versions
+
+
+def pair(versions: Sequence[Version]) -> dict[str, tuple[Row | None, ...]]:
+    """Rows of each image, one for each version; None where the version has no such image. Sorted by key.
+
+    Raises:
+        ValueError: no image is in two versions
+    """
+    found: dict[str, list[Row | None]] = {}
+    keys = _keys(versions)
+    for place, version in enumerate(versions):
+        for key, row in zip(keys[place], version.rows, strict=True):
+            found.setdefault(key, [None] * len(versions))[place] = row
+    if not any(len(rows) - rows.count(None) > 1 for rows in found.values()):
+        raise ValueError(
+            f'no image is in two versions: {versions[0].name} has {keys[0][0]!r}, {versions[1].name} has '
+            f'{keys[1][0]!r}. Expected the same paths below both folders, or a column of both tables that says which '
+            'images belong together'
+        )
+    return {key: tuple(found[key]) for key in sorted(found)}
+
+
+def check_labels(versions: Iterable[Version], label: dict[str, Any] | None = None) -> None:
+    """Check that the scores of tables, as far as their labels say, are from one metric.
+
+    Args:
+        versions: of which the labels are compared
+        label: of the metric that folders are scored with
+
+    Raises:
+        ValueError: scores of different metrics
+    """
+    labels = [('the folders', label), *((version.name, version.label) for version in versions)]
+    known = [(name, entry) for name, entry in labels if entry is not None]
+    for (first, old), (second, new) in pairwise(known):
+        if old['fingerprint'] != new['fingerprint']:
+            raise ValueError(
+                f'{first} and {second} have scores of different metrics: {label_difference(old, new)}. Expected one '
+                'metric; score both with the same options and weights'
+            )
+
+
+def _read(source: Source, name: str, by: str | None) -> Version:
+    if not isinstance(source, (str, os.PathLike)):
+        rows = [dict(row) for row in source]
+        if not rows:
+            raise ValueError(f'{name} has no rows; expected rows as score_files returns them')
+        keys = _row_keys(rows, by, name)
+        return Version(name, '', keys, [{'path': ''} | row for row in rows], True, None, by)
+    path = os.fspath(source)
+    if os.path.isdir(path):
+        if by is not None:
+            raise ValueError(f'{path} is a folder, which has no column {by!r}; expected tables, or pair by path')
+        files = find_images([path])
+        return Version(name, path, [os.path.relpath(file, path) for file in files], [{'path': f} for f in files], False)
+    if os.path.splitext(path)[1].lower() not in FORMATS:
+        problem = 'is neither a folder nor a table' if os.path.lexists(path) else 'does not exist'
+        raise ValueError(f'{path} {problem}; expected a folder of images, or a table {", ".join(FORMATS)}')
+    rows = read_table(path, text=() if by is None else (by,))
+    if not rows:
+        raise ValueError(f'{path} has no rows; expected a table made by `maclip-pyiqa score -o`')
+    keys = _row_keys(rows, by, path)
+    for row in rows:
+        row.setdefault('path', '')  # a table of somebody else's, paired by a column
+    return Version(name, path, keys, rows, True, read_label(path), by)
+
+
+def _row_keys(rows: list[Row], by: str | None, where: str) -> list[str]:
+    column = 'path' if by is None else by
+    if any(column not in row for row in rows):
+        raise ValueError(f'{where} has no column {column!r}; its columns are {", ".join(rows[0])}')
+    keys = [os.path.normpath(row['path']) if by is None else str(row[by]) for row in rows]
+    (key, times), *_ = Counter(keys).most_common(1)
+    if times > 1:
+        raise ValueError(f'{where} has {key!r} in the column {column!r} of {times} rows; expected each image once')
+    return keys
+
+
+def _cut_paths(versions: Sequence[Version]) -> None:
+    """Cut the paths of tables to those below one folder: of the folders that hold all images of the table, the one that
+    gives the most pairs, or else the deepest."""
+    known = {_stem(key) for version in versions if not version.scored for key in version.keys}
+    tables = []
+    for version in versions:
+        if version.scored and version.by is None:
+            paths = [key.split(os.sep) for key in version.keys]
+            first, last = min(path[:-1] for path in paths), max(path[:-1] for path in paths)
+            shared = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(first, last, strict=False)))
+            tables.append((max(map(len, paths)) - shared, shared, version, paths))
+    # first those with most folders below the one they share: the others may have lost some of these
+    for _, shared, version, paths in sorted(tables, key=lambda table: -table[0]):
+        pairs = [sum(_stem(os.sep.join(path[cut:])) in known for path in paths) for cut in range(shared + 1)]
+        cut = max(range(shared, -1, -1), key=pairs.__getitem__)
+        version.keys = [os.sep.join(path[cut:]) for path in paths]
+        known |= set(map(_stem, version.keys))
+
+
+def _stem(key: str) -> str:
+    return os.path.splitext(key)[0]
+
+
+def _keys(versions: Sequence[Version]) -> list[list[str]]:
+    """Of each version the keys, without the suffix where no version has two images that differ in it alone."""
+    several: set[str] = set()
+    for version in versions:
+        seen: set[str] = set()
+        for key in version.keys:
+            stem = _stem(key)
+            (several if stem in seen else seen).add(stem)
+
+    def short(key: str) -> str:
+        return key if _stem(key) in several else _stem(key)
+
+    return [[short(key) for key in v.keys] if v.by is None else v.keys for v in versions]
+
+
+def _names(sources: Sequence[Source]) -> list[str]:
+    paths = [os.fspath(s) if isinstance(s, (str, os.PathLike)) else '' for s in sources]
+    short = [os.path.basename(os.path.abspath(path)) if path else '' for path in paths]
+    short = [s if os.path.isdir(path) else os.path.splitext(s)[0] for s, path in zip(short, paths, strict=True)]
+    names = [s if short.count(s) == 1 else path for s, path in zip(short, paths, strict=True)]
+    names = [name or chr(ord('A') + i % 26) for i, name in enumerate(names)]
+    return [f'{name} ({i + 1})' if names.count(name) > 1 else name for i, name in enumerate(names)]

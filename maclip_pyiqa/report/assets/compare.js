@@ -1,0 +1,321 @@
+'use strict';
+// Versions of the same images: statistics, pairs side by side, and a dialog with a slider and both quality maps.
+//
+// `comparison`: names of the versions, quantities; images with key and rows, one for each version or null, whose values
+// are in the order of the quantities; results for each two versions and quantity. `pictures`: by the numbers of the
+// images, one for each version or null.
+
+(() => {
+  const { byId, make, svg, number, count, jpeg } = Page;
+  const comparison = Page.data('comparison');
+  const pictures = Page.data('pictures');
+  const { names, quantities, images, results } = comparison;
+  const STEP = 24; // pairs that are added at once
+
+  const label = (quantity) =>
+    ({ q_sim: 'cosine cue', q_mag: 'magnitude cue' })[quantity] ?? quantity.replace(/^attribute_/, '');
+  const signed = (value) => (value > 0 ? '+' : '') + number(value);
+
+  const state = { first: 0, second: 1, quantity: quantities[0], list: [], added: 0, place: 0 };
+
+  // --- statistics -----------------------------------------------------------------------------------------------------
+
+  // The result of the two chosen versions; results hold each two once, in the order of the names.
+  const chosen = () => results.filter((r) => r.a === names[state.first] && r.b === names[state.second]);
+
+  // A line from the lower to the upper end, with the mean as a dot, on a scale that is symmetric about zero.
+  function interval({ difference, low, high }) {
+    if (low === null) return make('span', { className: 'soft' }, 'too few pairs');
+    const most = Math.max(Math.abs(low), Math.abs(high)) || 1;
+    const x = (value) => 60 + (54 * value) / most;
+    const text = `${signed(low)} to ${signed(high)}`;
+    return make(
+      'span',
+      { className: 'interval' },
+      svg(
+        'svg',
+        { viewBox: '0 0 120 16', 'aria-hidden': 'true' },
+        svg('line', { class: 'zero', x1: 60, x2: 60, y1: 0, y2: 16 }),
+        svg('line', { class: low > 0 || high < 0 ? 'span shown' : 'span', x1: x(low) - 1, x2: x(high) + 1, y1: 8, y2: 8 }),
+        svg('circle', { cx: x(difference), cy: 8, r: 3.5 }),
+      ),
+      text,
+    );
+  }
+
+  function drawStatistics() {
+    const found = chosen();
+    const score = found.find((r) => r.quantity === 'score') ?? found[0];
+    byId('verdict').textContent = score ? score.verdict : 'These two versions have no image in common.';
+    byId('mean-first').textContent = names[state.first];
+    byId('mean-second').textContent = names[state.second];
+    const percent = (share) => (100 * share).toFixed(0);
+    byId('statistics').tBodies[0].replaceChildren(
+      ...found.map((r) => {
+        const button = make('button', { type: 'button', 'aria-pressed': String(r.quantity === state.quantity) }, label(r.quantity));
+        button.addEventListener('click', () => choose(r.quantity));
+        const wins = r.wins === null ? '\u2013' : `${percent(r.wins)} % (${percent(r.wins_low)} to ${percent(r.wins_high)})`;
+        return make(
+          'tr',
+          {},
+          make('th', { scope: 'row' }, button),
+          make('td', { className: 'number' }, count(r.n)),
+          make('td', { className: 'number' }, number(r.mean_a)),
+          make('td', { className: 'number' }, number(r.mean_b)),
+          make('td', { className: 'number' }, signed(r.difference)),
+          make('td', {}, interval(r)),
+          make('td', { className: 'number' }, wins),
+          make('td', { className: 'number' }, r.p === null ? '\u2013' : r.p < 1e-4 ? r.p.toExponential(0) : r.p.toFixed(4)),
+          make('td', {}, r.verdict),
+        );
+      }),
+    );
+  }
+
+  // --- pairs ----------------------------------------------------------------------------------------------------------
+
+  const place = () => quantities.indexOf(state.quantity);
+  const valueOf = (row, at = place()) => (row ? row.values[at] : null);
+  function change(image, at = place()) {
+    const [a, b] = [valueOf(image.rows[state.first], at), valueOf(image.rows[state.second], at)];
+    return a === null || b === null ? null : b - a;
+  }
+
+  function list() {
+    const search = byId('search').value.toLowerCase();
+    const all = byId('which').value === 'all';
+    const found = [];
+    images.forEach((image, i) => {
+      const value = change(image);
+      const rows = [image.rows[state.first], image.rows[state.second]];
+      if (value === null || !(all || (i in pictures))) return;
+      if (search && !rows.some((row) => row.path.toLowerCase().includes(search))) return;
+      found.push({ i, value });
+    });
+    const order = {
+      low: (p, q) => p.value - q.value,
+      high: (p, q) => q.value - p.value,
+      size: (p, q) => Math.abs(q.value) - Math.abs(p.value),
+      path: (p, q) => p.i - q.i,
+    }[byId('sort').value];
+    state.list = found.sort((p, q) => order(p, q) || p.i - q.i);
+    state.added = 0;
+    const pairs = images.filter((image) => change(image) !== null).length;
+    const shown = images.filter((image, i) => change(image) !== null && i in pictures).length;
+    byId('status').textContent =
+      `${count(found.length)} of ${count(pairs)} pairs; this page has the pictures of ${count(shown)}. ` +
+      'Choose a pair to wipe one image over the other.';
+    byId('pairs').replaceChildren();
+    add();
+  }
+
+  function shot(i, version) {
+    const picture = (pictures[i] ?? [])[version];
+    const box = make('div', { className: 'picture' });
+    if (picture) box.append(make('img', { src: jpeg(picture.jpeg), alt: `${images[i].key}, ${names[version]}`, loading: 'lazy' }));
+    else box.append(make('span', { className: 'soft' }, 'no picture'));
+    return box;
+  }
+
+  function card({ i, value }, at) {
+    const image = images[i];
+    const both = [state.first, state.second];
+    const button = make('button', { type: 'button', className: 'pair' });
+    if (i in pictures) button.append(make('span', { className: 'two' }, ...both.map((version) => shot(i, version))));
+    const sign = value > 0 ? 'up' : value < 0 ? 'down' : '';
+    button.append(
+      make(
+        'span',
+        { className: 'line' },
+        make('span', {}, `${number(valueOf(image.rows[both[0]]))} \u2192 ${number(valueOf(image.rows[both[1]]))}`),
+        make('span', { className: `change ${sign}` }, `${{ up: '\u25b2 ', down: '\u25bc ' }[sign] ?? ''}${signed(value)}`),
+      ),
+      make('span', { className: 'name path' }, image.key),
+    );
+    button.addEventListener('click', () => open(at));
+    return button;
+  }
+
+  function add() {
+    const next = state.list.slice(state.added, state.added + STEP);
+    byId('pairs').append(...next.map((pair, k) => card(pair, state.added + k)));
+    state.added += next.length;
+    byId('more').hidden = state.added >= state.list.length;
+  }
+
+  // --- one pair -------------------------------------------------------------------------------------------------------
+
+  const dialog = byId('pair');
+
+  function open(at) {
+    state.place = at;
+    const { i } = state.list[at];
+    const image = images[i];
+    const both = [state.first, state.second];
+    const rows = both.map((version) => image.rows[version]);
+    const shots = both.map((version) => (pictures[i] ?? [])[version] ?? null);
+    byId('pair-key').textContent = image.key;
+    byId('previous').disabled = at === 0;
+    byId('next').disabled = at === state.list.length - 1;
+
+    ['first', 'second'].forEach((which, k) => {
+      const source = shots[k] ? jpeg(shots[k].jpeg) : 'data:,';
+      for (const id of [`wipe-${which}`, `map-${which}-image`]) {
+        byId(id).src = source;
+        byId(id).alt = shots[k] ? `${image.key}, ${names[both[k]]}` : 'no picture';
+      }
+      byId(`map-${which}-name`).textContent = names[both[k]];
+      byId(`values-${which}`).textContent = names[both[k]];
+    });
+    byId('wipe-left').textContent = names[both[0]];
+    byId('wipe-right').textContent = names[both[1]];
+    const size = shots[0]?.size ?? shots[1]?.size ?? [4, 3];
+    dialog.style.setProperty('--ratio', size[0] / size[1]);
+    const usable = shots.every((shot) => shot);
+    byId('wipe').hidden = byId('slider').hidden = byId('maps').hidden = !usable;
+    byId('wipe-note').textContent = usable
+      ? shots.map((shot, k) => `${names[both[k]]}: ${shot.size[0]} \u00d7 ${shot.size[1]} pixels`).join('; ') +
+        '. Pictures on this page are at most 640 pixels long.'
+      : 'This page has no pictures of this pair.';
+    wipe(50);
+    drawMaps();
+
+    byId('values').tBodies[0].replaceChildren(
+      ...quantities.map((quantity, at) =>
+        make(
+          'tr',
+          {},
+          make('th', { scope: 'row' }, label(quantity)),
+          ...rows.map((row) => make('td', { className: 'number' }, number(valueOf(row, at)))),
+          make('td', { className: 'number' }, change(image, at) === null ? '\u2013' : signed(change(image, at))),
+        ),
+      ),
+    );
+    byId('files').replaceChildren(
+      ...rows.flatMap((row, k) => [
+        make('dt', {}, names[both[k]]),
+        make(
+          'dd',
+          {},
+          make('span', { className: 'path' }, row.path),
+          ...row.flags.split(' ').filter(Boolean).flatMap((flag) => [' ', make('span', { className: 'flag' }, flag)]),
+        ),
+      ]),
+    );
+    if (!dialog.open) dialog.showModal();
+  }
+
+  function wipe(percent) {
+    byId('slider').value = percent;
+    byId('wipe-second').style.clipPath = `inset(0 0 0 ${percent}%)`;
+    byId('wipe-line').style.left = `${percent}%`;
+  }
+
+  function drawMaps() {
+    const both = [state.first, state.second].map((version) => (pictures[state.list[state.place].i] ?? [])[version]?.windows ?? null);
+    const known = both.filter(Boolean);
+    for (const id of ['map-controls', 'legend']) byId(id).hidden = !known.length;
+    byId('map-none').hidden = known.length > 0;
+    const select = byId('map-of');
+    if (known.length && !select.options.length) {
+      select.append(...Object.keys(known[0].values).map((name) => make('option', { value: name }, label(name))));
+    }
+    const range = known.length ? QualityMap.range(select.value, ...known) : [0, 1];
+    ['map-first', 'map-second'].forEach((id, k) => {
+      byId(id).hidden = !both[k];
+      byId(id).style.opacity = byId('strength').value;
+      if (both[k]) QualityMap.draw(byId(id), both[k], select.value, range);
+    });
+    [byId('map-low').textContent, byId('map-high').textContent] = range.map(number);
+  }
+
+  const step = (by) => {
+    const at = state.place + by;
+    if (at >= 0 && at < state.list.length) open(at);
+  };
+
+  // --- choices --------------------------------------------------------------------------------------------------------
+
+  function choose(quantity) {
+    state.quantity = quantity;
+    byId('quantity').value = quantity;
+    drawStatistics();
+    list();
+  }
+
+  function options(id, values, texts) {
+    byId(id).append(...values.map((value, k) => make('option', { value }, texts[k])));
+  }
+
+  // The second is always after the first in the order of the names, as the results are.
+  function versions() {
+    state.first = Number(byId('first').value);
+    const second = byId('second');
+    for (const option of second.options) option.disabled = Number(option.value) <= state.first;
+    if (Number(second.value) <= state.first) second.value = state.first + 1;
+    state.second = Number(second.value);
+    if (!chosen().some((r) => r.quantity === state.quantity)) state.quantity = chosen()[0]?.quantity ?? quantities[0];
+    choose(state.quantity);
+  }
+
+  function items(id, text, lines) {
+    const details = byId(id);
+    details.hidden = !lines.length;
+    details.querySelector('summary').textContent = `${count(lines.length)} ${text}`;
+    // filled when it is opened: there may be many
+    details.addEventListener('toggle', () => {
+      const target = details.querySelector('ul');
+      if (details.open && !target.children.length) target.append(...lines.map((line) => make('li', { className: 'path' }, line)));
+    });
+  }
+
+  const numbers = names.map((_, i) => String(i));
+  options('first', numbers.slice(0, -1), names);
+  options('second', numbers.slice(1), names.slice(1));
+  options('quantity', quantities, quantities.map(label));
+  byId('versions').hidden = names.length < 3;
+  items(
+    'unpaired',
+    `images are not in all of ${names.join(', ')}`,
+    images
+      .filter((image) => image.rows.includes(null))
+      .map((image) => `${image.key} (in ${names.filter((_, k) => image.rows[k]).join(', ')})`),
+  );
+  items(
+    'failed',
+    'images failed and are left out',
+    images.flatMap((image) =>
+      image.rows.flatMap((row, k) => (row && row.error ? [`${names[k]}: ${row.path}: ${row.error}`] : [])),
+    ),
+  );
+
+  byId('first').addEventListener('change', versions);
+  byId('second').addEventListener('change', versions);
+  byId('quantity').addEventListener('change', () => choose(byId('quantity').value));
+  for (const id of ['sort', 'which']) byId(id).addEventListener('change', list);
+  byId('search').addEventListener('input', list);
+  byId('more').addEventListener('click', add);
+  byId('slider').addEventListener('input', () => wipe(Number(byId('slider').value)));
+  byId('map-of').addEventListener('change', drawMaps);
+  byId('strength').addEventListener('input', drawMaps);
+  byId('previous').addEventListener('click', () => step(-1));
+  byId('next').addEventListener('click', () => step(1));
+  byId('close').addEventListener('click', () => dialog.close());
+  const drag = (event) => {
+    if (event.type === 'pointermove' && !(event.buttons & 1)) return;
+    const box = byId('wipe').getBoundingClientRect();
+    wipe(Math.round(Math.min(Math.max((100 * (event.clientX - box.left)) / box.width, 0), 100)));
+  };
+  byId('wipe').addEventListener('pointerdown', drag);
+  byId('wipe').addEventListener('pointermove', drag);
+  dialog.addEventListener('keydown', (event) => {
+    if (event.target.matches('input, select') || event.ctrlKey || event.altKey || event.metaKey) return;
+    if (event.key === 'ArrowLeft' || event.key === 'ArrowRight') {
+      step(event.key === 'ArrowLeft' ? -1 : 1);
+      event.preventDefault();
+    }
+  });
+  if (!Object.keys(pictures).length) byId('which').value = 'all';
+  QualityMap.legend(byId('map-colours'));
+  versions();
+})();

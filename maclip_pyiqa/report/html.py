@@ -1,0 +1,144 @@
+"""One page in one file: a template, our own CSS and JavaScript, and data, under a policy that allows nothing else.
+
+The page runs the scripts whose hashes its Content-Security-Policy lists, shows the pictures that are in it, and can
+send or fetch nothing. Data are JSON in elements of their own, which browsers do not run; Jinja2 escapes text in
+templates. Needs Jinja2, the extra `report`.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import hashlib
+import json
+import os
+import platform
+from collections.abc import Iterable, Mapping
+from datetime import datetime, timezone
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from .._lazy import need
+from .._version import __version__
+
+__all__ = ['json_block', 'provenance', 'save_page', 'versions']
+
+ASSETS = Path(__file__).parent / 'assets'
+
+
+def save_page(
+    path: str | os.PathLike[str],
+    template: str,
+    *,
+    scripts: Iterable[str],
+    data: Mapping[str, Any],
+    **context: Any,
+) -> None:
+    """Write a page into one file, which is replaced at once.
+
+    Args:
+        path: of the file
+        template: in the folder `assets`; it extends base.html, which says what its blocks are
+        scripts: in the folder `assets`, in the order in which they run
+        data: by the ids of the elements that hold them; what `json` can write
+        context: for the template. base.html needs `title`, and shows `provenance`, pairs of names and values, and
+            `note`
+
+    Raises:
+        OSError: the file cannot be written
+        NotInstalledError: Jinja2 is not installed
+    """
+    need('a page', 'jinja2', extra='report')
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+    from markupsafe import Markup
+
+    style = _asset('style.css')
+    codes = [_asset(name) for name in scripts]
+    policy = '; '.join(
+        [
+            "default-src 'none'",
+            f'script-src {" ".join(map(_hash, codes))}',
+            f'style-src {_hash(style)}',
+            'img-src data:',
+            "base-uri 'none'",
+            "form-action 'none'",
+            "require-trusted-types-for 'script'",  # no text becomes HTML or a script, in our own code either
+            "trusted-types 'none'",
+        ]
+    )
+    environment = Environment(
+        loader=FileSystemLoader(ASSETS),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    text = environment.get_template(template).render(
+        {'provenance': (), 'note': ''} | context,
+        policy=policy,
+        style=Markup(style),
+        scripts=[Markup(code) for code in codes],
+        data={name: Markup(json_block(value)) for name, value in data.items()},
+    )
+    part = f'{os.fspath(path)}.part'
+    try:
+        # text of the context that is not UTF-8, such as a path in the command, is shown with replacement characters
+        with open(part, 'w', encoding='utf-8', errors='replace', newline='\n') as file:
+            file.write(text)
+        os.replace(part, path)
+    except BaseException:
+        Path(part).unlink(missing_ok=True)
+        raise
+
+
+def json_block(value: Any) -> str:
+    r"""JSON that can stand in a <script> element: ASCII, with <, > and & as \u003c, \u003e and \u0026."""
+    text = json.dumps(value, separators=(',', ':'), allow_nan=False)
+    return text.replace('<', '\\u003c').replace('>', '\\u003e').replace('&', '\\u0026')
+
+
+def provenance(
+    label: Mapping[str, Any] | None, counts: Mapping[str, int], more: Mapping[str, str] | None = None
+) -> list[tuple[str, str]]:
+    """Pairs for a page's provenance.
+
+    Args:
+        label: of the scores, see `maclip_pyiqa.scoring.label`; None: unknown
+        counts: names and numbers, such as {'images': 100}
+        more: further pairs, such as the command
+    """
+    pairs = [(name, f'{count:,}') for name, count in counts.items()]
+    if label is None:
+        pairs.append(('metric', 'unknown: the scores have no label'))
+    else:
+        config = dict(label['config'])
+        prompts = config.pop('prompts', None)
+        options = ', '.join(f'{name}={value!r}' for name, value in config.items() if value is not None)
+        pairs += [('metric', f'MA-CLIP of maclip_pyiqa {label["maclip_pyiqa"]}'), ('options', options)]
+        if prompts:
+            pairs.append(('prompts', '; '.join(' / '.join(map(str, pair)) for pair in prompts)))
+        pairs.append(('fingerprint', label['fingerprint']))
+    pairs += [(name, value) for name, value in (more or {}).items() if value]
+    pairs.append(('page', f'{datetime.now(timezone.utc):%Y-%m-%d %H:%M} UTC, by maclip_pyiqa {__version__}'))
+    return pairs
+
+
+def versions(*packages: str) -> str:
+    """Versions of installed packages and of Python, in one line."""
+    found = []
+    for name in packages:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            found.append(f'{name} {metadata.version(name)}')
+    return ', '.join([*found, f'Python {platform.python_version()}'])
+
+
+def _asset(name: str) -> str:
+    text = (ASSETS / name).read_text('utf-8')
+    if '</' in text or '<!--' in text:  # its element would end there, or elsewhere than it seems to
+        raise ValueError(f"{name} must not hold '</' or '<!--'")
+    return text
+
+
+def _hash(text: str) -> str:
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
