@@ -6,6 +6,7 @@ from .._lazy import lazy
 
 if TYPE_CHECKING:
     from .batch import groups, read_files
+    from .collections import is_collection, open_collection, output_schema, read_manifest
     from .find import find_images
     from .others import load_metrics
     from .read import read_image, read_pixels, to_tensor
@@ -16,12 +17,16 @@ __all__ = [
     'columns',
     'find_images',
     'groups',
+    'is_collection',
     'label',
     'load_metrics',
+    'open_collection',
     'open_table',
+    'output_schema',
     'read_files',
     'read_image',
     'read_label',
+    'read_manifest',
     'read_pixels',
     'read_table',
     'score_files',
@@ -32,6 +37,7 @@ __getattr__ = lazy(
     __name__,
     {
         **dict.fromkeys(('groups', 'read_files'), 'batch'),
+        **dict.fromkeys(('is_collection', 'open_collection', 'output_schema', 'read_manifest'), 'collections'),
         'find_images': 'find',
         'load_metrics': 'others',
         **dict.fromkeys(('read_image', 'read_pixels', 'to_tensor'), 'read'),
