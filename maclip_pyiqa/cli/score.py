@@ -14,6 +14,7 @@ from .._lazy import need
 from ..metric.prompts import attribute_names
 from ..scoring.find import check_file, find_images
 from ..scoring.tables import (
+    LAST,
     CSVTable,
     JSONLTable,
     PlainTable,
@@ -56,8 +57,10 @@ skipped; files without a suffix are detected from their content), a pattern such
 standard input, one a line.
 
 -o FILE writes a table instead: .csv, .jsonl (an object a line) or .parquet (needs the extra `parquet`). All have the
-columns path, score, error, with --details the cues and attributes, and one for each of --metrics. A label in
-FILE.meta.json, or in the metadata of the Parquet file, says which metric the scores are from.
+columns path, score, width, height, flags, error, with --details the cues and attributes, and one for each of --metrics.
+`flags` are words for images whose score means little: flat, noise, enlarged, clipped, border. Plain lines have the path
+and the scores only. A label in FILE.meta.json, or in the metadata of the Parquet file, says which metric the scores are
+from.
 
 CSV keeps text as it is: a path such as '=1+1.png' would run as a formula in a spreadsheet, so import it as text. A path
 that is not valid UTF-8 is written escaped, after the character U+FFFD; maclip_pyiqa.scoring.read_table reverses that.
@@ -121,7 +124,7 @@ def run(args: argparse.Namespace) -> int:
     if args.maps is not None:
         need('--maps', 'matplotlib', extra='plot')
     if any(isinstance(table, PlainTable) for table in tables) and (args.details or others):
-        say('columns: ' + ', '.join(names[:-1]))
+        say('columns: ' + ', '.join(name for name in names if name not in LAST))
 
     source, done = None, {}  # label of the tables; path -> row that an earlier run finished
     if args.resume or any(map(os.path.isfile, paths)):
@@ -172,7 +175,7 @@ def _unreadable(path: str) -> dict[str, Any]:
         error = 'appeared only after the start; run again'
     except (OSError, ValueError) as caught:
         error = one_line(caught)
-    return {'path': path, 'score': None, 'error': error}
+    return {'path': path, 'score': None, **dict.fromkeys(LAST), 'error': error}
 
 
 def _write(

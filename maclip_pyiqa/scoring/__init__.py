@@ -8,13 +8,16 @@ if TYPE_CHECKING:
     from .batch import groups, read_files
     from .collections import is_collection, open_collection, output_schema, read_manifest
     from .find import find_images
+    from .flags import FLAGS, find_flags
     from .others import load_metrics
     from .read import read_image, read_pixels, to_tensor
     from .score import score_files
     from .tables import columns, label, open_table, read_label, read_table
 
 __all__ = [
+    'FLAGS',
     'columns',
+    'find_flags',
     'find_images',
     'groups',
     'is_collection',
@@ -39,6 +42,7 @@ __getattr__ = lazy(
         **dict.fromkeys(('groups', 'read_files'), 'batch'),
         **dict.fromkeys(('is_collection', 'open_collection', 'output_schema', 'read_manifest'), 'collections'),
         'find_images': 'find',
+        **dict.fromkeys(('FLAGS', 'find_flags'), 'flags'),
         'load_metrics': 'others',
         **dict.fromkeys(('read_image', 'read_pixels', 'to_tensor'), 'read'),
         'score_files': 'score',

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from .flags import find_flags
 from .read import read_pixels
 from .tables import one_line
 
@@ -19,22 +20,24 @@ GROUP_PIXELS = 16_000_000  # of a group: bounds memory where images are large
 
 
 class FileRead(NamedTuple):
-    """One file, read: `pixels` (H, W, 3) as `read_pixels` gives them, or None and why not."""
+    """One file, read: `pixels` (H, W, 3) as `read_pixels` gives them, and their `flags`; or None and why not."""
 
     path: str
     pixels: np.ndarray | None
     error: str
+    flags: str = ''
 
 
-def read_files(paths: Sequence[str], workers: int = 0) -> Iterator[FileRead]:
+def read_files(paths: Sequence[str], workers: int = 0, window: int = 0) -> Iterator[FileRead]:
     """Read image files in order. Files that cannot be read are returned with an error.
 
     Args:
         paths: of image files
         workers: processes that read ahead; 0: read in this process
+        window: for the flags, see `find_flags`
     """
     yield from DataLoader(
-        _Files(paths),
+        _Files(paths, window),
         batch_size=None,
         num_workers=min(workers, len(paths)),
         collate_fn=_same,
@@ -61,8 +64,8 @@ def groups(files: Iterable[FileRead], batch: int = 16) -> Iterator[list[FileRead
 class _Files(Dataset):
     """Data set of FileRead, for torch's DataLoader."""
 
-    def __init__(self, paths: Sequence[str]) -> None:
-        self.paths = paths
+    def __init__(self, paths: Sequence[str], window: int) -> None:
+        self.paths, self.window = paths, window
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -70,7 +73,8 @@ class _Files(Dataset):
     def __getitem__(self, index: int) -> FileRead:
         path = self.paths[index]
         try:
-            return FileRead(path, read_pixels(path), '')
+            pixels = read_pixels(path)
+            return FileRead(path, pixels, '', find_flags(pixels, self.window))
         except Exception as error:
             return FileRead(path, None, one_line(error))
 

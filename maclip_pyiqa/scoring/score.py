@@ -13,7 +13,7 @@ from torch import Tensor
 from ..metric import MACLIP, Analysis
 from .batch import groups, read_files
 from .read import to_tensor
-from .tables import columns, one_line
+from .tables import LAST, columns, one_line
 
 __all__ = ['score_files']
 
@@ -45,8 +45,9 @@ def score_files(
 
     Returns:
         an iterator of rows: 'path'; 'score', 'q_sim', 'q_mag', 'w_sim' and 'attribute_NAME' as in
-        `Analysis.summary()`, and the others' columns; 'error', empty where nothing failed. Where the score failed, it
-        is None and the other numbers are missing; a number that failed alone or is not finite is None
+        `Analysis.summary()`, and the others' columns; 'width' and 'height', pixels, and 'flags', see `find_flags`, all
+        None where the file cannot be read; 'error', empty where nothing failed. Where the score failed, it is None and
+        the other scores are missing; a number that failed alone or is not finite is None
 
     Raises:
         ValueError: another metric has the name of a column; `batch` or `workers` out of range
@@ -66,13 +67,15 @@ def score_files(
 
 def _rows(metric, paths, batch, workers, others, each) -> Iterator[dict[str, Any]]:
     device = metric.backbone.mean.device
-    for group in groups(read_files(paths, workers), batch):
+    for group in groups(read_files(paths, workers, metric.backbone.window), batch):
         with torch.inference_mode():
             images = [to_tensor(file.pixels).to(device) for file in group if file.pixels is not None]
             scored = zip(images, _analyze(metric, images), strict=True)
         for file in group:
-            row = {'path': file.path, 'score': None, 'error': file.error}
+            row = {'path': file.path, 'score': None, **dict.fromkeys(LAST), 'error': file.error}
             if file.pixels is not None:
+                height, width, _ = file.pixels.shape
+                row |= {'width': width, 'height': height, 'flags': file.flags}
                 image, analysis = next(scored)
                 with torch.inference_mode():  # not across the yield: the caller's code is not to run in it
                     _fill(row, image, analysis, others, each)
@@ -110,4 +113,5 @@ def _fill(row: dict[str, Any], image: Tensor, analysis: Analysis | Exception, ot
             each(row, image, analysis)
         except OSError as error:
             row['error'] = '; '.join([*errors, one_line(error)])
-    row['error'] = row.pop('error')  # the last key, as the last column
+    for name in LAST:
+        row[name] = row.pop(name)  # the last keys, as the last columns

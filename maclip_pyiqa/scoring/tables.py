@@ -1,8 +1,10 @@
 """Tables of scores: one definition of the columns, written as CSV, JSON lines, Parquet or plain lines, and read back.
 
 Columns: `path`; `score`, `q_sim`, `q_mag`, `w_sim` and `attribute_NAME` of each attribute (means over the views);
-one for each other metric, by its name; `error`. All numbers are rounded to 6 decimals; a missing one is empty in CSV
-and null elsewhere. `error` is empty where nothing failed.
+one for each other metric, by its name; `width` and `height` of the image, pixels; `flags`, see flags.py; `error`. All
+numbers but pixels are rounded to 6 decimals; a missing one is empty in CSV and null elsewhere. `flags` is empty where
+there are none, and missing, like `width` and `height`, where the image could not be read. `error` is empty where
+nothing failed.
 
 CSV, JSON lines and Parquet are valid UTF-8 whatever a path or an error holds. Text that is not (file names may be any
 bytes; Python holds those that are not UTF-8 as lone surrogates) or that holds a NUL starts with U+FFFD, the replacement
@@ -42,7 +44,9 @@ __all__ = [
 ]
 
 Row = dict[str, Any]
-TEXT = ('path', 'error')  # the columns of text; all others are numbers
+TEXT = ('path', 'flags', 'error')  # the columns of text; all others are numbers
+WHOLE = ('width', 'height')  # the columns of whole numbers
+LAST = (*WHOLE, 'flags', 'error')  # the last columns, those that are not scores
 
 
 def columns(attributes: Iterable[str], others: Iterable[str] = (), details: bool = True) -> tuple[str, ...]:
@@ -58,14 +62,14 @@ def columns(attributes: Iterable[str], others: Iterable[str] = (), details: bool
 
     Example:
         >>> columns(['sharp'], ['niqe'])
-        ('path', 'score', 'q_sim', 'q_mag', 'w_sim', 'attribute_sharp', 'niqe', 'error')
+        ('path', 'score', 'q_sim', 'q_mag', 'w_sim', 'attribute_sharp', 'niqe', 'width', 'height', 'flags', 'error')
     """
     others = tuple(others)
     for name in others:
-        if name in ('path', *summary_columns(()), 'error') or name.startswith('attribute_') or others.count(name) > 1:
+        if name in ('path', *summary_columns(()), *LAST) or name.startswith('attribute_') or others.count(name) > 1:
             raise ValueError(f'a metric named {name!r} would share its column with another; give it another name')
     ours = summary_columns(tuple(attributes))
-    return ('path', *(ours if details else ours[:1]), *others, 'error')
+    return ('path', *(ours if details else ours[:1]), *others, *LAST)
 
 
 def label(metric: MACLIP) -> dict[str, Any]:
@@ -165,12 +169,12 @@ class Table:
 
 
 class PlainTable(Table):
-    """Lines `path<TAB>score...` of the rows that have a score, without a header and without the column `error`."""
+    """Lines `path<TAB>score...` of the rows that have a score, without a header and without the columns LAST."""
 
     def _line(self, row: Row) -> str:
         if row['score'] is None:
             return ''
-        numbers = [_decimal(row.get(name)) for name in self.columns if name not in TEXT]
+        numbers = [_decimal(row.get(name)) for name in self.columns if name not in ('path', *LAST)]
         return '\t'.join([escape_path(row['path']), *numbers]) + '\n'
 
 
@@ -181,10 +185,7 @@ class CSVTable(Table):
         return ','.join(_quote(_escape(name)) for name in self.columns) + '\n'
 
     def _line(self, row: Row) -> str:
-        cells = (
-            _quote(_escape(row.get(name) or '')) if name in TEXT else _decimal(row.get(name)) for name in self.columns
-        )
-        return ','.join(cells) + '\n'
+        return ','.join(_quote(_cell(name, row.get(name))) for name in self.columns) + '\n'
 
     @classmethod
     def read(cls, path: str) -> tuple[tuple[str, ...], list[Row]]:
@@ -202,8 +203,10 @@ class CSVTable(Table):
                 elif len(cells) != len(names):
                     raise ValueError(f'{len(cells)} cells, not {len(names)}')
                 else:
-                    pairs = zip(names, cells, strict=True)
-                    rows.append({k: _unescape(v) if k in TEXT else float(v) if v else None for k, v in pairs})
+                    row = {name: _value(name, cell or None) for name, cell in zip(names, cells, strict=True)}
+                    if 'flags' in row and row.get('width') is not None:
+                        row['flags'] = row['flags'] or ''  # an empty cell is none, or missing as the width is
+                    rows.append(row)
         except (csv.Error, ValueError) as error:
             raise ValueError(f'{path}, line {reader.line_num}: not a row of scores: {error}') from error
         return names, rows
@@ -213,10 +216,13 @@ class JSONLTable(Table):
     """JSON lines: one object a line."""
 
     def _line(self, row: Row) -> str:
-        cells = {
-            _escape(name): _escape(row.get(name) or '') if name in TEXT else _round(row.get(name))
-            for name in self.columns
-        }
+        cells: dict[str, Any] = {}
+        for name in self.columns:
+            value = row.get(name)
+            if name in TEXT:
+                cells[name] = None if value is None and name == 'flags' else _escape(value or '')
+            else:
+                cells[_escape(name)] = value if name in WHOLE else _round(value)
         return json.dumps(cells) + '\n'
 
     @classmethod
@@ -225,9 +231,7 @@ class JSONLTable(Table):
         for number, line in enumerate(_whole_lines(path).split('\n')[:-1], start=1):
             try:
                 cells = {_unescape(key): value for key, value in json.loads(line).items()}
-                rows.append(
-                    {k: _unescape(v) if k in TEXT else None if v is None else float(v) for k, v in cells.items()}
-                )
+                rows.append({name: _value(name, cell) for name, cell in cells.items()})
             except (AttributeError, TypeError, ValueError) as error:
                 raise ValueError(f'{path}, line {number}: not a row of scores: {error}') from error
         return tuple(rows[0]) if rows else (), rows
@@ -257,7 +261,8 @@ class ParquetTable(Table):
         import pyarrow.parquet
 
         self.journal.close()
-        schema = pa.schema([(_escape(name), pa.string() if name in TEXT else pa.float64()) for name in self.columns])
+        types = {**dict.fromkeys(TEXT, pa.string()), **dict.fromkeys(WHOLE, pa.int64())}
+        schema = pa.schema([(_escape(name), types.get(name, pa.float64())) for name in self.columns])
         table = schema.empty_table()
         if os.path.getsize(self.journal.path):
             options = pa.json.ParseOptions(explicit_schema=schema, unexpected_field_behavior='error')
@@ -283,7 +288,7 @@ class ParquetTable(Table):
         table = table.rename_columns([_unescape(name) for name in table.column_names])
         rows = table.to_pylist()
         for row in rows:
-            row |= {name: _unescape(row[name]) for name in TEXT}
+            row |= {name: _value(name, row[name]) for name in TEXT if name in row}
         return tuple(table.column_names), rows
 
 
@@ -324,7 +329,8 @@ def read_table(path: str | os.PathLike[str]) -> list[Row]:
         path: .csv, .jsonl or .parquet
 
     Returns:
-        for each row its columns: `path` and `error` as str, all others as float or None
+        for each row its columns: `path` and `error` as str, `flags` as str or None, `width` and `height` as int or
+        None, all others as float or None
 
     Raises:
         OSError: the file cannot be read
@@ -433,6 +439,20 @@ def _unescape(text: str) -> str:
 def _quote(text: str) -> str:
     # not csv.writer: before Python 3.13 it leaves a lone carriage return unquoted, where csv.reader ends the row
     return '"' + text.replace('"', '""') + '"' if re.search('[",\r\n]', text) else text
+
+
+def _cell(name: str, value: Any) -> str:
+    """A value as text, in a column of this name."""
+    if name in TEXT:
+        return _escape(value or '')
+    return ('' if value is None else str(value)) if name in WHOLE else _decimal(value)
+
+
+def _value(name: str, cell: Any) -> Any:
+    """What a cell, or its text, stands for; None is a missing value, or empty text."""
+    if name in TEXT:
+        return _unescape(cell) if cell is not None else None if name == 'flags' else ''
+    return None if cell is None else int(cell) if name in WHOLE else float(cell)
 
 
 def _round(value: float | None) -> float | None:

@@ -19,9 +19,11 @@ from maclip_pyiqa import MACLIP
 from maclip_pyiqa.backbone import Backbone
 from maclip_pyiqa.cli import main
 from maclip_pyiqa.scoring import batch, score
-from maclip_pyiqa.scoring.read import read_image
+from maclip_pyiqa.scoring.flags import find_flags
+from maclip_pyiqa.scoring.read import read_image, read_pixels
 from maclip_pyiqa.scoring.tables import FORMATS, read_label, read_table
 
+LAST = ['width', 'height', 'flags', 'error']
 ATTRIBUTES = ['attribute_good', 'attribute_sharp', 'attribute_edges', 'attribute_resolution', 'attribute_noise-free']
 
 
@@ -63,7 +65,7 @@ def test_tables_of_all_formats_hold_the_same(run, folder, tmp_path, tiny_metric)
     tables = [read_table(output) for output in outputs]
     assert len(tables[0]) == 4 and all(table == tables[0] for table in tables)
     for row in tables[0]:
-        assert list(row) == ['path', 'score', 'q_sim', 'q_mag', 'w_sim', *ATTRIBUTES, 'piqe', 'entropy', 'error']
+        assert list(row) == ['path', 'score', 'q_sim', 'q_mag', 'w_sim', *ATTRIBUTES, 'piqe', 'entropy', *LAST]
     assert tables[0][0] == dict.fromkeys(tables[0][0]) | {
         'path': str(folder / '0.png'),
         'error': 'not an image, or in a format that Pillow does not read',
@@ -74,6 +76,9 @@ def test_tables_of_all_formats_hold_the_same(run, folder, tmp_path, tiny_metric)
         want |= {name: float(other(image[None])) for name, other in others.items()}
         assert {name: row[name] for name in want} == pytest.approx(want, abs=1e-5, rel=1e-5)
         assert row['error'] == ''
+        assert (row['height'], row['width']) == image.shape[1:] and row['flags'] == find_flags(
+            read_pixels(row['path']), 64
+        )
     for output in outputs:
         label = read_label(output)
         assert label['fingerprint'] == tiny_metric.fingerprint() and label['config'] == tiny_metric.config
@@ -101,7 +106,7 @@ def test_formats_of_standard_output(run, folder, tmp_path):
 
 def test_details_of_plain_lines_name_their_columns(run, folder):
     code, out, err = run(folder / 'a.png', '--details', '--prompts', 'sharp')
-    assert code == 0 and 'columns: path, score, q_sim, q_mag, w_sim, attribute_sharp' in err
+    assert code == 0 and 'columns: path, score, q_sim, q_mag, w_sim, attribute_sharp\n' in err
     assert len(out.strip().split('\t')) == 6
 
 
@@ -130,7 +135,7 @@ def test_prompts_with_the_names_of_columns(run, folder, tmp_path, tiny):
     (row,) = read_table(output)
     assert code == 0 and row['path'] == str(folder / 'a.png') and row['error'] == ''
     assert {name: row[name] for name in want} == pytest.approx(want, abs=2e-6)
-    assert list(row) == ['path', *metric.summary_columns, 'entropy', 'error'] and row['entropy'] > 1
+    assert list(row) == ['path', *metric.summary_columns, 'entropy', *LAST] and row['entropy'] > 1
 
 
 # --- files that fail --------------------------------------------------------------------------------------------------
@@ -494,7 +499,7 @@ def test_sets_of_prompts(run, folder, tiny, tmp_path):
         metric = MACLIP(backbone=tiny, prompts=prompts)
         want = metric.analyze([read_image(folder / 'a.png')])[0].summary()
         (row,) = read_csv(out)
-        assert code == 0 and list(row) == ['path', *want, 'error']
+        assert code == 0 and list(row) == ['path', *want, *LAST]
         assert {name: float(row[name]) for name in want} == pytest.approx(want, abs=1e-5)
 
 

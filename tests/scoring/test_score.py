@@ -33,7 +33,8 @@ def test_rows_are_summaries_in_order(tiny_metric, files, workers, size):
     assert [row['path'] for row in rows] == files[::-1]
     for row in rows:
         want = tiny_metric.analyze([read_image(row['path'])])[0].summary()
-        assert list(row) == ['path', *tiny_metric.summary_columns, 'error'] and row['error'] == ''
+        assert list(row) == ['path', *tiny_metric.summary_columns, 'width', 'height', 'flags', 'error']
+        assert row['error'] == '' and (row['width'], row['height']) == Image.open(row['path']).size
         assert {name: row[name] for name in want} == pytest.approx(want, abs=1e-5)
 
 
@@ -63,7 +64,8 @@ def test_files_that_cannot_be_read_are_rows(tiny_metric, files, tmp_path):
     thread.join(60)
     assert not thread.is_alive()
     assert [bool(row['error']) for row in rows] == [True, False, True, True, False]
-    assert rows[0] == {'path': bad[0], 'score': None, 'error': 'No such file or directory'}
+    none = dict.fromkeys(('score', 'width', 'height', 'flags'))
+    assert rows[0] == {'path': bad[0], **none, 'error': 'No such file or directory'}
     assert 'not an image' in rows[2]['error'] and 'a named pipe' in rows[3]['error']
 
 
@@ -71,6 +73,7 @@ def test_a_shape_that_is_refused_fails_alone(tiny_metric, files, tmp_path):
     thin = str(tmp_path / 'thin.png')
     Image.new('RGB', (1, 3000)).save(thin)
     first, refused, last = score_files(tiny_metric, [files[0], thin, files[1]])
+    assert (refused['width'], refused['height'], refused['flags']) == (1, 3000, 'flat enlarged clipped')
     assert refused['score'] is None and '3000x1' in refused['error'] and not refused['error'].startswith('image')
     for row, alone in zip((first, last), score_files(tiny_metric, files[:2]), strict=True):
         assert row['score'] == pytest.approx(alone['score'], abs=1e-6) and row['error'] == ''
@@ -88,6 +91,15 @@ def test_an_image_that_does_not_fit_into_memory_fails_alone(tiny_metric, files, 
     assert [row['error'] for row in score_files(tiny_metric, files)] == ['', 'out of memory', '']
 
 
+@pytest.mark.parametrize('workers', [0, 1])
+def test_flags_of_rows(tiny_metric, files, tmp_path, workers):
+    flat = str(tmp_path / 'flat.png')
+    Image.new('RGB', (80, 70), 'grey').save(flat)
+    rows = list(score_files(tiny_metric, [*files, flat], workers=workers))
+    assert [row['flags'] for row in rows] == ['', '', 'flat enlarged', 'flat']  # the window is 64, c.png is 50x40
+    assert all(row['score'] is not None for row in rows)
+
+
 def test_other_metrics_beside_it(tiny_metric, files):
     def other(x):
         assert x.shape[:2] == (1, 3)
@@ -100,7 +112,8 @@ def test_other_metrics_beside_it(tiny_metric, files):
     assert (third['other'], third['error']) == (None, 'other is not a finite number')
     assert second['other'] == pytest.approx(float(read_image(files[1]).mean())) and second['error'] == ''
     assert all(row['score'] is not None and row['constant'] == 1 for row in (first, second, third))
-    assert list(first) == ['path', *tiny_metric.summary_columns, 'other', 'constant', 'error']
+    last = ['width', 'height', 'flags', 'error']
+    assert list(first) == ['path', *tiny_metric.summary_columns, 'other', 'constant', *last]
     with pytest.raises(ValueError, match="metric named 'score'"):
         score_files(tiny_metric, files, others={'score': other})  # before the first row is asked for
 

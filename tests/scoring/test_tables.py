@@ -41,11 +41,18 @@ def row(path, score=None, error='', **others):
     return {'path': path, **dict.fromkeys(NAMES[1:-1]), 'score': score, **others, 'error': error}
 
 
+def seen(row, size, flags):
+    """The same of an image that was read."""
+    return row | {'width': size[0], 'height': size[1], 'flags': flags}
+
+
 def rounded(row):
     return {key: round(value, 6) if isinstance(value, float) else value for key, value in row.items()}
 
 
 rows = st.builds(row, paths, numbers, errors, q_sim=numbers, attribute_sharp=numbers, niqe=numbers)
+sizes = st.tuples(st.integers(1, 2**31), st.integers(1, 2**31))
+rows = st.one_of(rows, st.builds(seen, rows, sizes, st.sampled_from(('', 'flat', 'noise border'))))
 
 
 def save(path, rows, names=NAMES, label=None):
@@ -77,7 +84,7 @@ def test_rows_read_back_equal(suffix, rows):
 @given(names=st.lists(st.text(st.characters(exclude_categories=())), max_size=3, unique=True))
 def test_columns_of_any_name_read_back_equal(suffix, names):
     names = columns(names)
-    given = {'path': 'a', **dict.fromkeys(names[1:-1], 0.5), 'error': ''}
+    given = {'path': 'a', **dict.fromkeys(names[1:-4], 0.5), 'width': 3, 'height': 2, 'flags': '', 'error': ''}
     with tempfile.TemporaryDirectory() as folder:
         save(Path(folder, f'o{suffix}'), [given], names)
         assert read_table(Path(folder, f'o{suffix}')) == [given]
@@ -150,11 +157,15 @@ def test_other_libraries_read_them(tmp_path):
 
 def test_csv_and_json_lines_as_text(tmp_path):
     save(tmp_path / 'o.csv', [row('=1+1', 2 / 3, 'x, y')], columns([], details=False))
-    assert (tmp_path / 'o.csv').read_text() == 'path,score,error\n=1+1,0.666667,"x, y"\n'
-    save(tmp_path / 'o.jsonl', [row('=1+1', 2 / 3), row('b')], columns([], details=False))
+    header, line = (tmp_path / 'o.csv').read_text().splitlines()
+    assert (header, line) == ('path,score,width,height,flags,error', '=1+1,0.666667,,,,"x, y"')
+    given = [seen(row('=1+1', 2 / 3), (640, 480), 'flat clipped'), row('b')]
+    save(tmp_path / 'o.csv', given, columns([], details=False))
+    assert (tmp_path / 'o.csv').read_text().splitlines()[1:] == ['=1+1,0.666667,640,480,flat clipped,', 'b,,,,,']
+    save(tmp_path / 'o.jsonl', given, columns([], details=False))
     assert [json.loads(line) for line in (tmp_path / 'o.jsonl').read_text().splitlines()] == [
-        {'path': '=1+1', 'score': 0.666667, 'error': ''},
-        {'path': 'b', 'score': None, 'error': ''},
+        {'path': '=1+1', 'score': 0.666667, 'width': 640, 'height': 480, 'flags': 'flat clipped', 'error': ''},
+        {'path': 'b', 'score': None, 'width': None, 'height': None, 'flags': None, 'error': ''},
     ]
 
 
@@ -163,9 +174,21 @@ def test_plain_lines_of_scored_rows():
     table = PlainTable(stream, columns([], ['niqe'], details=False))
     table.fill([row('tab\tback\\slash\n\r', 0.5, 'niqe: no')])
     table.write(row('b', None, 'broken'))
-    table.write(row('c', 1.0, niqe=2.5))
+    table.write(seen(row('c', 1.0, niqe=2.5), (640, 480), 'flat'))
     table.close()
     assert stream.getvalue() == 'tab\\tback\\\\slash\\n\\r\t0.500000\t\nc\t1.000000\t2.500000\n'
+
+
+@pytest.mark.parametrize('suffix', SUFFIXES)
+def test_whole_numbers_and_flags(tmp_path, suffix):
+    given = [seen(row('a', 0.5), (640, 480), ''), seen(row('b', 0.5), (1, 2), 'flat enlarged'), row('c', None, 'no')]
+    save(tmp_path / f'o{suffix}', given)
+    found = read_table(tmp_path / f'o{suffix}')
+    assert found == given and type(found[0]['width']) is int
+    assert [row['flags'] for row in found] == ['', 'flat enlarged', None]
+    older = [name for name in NAMES if name not in ('width', 'height', 'flags')]
+    save(tmp_path / f'o{suffix}', given, older)
+    assert [list(row) for row in read_table(tmp_path / f'o{suffix}')] == [older] * 3
 
 
 def test_numbers_that_are_not_finite_are_missing(tmp_path):
@@ -334,8 +357,8 @@ def test_wrong_use(tmp_path, monkeypatch):
 def test_no_metric_shares_a_column():
     attributes = ['score', 'path', 'error', 'q_sim', 'niqe']
     names = columns(attributes, ['niqe'])
-    assert len(set(names)) == len(names) and names[1:-2] == summary_columns(attributes)
-    for name in ('path', 'score', 'q_sim', 'q_mag', 'w_sim', 'error', 'attribute_sharp'):
+    assert len(set(names)) == len(names) and names[1:-5] == summary_columns(attributes)
+    for name in ('path', 'score', 'q_sim', 'q_mag', 'w_sim', 'width', 'flags', 'error', 'attribute_sharp'):
         with pytest.raises(ValueError, match=f"metric named '{name}'"):
             columns(attributes, [name])
     with pytest.raises(ValueError, match="metric named 'niqe'"):
