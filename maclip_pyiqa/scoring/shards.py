@@ -68,6 +68,8 @@ class Shard:
         kind: 'files', 'parquet' or 'tar'
         source: path or URL of its file; '' for `files`
         size: bytes of the source
+        share: bytes of it that are this shard's, about
+        of: rows of the source; None: not known before it is read
         start, stop: rows of the source; None: to its end
         paths: of `files`
         column: of a Parquet file, that holds the images
@@ -78,6 +80,8 @@ class Shard:
     kind: str
     source: str = ''
     size: int = 0
+    share: int = 0
+    of: int | None = None
     start: int = 0
     stop: int | None = None
     paths: tuple[str, ...] = ()
@@ -94,10 +98,15 @@ class Shard:
     @property
     def about(self) -> dict[str, Any]:
         """What the metadata of its file says of where its rows are from."""
-        entry: dict[str, Any] = {'kind': self.kind, 'source': self.source, 'size': self.size}
+        entry: dict[str, Any] = {'kind': self.kind, 'source': self.source, 'size': self.size, 'share': self.share}
         if self.stop is not None:
-            entry |= {'start': self.start, 'stop': self.stop}
+            entry |= {'start': self.start, 'stop': self.stop, 'of': self.of}
         return entry
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether its images are read from URLs."""
+        return _is_url(self.source or self.paths[0])
 
 
 # --- finding ----------------------------------------------------------------------------------------------------------
@@ -185,6 +194,7 @@ def _find_remote(url: str, found: Inputs) -> None:
                 _sort(fs.unstrip_protocol(file), info['size'], inside)
         _one_kind(url, inside, found)
     else:
+        url = url if '::' in url else fs.unstrip_protocol(root)  # one spelling for one file
         _sort(url, fs.size(root) if url.endswith(TABLES + TARS) else 0, found)
 
 
@@ -236,7 +246,7 @@ def absolute(path: str, folder: str | None = None) -> str:
 def cut_files(paths: Sequence[str], rows: int, first: int = 0) -> Iterator[Shard]:
     """Shards of at most `rows` image files, numbered from `first`."""
     for number, start in enumerate(range(0, len(paths), rows), start=first):
-        yield Shard(f'files-{number:05d}', 'files', paths=tuple(paths[start : start + rows]))
+        yield Shard(f'files_{number:05d}', 'files', paths=tuple(paths[start : start + rows]))
 
 
 def cut_table(
@@ -289,7 +299,9 @@ def cut_table(
             name if parts == 1 else f'{name}-{start:010d}',
             'parquet',
             source,
+            size,
             size * (stop - start) // max(1, metadata.num_rows),
+            metadata.num_rows,
             start,
             stop,
             column=column,

@@ -100,8 +100,8 @@ def test_what_is_refused(folder):
 def test_the_output_is_no_input(tmp_path):
     (tmp_path / 'a.png').write_bytes(png(0))
     (tmp_path / 'out' / '_partial').mkdir(parents=True)
-    (tmp_path / 'out' / 'files-00000.parquet').write_bytes(b'')
-    (tmp_path / 'out' / '_partial' / 'files-00001.parquet').write_bytes(b'')
+    (tmp_path / 'out' / 'files_00000.parquet').write_bytes(b'')
+    (tmp_path / 'out' / '_partial' / 'files_00001.parquet').write_bytes(b'')
     assert find_inputs([tmp_path], output=tmp_path / 'out') == ([str(tmp_path / 'a.png')], {}, {})
 
 
@@ -123,8 +123,8 @@ def test_names_are_unlike_and_do_not_depend_on_how_a_path_is_written(tmp_path, m
 def test_files(tmp_path):
     shards = list(cut_files(['a', 'b', 'c'], 2, first=7))
     assert [(shard.name, shard.paths, shard.rows) for shard in shards] == [
-        ('files-00007', ('a', 'b'), 2),
-        ('files-00008', ('c',), 1),
+        ('files_00007', ('a', 'b'), 2),
+        ('files_00008', ('c',), 1),
     ]
     assert [image.id for image in read_shard(shards[0], 1)] == ['b']
     assert load(next(read_shard(shards[0]))) is None
