@@ -447,7 +447,8 @@ class _Bar:
 
     def begin(self, rows: int) -> None:
         """Rows that an earlier run scored."""
-        self.bar.initial += rows
+        if not self.bar.disable:
+            self.bar.initial += rows  # they do not count for the speed
         self.bar.update(rows)
 
     def update(self, table: pa.Table) -> None:
