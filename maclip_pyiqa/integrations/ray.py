@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import math
 import os
+import re
 import signal
 import sys
 import time
@@ -132,7 +133,7 @@ class _Plan:
         self.files = self._new_files()
         folder.manifest['missing'] = {}
         self.tars = {path: size for path, size in found.tars.items() if not self._has(shard_name(path), size)}
-        self.tables = {path: size for path, size in found.tables.items() if not self._has_table(path, size)}
+        self.tables = self._unfinished_tables()
         self.schema = output_schema(metric.attribute_names, self._kept())
 
     def __bool__(self) -> bool:
@@ -184,14 +185,20 @@ class _Plan:
             )
         return True
 
-    def _has_table(self, path: str, size: int) -> bool:
-        name, rows = shard_name(path), 0
-        parts = [entry for part, entry in self.folder.shards.items() if part.startswith(name)]
-        for entry in parts:
-            if entry['lost'] or entry['source'] != path:
+    def _unfinished_tables(self) -> dict[str, int]:
+        """Parquet files whose rows are not all in finished shards, found without opening them."""
+        parts: dict[str, list[dict[str, Any]]] = {}
+        for name, entry in self.folder.shards.items():
+            if entry['kind'] == 'parquet':
+                parts.setdefault(re.sub(r'-\d{10}$', '', name), []).append(entry)
+
+        def is_done(path: str, size: int) -> bool:
+            entries = parts.get(shard_name(path), [])
+            if not entries or any(entry['lost'] or entry['size'] != size for entry in entries):
                 return False
-            rows += entry['rows']
-        return bool(parts) and rows == parts[0]['of'] and parts[0]['size'] == size
+            return sum(entry['rows'] for entry in entries) == entries[0]['of']
+
+        return {path: size for path, size in self.found.tables.items() if not is_done(path, size)}
 
     def _kept(self) -> pa.Schema:
         import pyarrow as pa
