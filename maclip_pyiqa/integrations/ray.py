@@ -218,6 +218,7 @@ class _Job:
     shard: Shard
     tables: list[pa.Table] = field(default_factory=list)
     limit: int | None = None  # images of a call, after deaths
+    suspect: int | None = None  # the row up to which one image is known to be deadly
     deaths: int = 0  # of actors, at the row that is next
     errors: int = 0  # of reading, at the row that is next
     condemned: str = ''  # why the next row is given up
@@ -382,7 +383,8 @@ class _Run:
                 job.condemned = f'given up: {job.deaths} actors died of it, out of memory or by a crash in a decoder'
         elif job.limit is not None or job.deaths > self.options.retries:
             # by more than half, as trying fewer images costs less than another actor
-            job.limit, job.deaths = max(1, (job.limit or 16 * BATCH) // BATCH), 0
+            job.suspect = None if job.limit is None else job.rows + job.limit
+            job.limit, job.deaths = max(1, (job.limit or BATCH * BATCH) // BATCH), 0
 
     def _take(self, job: _Job, result: _Result) -> None:
         """Rows from an actor."""
@@ -391,7 +393,10 @@ class _Run:
             job.tables.append(result.table)
             job.deaths, job.errors, job.condemned = 0, 0, ''
             self.bar.update(result.table)
-            if job.limit is not None:
+            if job.suspect is not None:
+                if job.rows >= job.suspect:
+                    job.limit = job.suspect = None
+            elif job.limit is not None:
                 job.limit = job.limit * 2 if job.limit < 1000 else None
         if result.error and not result.is_final:  # a network that fails may work again
             job.errors += 1
