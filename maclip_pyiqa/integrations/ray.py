@@ -86,7 +86,8 @@ def score_collection(
 
     Raises:
         FileNotFoundError: no inputs
-        ValueError: inputs or options that do not fit; or the folder holds scores of other weights or options
+        ValueError: inputs or options that do not fit; no cluster at the address; or the folder holds scores of other
+            weights or options
         OSError: the folder cannot be written
         RuntimeError: actors cannot be started
         WeightsError: workers find no weights
@@ -507,7 +508,7 @@ def _ray(address: str | None, actors: int | None) -> Iterator[None]:
     try:
         ray.init(**options)
     except ConnectionError as error:
-        raise RuntimeError(
+        raise ValueError(
             f'no Ray at {address!r}: {one_line(error)}. Expected the address of a running cluster, or "auto" on one of '
             'its machines'
         ) from error
