@@ -338,7 +338,7 @@ def test_inputs_that_cannot_be_opened_are_told(cluster, tiny, tmp_path, folder):
     (tmp_path / 'a.tar').write_bytes(b'not a tar' * 1000)
     pq.write_table(pa.table({'path': [str(folder / '00.png')]}), tmp_path / 'a.parquet')
     (tmp_path / 'b.parquet').write_bytes(b'not Parquet')
-    inputs = [tmp_path / name for name in ('a.tar', 'a.parquet', 'b.parquet')]
+    inputs = [tmp_path / name for name in ('a.tar', 'b.parquet', 'a.parquet')]
     manifest = score_collection(inputs, tmp_path / 'out', MACLIP(backbone=tiny), progress=False)
     assert manifest['rows'] == 1 and not manifest['complete']
     assert [entry['lost'] != '' for entry in manifest['shards'].values()].count(True) == 1
