@@ -184,7 +184,7 @@ def driver(shards: int) -> dict:
     """A rerun's driver with so many shards: memory and seconds of planning, and of writing the manifest."""
     from maclip_pyiqa import MACLIP
     from maclip_pyiqa.integrations.ray import _Plan
-    from maclip_pyiqa.scoring import label
+    from maclip_pyiqa.scoring import label, output_schema
     from maclip_pyiqa.scoring.collections import Collection
     from maclip_pyiqa.scoring.shards import Inputs, shard_name
 
@@ -202,6 +202,8 @@ def driver(shards: int) -> dict:
         for path in list(tars)[::2]:
             entry = {'kind': 'tar', 'source': path, 'size': 10**9, 'share': 10**9, 'seconds': 1.0, 'lost': ''}
             folder._enter(shard_name(path), entry | {'rows': SHARD_ROWS, 'failed': 0})
+        first = min(folder.shards)  # the one file that a rerun opens, for its schema
+        folder.finish(first, output_schema(metric.attribute_names).empty_table(), folder.shards[first])
         plan = _Plan(folder, Inputs([], {}, tars), metric, None, ())
         left = sum(1 for _ in plan.shards(SHARD_ROWS, SHARD_ROWS))
         planned, begin = time.perf_counter() - begin, time.perf_counter()
