@@ -5,12 +5,13 @@ from typing import TYPE_CHECKING
 from .._lazy import lazy
 
 if TYPE_CHECKING:
-    from .batch import groups, read_files
+    from .batch import groups, read_file, read_files
+    from .collections import is_collection, open_collection, output_schema, read_manifest
     from .find import find_images
     from .flags import FLAGS, find_flags
     from .others import load_metrics
     from .read import read_image, read_pixels, to_tensor
-    from .score import score_files
+    from .score import score_files, score_read
     from .tables import columns, label, open_table, read_label, read_table
 
 __all__ = [
@@ -19,27 +20,34 @@ __all__ = [
     'find_flags',
     'find_images',
     'groups',
+    'is_collection',
     'label',
     'load_metrics',
+    'open_collection',
     'open_table',
+    'output_schema',
+    'read_file',
     'read_files',
     'read_image',
     'read_label',
+    'read_manifest',
     'read_pixels',
     'read_table',
     'score_files',
+    'score_read',
     'to_tensor',
 ]
 
 __getattr__ = lazy(
     __name__,
     {
-        **dict.fromkeys(('groups', 'read_files'), 'batch'),
+        **dict.fromkeys(('groups', 'read_file', 'read_files'), 'batch'),
+        **dict.fromkeys(('is_collection', 'open_collection', 'output_schema', 'read_manifest'), 'collections'),
         'find_images': 'find',
         **dict.fromkeys(('FLAGS', 'find_flags'), 'flags'),
         'load_metrics': 'others',
         **dict.fromkeys(('read_image', 'read_pixels', 'to_tensor'), 'read'),
-        'score_files': 'score',
+        **dict.fromkeys(('score_files', 'score_read'), 'score'),
         **dict.fromkeys(('columns', 'label', 'open_table', 'read_label', 'read_table'), 'tables'),
     },
 )

@@ -14,7 +14,7 @@ from .flags import find_flags
 from .read import read_pixels
 from .tables import one_line
 
-__all__ = ['GROUP_PIXELS', 'FileRead', 'groups', 'read_files']
+__all__ = ['GROUP_PIXELS', 'FileRead', 'groups', 'read_file', 'read_files']
 
 GROUP_PIXELS = 16_000_000  # of a group: bounds memory where images are large
 
@@ -26,6 +26,21 @@ class FileRead(NamedTuple):
     pixels: np.ndarray | None
     error: str
     flags: str = ''
+
+
+def read_file(path: str, data: bytes | None = None, window: int = 0) -> FileRead:
+    """Read an image file. One that cannot be read is returned with an error.
+
+    Args:
+        path: of the file, or another name for it where its content is given
+        data: content of the file, compressed as it is; None: read it from `path`
+        window: for the flags, see `find_flags`
+    """
+    try:
+        pixels = read_pixels(path if data is None else data)
+        return FileRead(path, pixels, '', find_flags(pixels, window))
+    except Exception as error:
+        return FileRead(path, None, one_line(error))
 
 
 def read_files(paths: Sequence[str], workers: int = 0, window: int = 0) -> Iterator[FileRead]:
@@ -71,12 +86,7 @@ class _Files(Dataset):
         return len(self.paths)
 
     def __getitem__(self, index: int) -> FileRead:
-        path = self.paths[index]
-        try:
-            pixels = read_pixels(path)
-            return FileRead(path, pixels, '', find_flags(pixels, self.window))
-        except Exception as error:
-            return FileRead(path, None, one_line(error))
+        return read_file(self.paths[index], window=self.window)
 
 
 def _same(item: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 
 import numpy as np
@@ -27,16 +28,20 @@ def read_image(path: str | os.PathLike[str]) -> Tensor:
     return to_tensor(read_pixels(path))
 
 
-def read_pixels(path: str | os.PathLike[str]) -> np.ndarray:
+def read_pixels(file: str | os.PathLike[str] | bytes) -> np.ndarray:
     """The same before scaling, (H, W, 3): uint8 in [0, 255], or float32 in [0, 1] where the file holds more bits.
+
+    Args:
+        file: path, or content of a file
 
     Raises:
         as `read_image`
     """
-    check_file(path)
+    if not isinstance(file, bytes):
+        check_file(file)
     tolerant, ImageFile.LOAD_TRUNCATED_IMAGES = ImageFile.LOAD_TRUNCATED_IMAGES, False  # pyiqa may have set it
     try:
-        with Image.open(path) as image:
+        with Image.open(io.BytesIO(file) if isinstance(file, bytes) else file) as image:
             return _rgb(ImageOps.exif_transpose(image))
     except UnidentifiedImageError:
         raise OSError('not an image, or in a format that Pillow does not read') from None

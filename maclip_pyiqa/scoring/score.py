@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 
 from ..metric import MACLIP, Analysis
-from .batch import groups, read_files
+from .batch import FileRead, groups, read_files
 from .read import to_tensor
 from .tables import LAST, columns, one_line
 
-__all__ = ['score_files']
+__all__ = ['score_files', 'score_read']
 
 
 def score_files(
@@ -62,12 +62,29 @@ def score_files(
         raise ValueError(f'batch={batch}, workers={workers}; expected at least 1 and at least 0')
     others = dict(others or {})
     columns(metric.attribute_names, others)
-    return _rows(metric, [os.fspath(path) for path in paths], batch, workers, others, each)
+    files = read_files([os.fspath(path) for path in paths], workers, metric.backbone.window)
+    return score_read(metric, files, batch=batch, others=others, each=each)
 
 
-def _rows(metric, paths, batch, workers, others, each) -> Iterator[dict[str, Any]]:
+def score_read(
+    metric: MACLIP,
+    files: Iterable[FileRead],
+    *,
+    batch: int = 16,
+    others: Mapping[str, Callable[[Tensor], Tensor]] | None = None,
+    each: Callable[[dict[str, Any], Tensor, Analysis], None] | None = None,
+) -> Iterator[dict[str, Any]]:
+    """`score_files` of files that are read already, or as they are read: see `read_file`.
+
+    Example::
+
+        window = metric.backbone.window  # for the flags
+        for row in score_read(metric, (read_file(name, data, window) for name, data in images)):
+            print(row['path'], row['score'], row['error'])
+    """
+    others = others or {}
     device = metric.backbone.mean.device
-    for group in groups(read_files(paths, workers, metric.backbone.window), batch):
+    for group in groups(files, batch):
         with torch.inference_mode():
             images = [to_tensor(file.pixels).to(device) for file in group if file.pixels is not None]
             scored = zip(images, _analyze(metric, images), strict=True)

@@ -31,6 +31,7 @@ def test_each_script_says_what_it_does(tmp_path):
         'max_views',
         'reading',
         'report',
+        'scale',
         'speed',
         'train_demo',
     ]

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from maclip_pyiqa.scoring.batch import GROUP_PIXELS, FileRead, groups, read_files
+from maclip_pyiqa.scoring.batch import GROUP_PIXELS, FileRead, groups, read_file, read_files
 
 SIZES = st.one_of(st.none(), st.integers(1, 50), st.integers(GROUP_PIXELS // 3, GROUP_PIXELS * 2))
 
@@ -35,3 +35,12 @@ def test_files_that_cannot_be_read_are_returned_with_an_error(tmp_path):
     assert bad.pixels is missing.pixels is None
     assert 'a folder' in bad.error and missing.error == 'No such file or directory'
     assert list(read_files([])) == []
+
+
+def test_the_content_of_a_file_is_read_as_the_file_is(tmp_path):
+    path = tmp_path / 'a.png'
+    Image.new('RGB', (40, 30), 'red').save(path)
+    file, content = read_file(str(path), window=64), read_file('x', path.read_bytes(), window=64)
+    assert content.path == 'x' and (content.pixels == file.pixels).all() and content.flags == file.flags != ''
+    broken = read_file('x', path.read_bytes()[:50])
+    assert broken.pixels is None and broken.error and 'not an image' in read_file('x', b'').error
