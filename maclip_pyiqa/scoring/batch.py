@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -17,6 +18,10 @@ from .tables import one_line
 __all__ = ['GROUP_PIXELS', 'FileRead', 'groups', 'read_file', 'read_files']
 
 GROUP_PIXELS = 16_000_000  # of a group: bounds memory where images are large
+
+# Seconds. Workers take over after TRIAL of reading, once reading the rest would take PAYS at the pace so far: below it,
+# starting them and sending pixels through pipes costs what they gain (benchmarks/files.py).
+TRIAL, PAYS = 0.5, 5.0
 
 
 class FileRead(NamedTuple):
@@ -46,15 +51,28 @@ def read_file(path: str, data: bytes | None = None, window: int = 0) -> FileRead
 def read_files(paths: Sequence[str], workers: int = 0, window: int = 0) -> Iterator[FileRead]:
     """Read image files in order. Files that cannot be read are returned with an error.
 
+    Reading starts in this process. Workers take over once it turns out that they pay: on long lists.
+
     Args:
         paths: of image files
         workers: processes that read ahead; 0: read in this process
         window: for the flags, see `find_flags`
     """
+    seconds = 0.0
+    for done, path in enumerate(paths):
+        if workers and seconds >= TRIAL and seconds * (len(paths) - done) >= PAYS * done:
+            break
+        start = time.perf_counter()
+        file = read_file(path, window=window)
+        seconds += time.perf_counter() - start
+        yield file
+    else:
+        return
+    rest = paths[done:]
     yield from DataLoader(
-        _Files(paths, window),
+        _Files(rest, window),
         batch_size=None,
-        num_workers=min(workers, len(paths)),
+        num_workers=min(workers, len(rest)),
         collate_fn=_same,
         worker_init_fn=_ignore_interrupts,
         generator=torch.Generator(),  # for the workers' seeds, so that the caller's random state stays as it is
