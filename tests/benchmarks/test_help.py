@@ -23,6 +23,7 @@ def test_each_script_says_what_it_does(tmp_path):
     }  # fmt: skip
     assert [script.stem for script in running] == [
         'demo_report',
+        'files',
         'guidance',
         'loss',
         'max_views',
