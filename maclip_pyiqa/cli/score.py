@@ -46,6 +46,7 @@ if TYPE_CHECKING:
 
 __all__ = ['add', 'run']
 
+COLLECTIONS = ('address', 'actors', 'shard_rows', 'retries', 'column', 'keep')  # options of --engine ray
 STREAMS = {None: PlainTable, 'csv': CSVTable, 'jsonl': JSONLTable}  # by --format
 
 DESCRIPTION = """\
@@ -61,6 +62,10 @@ columns path, score, width, height, flags, error, with --details the cues and at
 `flags` are words for images whose score means little: flat, noise, enlarged, clipped, border. Plain lines have the path
 and the scores only. A label in FILE.meta.json, or in the metadata of the Parquet file, says which metric the scores are
 from.
+
+--engine ray scores collections: INPUT may also be Parquet files (a column of paths, of bytes, or of Hugging Face's
+{bytes, path}) and WebDataset shards (.tar), local or URLs such as s3://bucket/shards/, and -o is a folder, which gets a
+Parquet file for each shard of the input. The same command again does what is missing. It needs the extra `ray`.
 
 CSV keeps text as it is: a path such as '=1+1.png' would run as a formula in a spreadsheet, so import it as text. A path
 that is not valid UTF-8 is written escaped, after the character U+FFFD; maclip_pyiqa.scoring.read_table reverses that.
@@ -109,11 +114,42 @@ def add(commands: argparse._SubParsersAction, parents: Parents) -> None:
         help='processes that read images, once reading the rest would take seconds; 0: read in the main process '
         '(default: %(default)s)',
     )
+    ray = score.add_argument_group('collections, with --engine ray')
+    ray.add_argument('--engine', choices=('ray',), help='score on Ray, on this machine or on a cluster')
+    ray.add_argument(
+        '--address', metavar='URL', help="of a cluster, ray://HOST:10001 or 'auto' (default: this machine)"
+    )
+    ray.add_argument(
+        '--actors', type=whole_number(1), metavar='N', help='processes that score (default: one a GPU, or one a core)'
+    )
+    ray.add_argument(
+        '--shard-rows', type=whole_number(1), metavar='N', help='images in a file of scores, at most (default: 10000)'
+    )
+    ray.add_argument(
+        '--retries',
+        type=whole_number(0),
+        metavar='N',
+        help='tries after a process that scores has died, before fewer images are tried at once, down to the one that '
+        'does it (default: 2)',
+    )
+    ray.add_argument(
+        '--column', metavar='NAME', help='of Parquet files, that holds the images (default: found by type)'
+    )
+    ray.add_argument(
+        '--keep',
+        metavar='A,B',
+        help="columns of Parquet files, or suffixes of a tar's other members such as json, to copy to the output",
+    )
     score.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
     """Score, write tables, draw maps; -> exit code."""
+    given = [name for name in COLLECTIONS if getattr(args, name) is not None]
+    if args.engine == 'ray':
+        return _run_collection(args, given)
+    if given:
+        raise UsageError(f'--{given[0].replace("_", "-")} is of --engine ray; expected that option too')
     # all checks that need no torch come first
     others = list(dict.fromkeys(name.strip() for name in args.metrics.split(',') if name.strip()))
     try:
@@ -142,6 +178,41 @@ def run(args: argparse.Namespace) -> int:
     else:
         todo, rows = paths, map(_unreadable, paths)
     return _write(args, tables, source, paths, done, rows, len(todo))
+
+
+def _run_collection(args: argparse.Namespace, given: list[str]) -> int:
+    """Score on Ray; -> exit code."""
+    need('--engine ray', 'ray', 'pyarrow', 'fsspec', extra='ray')
+    other = [name for name in ('format', 'maps', 'metrics', 'sort', 'resume') if getattr(args, name)]
+    if other:
+        raise UsageError(
+            f'--{other[0]} does not work with --engine ray, which writes all columns and continues earlier runs'
+        )
+    output = args.output[0] if args.output and len(args.output) == 1 else ''
+    if not (output.endswith(('/', os.sep)) or os.path.isdir(output) or '://' in output):
+        raise UsageError(f'-o {output or "is missing"}; --engine ray expected one folder, such as -o scores/')
+    gpus = None if args.device is None else args.device.startswith('cuda')
+    if args.device not in (None, 'cpu', 'cuda'):
+        raise UsageError(f'--device {args.device} does not work with --engine ray; expected cpu or cuda')
+
+    from ..integrations.ray import score_collection
+
+    options = {name: getattr(args, name) for name in given}
+    if 'keep' in options:
+        options['keep'] = [name.strip() for name in options['keep'].split(',') if name.strip()]
+    metric = load_metric(args, load_device('cpu'))
+    listing = getattr(sys.stdin, 'buffer', None)
+    try:
+        found = score_collection(args.paths, output, metric, gpus=gpus, batch=args.batch, listing=listing, **options)
+    except (OSError, ValueError) as error:
+        reason = f'{output}: {one_line(error)}' if isinstance(error, OSError) and error.strerror else str(error)
+        raise UsageError(reason) from error
+    lost = {entry['source']: entry['lost'] for entry in found['shards'].values() if entry['lost']}
+    lost |= {entry['source']: entry['error'] for entry in found['missing'].values()}
+    for source, reason in lost.items():
+        say(f'{escape_path(source)}: {reason}')
+    say(f'{output}: {found["rows"]} images, {found["failed"]} of them without a score (see the column `error`)')
+    return FAILED if found['failed'] or lost else OK
 
 
 def _tables(args: argparse.Namespace, names: tuple[str, ...]) -> list[Table]:

@@ -135,11 +135,12 @@ class Collection:
         return self.manifest['shards']
 
     def partial(self, name: str) -> pa.Table | None:
-        """The first rows of a shard that an earlier run left."""
+        """The first rows of a shard, or those of one that was finished before its end, which an earlier run left."""
         import pyarrow.parquet as pq
 
+        path = f'{self.root}/{name}.parquet' if name in self.shards else self._partial(name)
         try:
-            return pq.read_table(io.BytesIO(self.fs.cat_file(self._partial(name))))
+            return pq.read_table(io.BytesIO(self.fs.cat_file(path)))
         except FileNotFoundError:
             return None
 
@@ -160,23 +161,30 @@ class Collection:
             self.fs.rm_file(self._partial(name))
             self.partials.remove(name)
 
-    def ids(self, kind: str) -> set[str]:
-        """Ids of all rows in finished shards of a kind."""
+    def finish_partial(self, name: str) -> None:
+        """Make the first rows of a shard all that there are in it."""
+        table = self.partial(name)
+        if table is not None:
+            self.finish(name, table, json.loads(table.schema.metadata[SHARD]))
+
+    def ids(self, name: str) -> list[str]:
+        """Ids of the rows of a finished shard."""
         import pyarrow.parquet as pq
 
-        found: set[str] = set()
-        for name, entry in self.shards.items():
-            if entry['kind'] == kind:
-                with self.fs.open(f'{self.root}/{name}.parquet', 'rb') as file:
-                    found.update(pq.read_table(file, columns=['id'])['id'].to_pylist())
-        return found
+        with self.fs.open(f'{self.root}/{name}.parquet', 'rb') as file:
+            return pq.read_table(file, columns=['id'])['id'].to_pylist()
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether all was read that was found."""
+        return not self.manifest['missing'] and not any(entry['lost'] for entry in self.shards.values())
 
     def save_manifest(self, seconds: float = 0.0, complete: bool = False) -> None:
         """Write the manifest.
 
         Args:
             seconds: of this run since the last call
-            complete: all shards of the run are finished
+            complete: all shards of the run are finished, see `is_complete`
         """
         self.manifest |= {'updated': _now(), 'complete': complete, 'seconds': self.manifest['seconds'] + seconds}
         self._put(f'{self.root}/{MANIFEST}', json.dumps(self.manifest, indent=1).encode())
@@ -236,9 +244,10 @@ class Collection:
             )
 
     def _enter(self, name: str, entry: dict[str, Any]) -> None:
+        old = self.shards.get(name, {'rows': 0, 'failed': 0})
         self.shards[name] = entry
-        self.manifest['rows'] += entry['rows']
-        self.manifest['failed'] += entry['failed']
+        for count in ('rows', 'failed'):
+            self.manifest[count] += entry[count] - old[count]
 
     def _bytes(self, table: pa.Table, about: Mapping[str, Any]) -> bytes:
         import pyarrow.parquet as pq

@@ -96,12 +96,12 @@ def test_a_rerun_finds_what_is_finished_and_sweeps_the_rest(out):
     assert open_collection(out).count_rows() == 1
 
     again = Collection(out, LABEL, OPTIONS)
-    assert again.shards == {'a': {**ABOUT, 'rows': 1, 'failed': 0}} and again.ids('tar') == {'0.25.png'}
-    assert again.partial('a') is None and again.partial('b').column('id').to_pylist() == ['0.5.png', 'bad.png']
+    assert again.shards == {'a': {**ABOUT, 'rows': 1, 'failed': 0}} and again.ids('a') == ['0.25.png']
+    assert again.partial('b').column('id').to_pylist() == ['0.5.png', 'bad.png']
     assert not [file for file in fs.find(root) if file.endswith('.part')]
     again.finish('b', rows(0.5, None, 0.75), ABOUT)
     again.close()
-    assert again.partial('b') is None and open_collection(out).count_rows() == 4
+    assert again.is_complete and not again.partials and open_collection(out).count_rows() == 4
 
 
 @pytest.mark.parametrize(

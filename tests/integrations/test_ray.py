@@ -1,0 +1,413 @@
+"""Collections on Ray: the rows are those of the plain command, none is missing and none twice, whatever is killed."""
+
+from __future__ import annotations
+
+import io
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tarfile
+import time
+from pathlib import Path
+
+import psutil
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from maclip_pyiqa import MACLIP, WeightsError, score_files
+from maclip_pyiqa.cli import main
+from maclip_pyiqa.integrations.ray import score_collection
+from maclip_pyiqa.scoring import find_images, open_collection, read_manifest
+
+ray = pytest.importorskip('ray')
+STORE = 80_000_000
+
+
+@pytest.fixture(scope='session')
+def cluster():
+    """Ray in this process, started once."""
+    os.environ['RAY_USAGE_STATS_ENABLED'] = os.environ['RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO'] = '0'
+    ray.init(
+        address='local', num_cpus=2, object_store_memory=STORE, include_dashboard=False, log_to_driver=False,
+        logging_level='error',
+    )  # fmt: skip
+    yield
+    ray.shutdown()
+
+
+@pytest.fixture(scope='module')
+def folder(tmp_path_factory, photo_files) -> Path:
+    """Twenty images of two sizes, one of them broken and one too long and thin."""
+    root = tmp_path_factory.mktemp('collection')
+    for number in range(18):
+        with Image.open(photo_files[number % 10]) as photo:
+            photo.crop((number, 0, 200 + number, 150 + 30 * (number % 2))).save(root / f'{number:02d}.png')
+    (root / '18.png').write_bytes((root / '17.png').read_bytes()[:2000])
+    Image.new('RGB', (2, 3000)).save(root / '19.png')
+    return root
+
+
+@pytest.fixture(scope='module')
+def plain(folder, tiny) -> dict[str, dict]:
+    """Rows of the plain command by the name of the image."""
+    return {Path(row['path']).name: row for row in score_files(MACLIP(backbone=tiny), find_images([folder]))}
+
+
+def rows_of(out) -> list[dict]:
+    return open_collection(out).to_table().to_pylist()
+
+
+def check(rows, plain, name=lambda row: row['id'].partition('::')[0].rpartition('/')[2]):
+    """All rows, each once, and as the plain command gives them."""
+    assert sorted(map(name, rows)) == sorted(plain)
+    assert any(row['score'] is None for row in plain.values())
+    for row in rows:
+        expected = plain[name(row)]
+        for key in expected.keys() - {'path'}:
+            if isinstance(expected[key], float):
+                assert row[key] == pytest.approx(expected[key], abs=1e-6)
+            else:
+                assert row[key] == expected[key], key
+        assert (row['score'] is None) == (expected['score'] is None)
+
+
+def write_tar(path, files, **others):
+    with tarfile.open(path, 'w') as tar:
+        for file in files:
+            tar.add(file, file.name)
+            for suffix, text in others.items():
+                info = tarfile.TarInfo(f'{file.stem}.{suffix}')
+                info.size = len(text)
+                tar.addfile(info, io.BytesIO(text.encode()))
+    return str(path)
+
+
+def test_two_tars_and_a_resume(cluster, folder, plain, tiny, tmp_path):
+    files, out = sorted(folder.iterdir()), tmp_path / 'out'
+    tars = [write_tar(tmp_path / f'{n}.tar', files[10 * n : 10 * n + 10], txt=f'tar {n}') for n in range(2)]
+    metric = MACLIP(backbone=tiny)
+    manifest = score_collection(tars, out, metric, keep=['txt'], actors=1, progress=False)
+    check(rows_of(out), plain)
+    assert [row['txt'] for row in rows_of(out)].count('tar 1') == 10
+    failed = sum(row['score'] is None for row in plain.values())
+    assert (manifest['rows'], manifest['failed'], manifest['complete']) == (20, failed, True)
+    assert manifest == read_manifest(out) and sorted(entry['source'] for entry in manifest['shards'].values()) == tars
+
+    # what is missing is scored again, and nothing else
+    first, second = sorted(out.glob('*.parquet'))
+    times = first.stat().st_mtime_ns
+    second.unlink()
+    score_collection(tars, out, metric, keep=['txt'], actors=1, progress=False)
+    check(rows_of(out), plain)
+    assert first.stat().st_mtime_ns == times
+
+    with pytest.raises(ValueError, match='max_views was None and is 4'):
+        score_collection(tars, out, MACLIP(backbone=tiny, max_views=4), keep=['txt'])
+    with open(tars[0], 'ab') as tar:
+        tar.write(b'\0' * 512)
+    with pytest.raises(ValueError, match='expected the same file'):
+        score_collection(tars, out, metric, keep=['txt'])
+
+
+@pytest.mark.slow
+def test_files_that_are_added_are_scored(cluster, folder, plain, tiny, tmp_path, monkeypatch):
+    photos, out = tmp_path / 'photos', tmp_path / 'out'
+    photos.mkdir()
+    names = sorted(file.name for file in folder.iterdir())
+    metric = MACLIP(backbone=tiny)
+    for number, part in enumerate((names[::2], names[1::2])):
+        for name in part:
+            shutil.copy(folder / name, photos)
+        monkeypatch.chdir([tmp_path, photos][number])  # and the same files by another path are the same files
+        score_collection([['photos', '.'][number]], out, metric, shard_rows=6, progress=False)
+    check(rows_of(out), plain)
+    assert read_manifest(out)['complete'] and len(list(out.glob('*.parquet'))) == 4
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('kind', ['paths', 'bytes', 'struct'])
+def test_parquet(cluster, folder, plain, tiny, tmp_path, kind):
+    files, out = sorted(folder.iterdir()), tmp_path / 'out'
+    column = {
+        'paths': [str(file) for file in files],
+        'bytes': [file.read_bytes() for file in files],
+        'struct': [{'bytes': file.read_bytes(), 'path': file.name} for file in files],
+    }[kind]
+    table = pa.table({'image': column, 'score': [file.name for file in files]})
+    pq.write_table(table, tmp_path / 'a.parquet', row_group_size=6)
+    score_collection([tmp_path / 'a.parquet'], out, MACLIP(backbone=tiny), shard_rows=7, keep=['score'], progress=False)
+    rows = rows_of(out)
+    check(rows, plain, lambda row: row['input_score'])
+    assert len(list(out.glob('*.parquet'))) == (3 if kind == 'paths' else 4)
+    assert rows[0]['id'] == (str(files[0]) if kind == 'paths' else f'{tmp_path}/a.parquet#0')
+
+
+@pytest.mark.slow
+def test_a_broken_tar_keeps_its_rows_and_is_told(cluster, folder, plain, tiny, tmp_path, capsys):
+    files, out = sorted(folder.iterdir()), tmp_path / 'out'
+    path = tmp_path / 'a.tar'
+    whole = Path(write_tar(path, files)).read_bytes()
+    with tarfile.open(path) as tar:
+        cut = tar.getmember('07.png').offset_data + 100
+    path.write_bytes(whole[:cut])
+    options = [str(path), '-o', f'{out}/', '--engine', 'ray', '--backbone', tiny]
+    assert main(['score', *options]) == 1
+    assert 'cut or broken behind image 7' in capsys.readouterr().err
+    assert sorted(Path(row['id'].partition('::')[0]).name for row in rows_of(out)) == sorted(plain)[:7]
+    manifest = read_manifest(out)
+    assert not manifest['complete'] and 'behind image 7' in next(iter(manifest['shards'].values()))['lost']
+
+    path.write_bytes(whole)  # a rerun reads on where the damage was
+    assert main(['score', *options]) == 1  # of the images that fail
+    check(rows_of(out), plain)
+    assert read_manifest(out)['complete']
+
+
+@pytest.mark.slow
+def test_inputs_that_cannot_be_opened_are_told(cluster, tiny, tmp_path, folder):
+    (tmp_path / 'a.tar').write_bytes(b'not a tar' * 1000)
+    pq.write_table(pa.table({'path': [str(folder / '00.png')]}), tmp_path / 'a.parquet')
+    (tmp_path / 'b.parquet').write_bytes(b'not Parquet')
+    inputs = [tmp_path / name for name in ('a.tar', 'a.parquet', 'b.parquet')]
+    manifest = score_collection(inputs, tmp_path / 'out', MACLIP(backbone=tiny), progress=False)
+    assert manifest['rows'] == 1 and not manifest['complete']
+    assert [entry['lost'] != '' for entry in manifest['shards'].values()].count(True) == 1
+    assert 'not a Parquet file' in next(iter(manifest['missing'].values()))['error']
+
+
+@pytest.mark.slow
+def test_actors_with_other_weights_are_refused(cluster, tiny, folder, tmp_path):
+    metric = MACLIP(backbone=tiny)
+    next(metric.backbone.parameters(), next(metric.backbone.buffers())).data.add_(1e-3)
+    with pytest.raises(WeightsError, match='weights differ'):
+        score_collection([folder], tmp_path / 'out', metric, progress=False)
+
+
+# --- real kills -------------------------------------------------------------------------------------------------------
+
+# `maclip-pyiqa`, but with an actor's calls as short as these tests
+PROGRAM = """
+import sys
+import maclip_pyiqa.integrations.ray as ours
+from maclip_pyiqa.cli import main
+
+ours.SECONDS, ours.SAVE_SECONDS = 0.2, 0
+sys.exit(main(sys.argv[1:]))
+"""
+POISON = b'POISON'
+SITE = """
+import os
+from PIL import Image
+
+Image.init()
+Image.register_open('POISON', lambda file, name: os.kill(os.getpid(), 9), lambda start: start.startswith(b'POISON'))
+"""  # a reader that crashes, in all processes that find it on PYTHONPATH
+
+
+@pytest.fixture
+def many(tmp_path, photo_files) -> Path:
+    """120 images, one of them broken."""
+    root = tmp_path / 'photos'
+    root.mkdir()
+    for number in range(119):
+        os.link(photo_files[number % 10], root / f'{number:03d}.png')
+    (root / '119.png').write_bytes(b'broken')
+    return root
+
+
+@pytest.fixture
+def start(tmp_path, tiny):
+    """Starts the command in a process group of its own; afterwards no process of it may be left."""
+    seen: dict[int, psutil.Process] = {}
+    groups = []
+
+    def start(*args, command=None, **environment):
+        command = command or [
+            *(sys.executable, '-c', PROGRAM, 'score', *map(str, args), '-o', f'{tmp_path}/out/', '--engine', 'ray'),
+            *('--backbone', tiny, '--batch', '4', '--shard-rows', '20'),
+        ]
+        with open(tmp_path / 'err', 'a') as err:
+            process = subprocess.Popen(
+                command, stdout=err, stderr=err, start_new_session=True, env=os.environ | environment
+            )
+        groups.append(process)
+        return process
+
+    def children(process):
+        try:
+            found = psutil.Process(process.pid).children(recursive=True)
+        except psutil.NoSuchProcess:
+            found = []
+        seen.update({child.pid: child for child in found})
+        return found
+
+    start.children = children
+    start.errors = lambda: (tmp_path / 'err').read_text()
+    yield start
+    for process in groups:
+        children(process)
+        if process.poll() is None:
+            process.kill()
+    _, left = psutil.wait_procs(list(seen.values()), timeout=40)
+    for process in left:
+        process.kill()
+    assert not left
+
+
+def until(condition, process, start, seconds=200):
+    """Wait for a condition while a process runs; records its children."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert process.poll() is None and time.monotonic() < end, start.errors()
+        start.children(process)
+        time.sleep(0.05)
+
+
+def finished(tmp_path):
+    return list((tmp_path / 'out').glob('*.parquet'))
+
+
+def actors(process, start):
+    names = {}
+    for child in start.children(process):
+        try:
+            names[child.pid] = ' '.join(child.cmdline())
+        except psutil.Error:  # it has ended
+            continue
+    return [pid for pid, name in names.items() if name.startswith('ray::_Scorer')]
+
+
+def complete(start, tmp_path, many, tiny, *args):
+    """After a rerun all rows are there, each once, with the plain command's scores."""
+    process = start(many, *args)
+    until(lambda: process.poll() is not None, psutil_like(process), start)
+    assert process.returncode == 1, start.errors()  # for the broken image
+    plain = {Path(row['path']).name: row for row in score_files(MACLIP(backbone=tiny), find_images([many]))}
+    check(rows_of(tmp_path / 'out'), plain)
+    assert sorted(os.listdir(tmp_path / 'out/_partial')) == [] if (tmp_path / 'out/_partial').exists() else True
+    manifest = read_manifest(tmp_path / 'out')
+    assert (manifest['complete'], manifest['rows'], manifest['failed']) == (True, 120, 1)
+
+
+def psutil_like(process):
+    """A process whose end is no failure of `until`."""
+
+    class Ends:
+        pid = process.pid
+
+        def poll(self):
+            return None
+
+    return Ends()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('how', [signal.SIGKILL, signal.SIGINT])
+def test_the_driver_is_killed_or_interrupted(start, many, tiny, tmp_path, how):
+    process = start(many)
+    until(lambda: finished(tmp_path), process, start)
+    if how == signal.SIGINT:
+        os.killpg(process.pid, how)  # as Ctrl-C in a terminal: to all of the group
+        assert process.wait(60) == 130
+        assert not read_manifest(tmp_path / 'out')['complete']
+    else:
+        process.kill()
+        process.wait()
+    done = len(finished(tmp_path))
+    assert 0 < done < 6
+    complete(start, tmp_path, many, tiny)
+
+
+@pytest.mark.slow
+def test_an_actor_is_killed(start, many, tiny, tmp_path):
+    process = start(many, '--actors', '2')
+    until(lambda: finished(tmp_path), process, start)
+    os.kill(actors(process, start)[0], signal.SIGKILL)
+    until(lambda: process.poll() is not None, psutil_like(process), start)
+    assert process.returncode == 1 and read_manifest(tmp_path / 'out')['complete'], start.errors()
+    complete(start, tmp_path, many, tiny)
+
+
+@pytest.mark.slow
+def test_the_disk_is_full(start, many, tiny, tmp_path):
+    out = tmp_path / 'out'
+    out.mkdir()
+    if os.geteuid() or subprocess.run(['mount', '-t', 'tmpfs', '-o', 'size=40k', 'tmpfs', out]).returncode:
+        pytest.skip('mounting a small file system needs root')
+    try:
+        process = start(many)
+        until(lambda: process.poll() is not None, psutil_like(process), start)
+        assert process.returncode == 2 and 'No space left on device' in start.errors()
+        for file in finished(tmp_path):
+            pq.read_table(file)  # whole
+        assert not list(out.rglob('*.part'))
+        subprocess.run(['mount', '-o', 'remount,size=10m', out], check=True)
+        complete(start, tmp_path, many, tiny)
+    finally:
+        subprocess.run(['umount', out], check=True)
+
+
+@pytest.mark.slow
+def test_an_image_that_kills_its_actor_is_a_row_with_an_error(start, many, tiny, tmp_path):
+    (many / '030.png').unlink()  # a link to a photo that others share
+    (many / '030.png').write_bytes(POISON)
+    (tmp_path / 'site').mkdir()
+    (tmp_path / 'site/sitecustomize.py').write_text(SITE)
+    path = os.pathsep.join([str(tmp_path / 'site'), os.environ.get('PYTHONPATH', '')])
+    process = start(many, '--retries', '0', PYTHONPATH=path)
+    until(lambda: process.poll() is not None, psutil_like(process), start, 400)
+    assert process.returncode == 1, start.errors()
+    rows = rows_of(tmp_path / 'out')
+    assert sorted(Path(row['id']).name for row in rows) == [f'{number:03d}.png' for number in range(120)]
+    failed = {Path(row['id']).name: row['error'] for row in rows if row['score'] is None}
+    assert failed.keys() == {'030.png', '119.png'} and 'actors died of it' in failed['030.png']
+    assert read_manifest(tmp_path / 'out')['complete']
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(('127.0.0.1', 0))
+        return probe.getsockname()[1]
+
+
+@pytest.mark.slow
+def test_a_node_is_killed(start, many, tiny, tmp_path):
+    from ray.cluster_utils import Cluster
+
+    options = {'num_cpus': 1, 'object_store_memory': STORE, 'include_dashboard': False}
+    cluster = Cluster(initialize_head=True, head_node_args=options)
+    try:
+        second = cluster.add_node(num_cpus=1, object_store_memory=STORE)
+        cluster.wait_for_nodes()
+        process = start(many, '--address', cluster.address, '--actors', '2')
+        until(lambda: len(finished(tmp_path)) >= 2, process, start)
+        cluster.remove_node(second, allow_graceful=False)
+        until(lambda: process.poll() is not None, psutil_like(process), start, 300)
+        assert process.returncode == 1 and read_manifest(tmp_path / 'out')['complete'], start.errors()
+        complete(start, tmp_path, many, tiny, '--address', cluster.address)
+    finally:
+        cluster.shutdown()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('scheme', ['', 'ray://'])
+def test_a_cluster_by_its_address(start, many, tiny, tmp_path, scheme):
+    port, client = free_port(), free_port()
+    head = start(
+        command=[
+            *(sys.executable, '-m', 'ray.scripts.scripts', 'start', '--head', '--block', '--disable-usage-stats'),
+            *('--num-cpus', '2', '--object-store-memory', str(STORE), '--include-dashboard', 'false'),
+            *('--port', str(port), '--ray-client-server-port', str(client), '--temp-dir', f'/tmp/r{port}'),
+        ]
+    )
+    until(lambda: 'Ray runtime started' in start.errors(), head, start)
+    complete(start, tmp_path, many, tiny, '--address', f'{scheme}127.0.0.1:{client if scheme else port}')
+    start.children(head)
+    head.terminate()
+    head.wait(60)
+    shutil.rmtree(f'/tmp/r{port}', ignore_errors=True)
