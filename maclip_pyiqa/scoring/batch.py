@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,7 +15,7 @@ from .flags import find_flags
 from .read import read_pixels
 from .tables import one_line
 
-__all__ = ['GROUP_PIXELS', 'FileRead', 'groups', 'read_file', 'read_files']
+__all__ = ['GROUP_PIXELS', 'FileRead', 'groups', 'read_cell', 'read_file', 'read_files']
 
 GROUP_PIXELS = 16_000_000  # of a group: bounds memory where images are large
 
@@ -46,6 +46,28 @@ def read_file(path: str, data: bytes | None = None, window: int = 0) -> FileRead
         return FileRead(path, pixels, '', find_flags(pixels, window))
     except Exception as error:
         return FileRead(path, None, one_line(error))
+
+
+def read_cell(cell: Any, window: int = 0) -> FileRead:
+    """Read the image in a cell of a table: the path of a file, its content, or Hugging Face's {bytes, path}.
+
+    Args:
+        cell: None or empty text is an image that cannot be read
+        window: for the flags, see `find_flags`
+
+    Raises:
+        TypeError: something else
+    """
+    path, data = cell, None
+    if isinstance(cell, Mapping) and cell.keys() >= {'bytes'}:
+        path, data = cell.get('path'), cell['bytes']
+    elif isinstance(cell, bytes):
+        path, data = '', cell
+    if not isinstance(path, (str, type(None))) or not isinstance(data, (bytes, type(None))):
+        raise TypeError(f'a cell is {type(cell).__name__}; expected a path, bytes, or {{bytes, path}}')
+    if not path and not data:
+        return FileRead('', None, 'no image: the cell is empty')
+    return read_file(path or '', data, window)
 
 
 def read_files(paths: Sequence[str], workers: int = 0, window: int = 0) -> Iterator[FileRead]:
