@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from .._lazy import lazy
 
 if TYPE_CHECKING:
-    from .batch import groups, read_file, read_files
+    from .batch import groups, read_cell, read_file, read_files
     from .collections import is_collection, open_collection, output_schema, read_manifest
     from .find import find_images
     from .flags import FLAGS, find_flags
@@ -26,6 +26,7 @@ __all__ = [
     'open_collection',
     'open_table',
     'output_schema',
+    'read_cell',
     'read_file',
     'read_files',
     'read_image',
@@ -41,7 +42,7 @@ __all__ = [
 __getattr__ = lazy(
     __name__,
     {
-        **dict.fromkeys(('groups', 'read_file', 'read_files'), 'batch'),
+        **dict.fromkeys(('groups', 'read_cell', 'read_file', 'read_files'), 'batch'),
         **dict.fromkeys(('is_collection', 'open_collection', 'output_schema', 'read_manifest'), 'collections'),
         'find_images': 'find',
         **dict.fromkeys(('FLAGS', 'find_flags'), 'flags'),
