@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import math
 import os
+import re
 import signal
 import sys
 import time
@@ -132,7 +133,7 @@ class _Plan:
         self.files = self._new_files()
         folder.manifest['missing'] = {}
         self.tars = {path: size for path, size in found.tars.items() if not self._has(shard_name(path), size)}
-        self.tables = {path: size for path, size in found.tables.items() if not self._has_table(path, size)}
+        self.tables = self._unfinished_tables()
         self.schema = output_schema(metric.attribute_names, self._kept())
 
     def __bool__(self) -> bool:
@@ -184,14 +185,20 @@ class _Plan:
             )
         return True
 
-    def _has_table(self, path: str, size: int) -> bool:
-        name, rows = shard_name(path), 0
-        parts = [entry for part, entry in self.folder.shards.items() if part.startswith(name)]
-        for entry in parts:
-            if entry['lost'] or entry['source'] != path:
+    def _unfinished_tables(self) -> dict[str, int]:
+        """Parquet files whose rows are not all in finished shards, found without opening them."""
+        parts: dict[str, list[dict[str, Any]]] = {}
+        for name, entry in self.folder.shards.items():
+            if entry['kind'] == 'parquet':
+                parts.setdefault(re.sub(r'-\d{10}$', '', name), []).append(entry)
+
+        def is_done(path: str, size: int) -> bool:
+            entries = parts.get(shard_name(path), [])
+            if not entries or any(entry['lost'] or entry['size'] != size for entry in entries):
                 return False
-            rows += entry['rows']
-        return bool(parts) and rows == parts[0]['of'] and parts[0]['size'] == size
+            return sum(entry['rows'] for entry in entries) == entries[0]['of']
+
+        return {path: size for path, size in self.found.tables.items() if not is_done(path, size)}
 
     def _kept(self) -> pa.Schema:
         import pyarrow as pa
@@ -211,6 +218,7 @@ class _Job:
     shard: Shard
     tables: list[pa.Table] = field(default_factory=list)
     limit: int | None = None  # images of a call, after deaths
+    suspect: int | None = None  # the row up to which one image is known to be deadly
     deaths: int = 0  # of actors, at the row that is next
     errors: int = 0  # of reading, at the row that is next
     condemned: str = ''  # why the next row is given up
@@ -375,7 +383,8 @@ class _Run:
                 job.condemned = f'given up: {job.deaths} actors died of it, out of memory or by a crash in a decoder'
         elif job.limit is not None or job.deaths > self.options.retries:
             # by more than half, as trying fewer images costs less than another actor
-            job.limit, job.deaths = max(1, (job.limit or 16 * BATCH) // BATCH), 0
+            job.suspect = None if job.limit is None else job.rows + job.limit
+            job.limit, job.deaths = max(1, (job.limit or BATCH * BATCH) // BATCH), 0
 
     def _take(self, job: _Job, result: _Result) -> None:
         """Rows from an actor."""
@@ -384,7 +393,10 @@ class _Run:
             job.tables.append(result.table)
             job.deaths, job.errors, job.condemned = 0, 0, ''
             self.bar.update(result.table)
-            if job.limit is not None:
+            if job.suspect is not None:
+                if job.rows >= job.suspect:
+                    job.limit = job.suspect = None
+            elif job.limit is not None:
                 job.limit = job.limit * 2 if job.limit < 1000 else None
         if result.error and not result.is_final:  # a network that fails may work again
             job.errors += 1

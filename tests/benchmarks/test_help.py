@@ -28,6 +28,7 @@ def test_each_script_says_what_it_does(tmp_path):
         'loss',
         'max_views',
         'reading',
+        'scale',
         'speed',
         'train_demo',
     ]

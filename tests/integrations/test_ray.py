@@ -11,18 +11,22 @@ import subprocess
 import sys
 import tarfile
 import time
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 from PIL import Image
 
 from maclip_pyiqa import MACLIP, WeightsError, score_files
 from maclip_pyiqa.cli import main
-from maclip_pyiqa.integrations.ray import score_collection
-from maclip_pyiqa.scoring import find_images, open_collection, read_manifest
+from maclip_pyiqa.integrations.ray import _Scorer, score_collection
+from maclip_pyiqa.scoring import find_images, open_collection, output_schema, read_manifest
+from maclip_pyiqa.scoring.shards import Shard, cut_table
 
 ray = pytest.importorskip('ray')
 STORE = 80_000_000
@@ -44,6 +48,12 @@ def folder(tmp_path_factory, photo_files) -> Path:
 def plain(folder, tiny) -> dict[str, dict]:
     """Rows of the plain command by the name of the image."""
     return {Path(row['path']).name: row for row in score_files(MACLIP(backbone=tiny), find_images([folder]))}
+
+
+@pytest.fixture
+def run(tiny, capsys):
+    """Runs `score`; -> exit code, standard output, standard error."""
+    return lambda *args: (main(['score', *map(str, args), '--backbone', tiny]), *capsys.readouterr())
 
 
 def rows_of(out) -> list[dict]:
@@ -100,6 +110,160 @@ def test_two_tars_and_a_resume(cluster, folder, plain, tiny, tmp_path):
         tar.write(b'\0' * 512)
     with pytest.raises(ValueError, match='expected the same file'):
         score_collection(tars, out, metric, keep=['txt'])
+
+
+# --- without Ray: the actor, and the driver's answer to deaths --------------------------------------------------------
+
+
+@pytest.fixture
+def scorer(tiny, monkeypatch):
+    """An actor in this process."""
+    monkeypatch.setattr(signal, 'signal', lambda *args: None)
+    metric = MACLIP(backbone=tiny)
+
+    def scorer(names=(), schema=None):
+        schema = schema or output_schema(metric.attribute_names)
+        actor = _Scorer(metric.config, metric.fingerprint(), 'cpu', 1, 4, os.getcwd(), names, schema)
+        threads = torch.get_num_threads()
+        assert actor.load() == ''
+        torch.set_num_threads(threads)
+        return actor
+
+    return scorer
+
+
+def test_an_actor_goes_on_at_any_row(scorer, folder, plain, tmp_path):
+    shard = Shard('a', 'tar', write_tar(tmp_path / 'a.tar', sorted(folder.iterdir())))
+    actor = scorer()
+    whole = actor.score(shard, 0, None, 100.0)
+    assert whole.is_end and not whole.error
+    check(whole.table.to_pylist(), plain)
+    parts, start = [], 0
+    while start < 20:  # a group a call, as long as the shard is open
+        part = actor.score(shard, start, None, 0.0)
+        parts, start = [*parts, part.table], start + len(part.table)
+    assert len(parts) > 4 and actor.score(shard, 20, None, 0.0).is_end
+    again = pa.concat_tables([actor.score(shard, 0, 7, 100.0).table, actor.score(shard, 7, None, 100.0).table])
+    for table in (pa.concat_tables(parts), again):
+        assert table['id'] == whole.table['id'] and table['error'] == whole.table['error']
+    skipped = actor.score(shard, 3, 4, 100.0, 'given up').table.to_pylist()
+    assert [(row['id'], row['score'], row['error']) for row in skipped] == [
+        (whole.table['id'][3].as_py(), None, 'given up')
+    ]
+
+
+def test_an_actor_returns_what_lies_before_damage(scorer, folder, tmp_path):
+    path = tmp_path / 'a.tar'
+    write_tar(path, sorted(folder.iterdir()))
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    found = scorer().score(Shard('a', 'tar', str(path)), 0, None, 100.0)
+    assert 3 < len(found.table) < 17 and not found.is_end
+    assert found.is_final and f'behind image {len(found.table)}' in found.error
+    gone = scorer().score(Shard('a', 'tar', str(tmp_path / 'gone.tar')), 0, None, 100.0)
+    assert len(gone.table) == 0 and not gone.is_final and gone.error == 'No such file or directory'
+
+
+def test_columns_of_another_type_are_told(scorer, folder, tmp_path, tiny):
+    table = pa.table({'path': [str(folder / '00.png')], 'n': ['one']})
+    pq.write_table(table, tmp_path / 'a.parquet')
+    (shard,), _ = cut_table(str(tmp_path / 'a.parquet'), 9, 9, keep=['n'])
+    schema = output_schema(MACLIP(backbone=tiny).attribute_names, pa.schema([('n', pa.int64())]))
+    found = scorer(['n'], schema).score(shard, 0, None, 100.0)
+    assert found.error and found.is_final and len(found.table) == 0
+
+
+class FakeRay:
+    """Ray as far as the driver uses it. Actors die of images with names in `deadly`, so many times."""
+
+    __spec__ = ray.__spec__
+
+    class exceptions:
+        class RayError(Exception):
+            pass
+
+    def __init__(self, deadly):
+        self.deadly, self.deaths, self.calls = dict(deadly), 0, []
+
+    def is_initialized(self):
+        return True
+
+    def cluster_resources(self):
+        return {'CPU': 1.0}
+
+    available_resources = cluster_resources
+
+    def remote(self, **options):
+        assert options['num_gpus'] == 0
+        return lambda actor: SimpleNamespace(remote=lambda **arguments: self.actor(actor(**arguments)))
+
+    def actor(self, actor):
+        def score(shard, start, stop, seconds, skip):
+            self.calls.append((start, stop))
+            for path in [] if skip else shard.paths[start:stop]:
+                if self.deadly.get(Path(path).name, 0) > 0:
+                    self.deadly[Path(path).name] -= 1
+                    self.deaths += 1
+                    raise self.exceptions.RayError('died')
+            return actor.score(shard, start, stop, 0.0, skip)
+
+        def method(function):
+            return SimpleNamespace(remote=lambda *args: partial(function, *args))
+
+        return SimpleNamespace(load=method(actor.load), score=method(score))
+
+    def wait(self, references, num_returns, timeout):
+        return references[:1], references[1:]
+
+    def get(self, reference):
+        return reference()
+
+    def kill(self, actor):
+        pass
+
+
+@pytest.mark.parametrize('times, retries, expected', [(2, 2, None), (99, 1, 5), (99, 0, 3)])
+def test_deaths_are_retried_then_fewer_images_are_tried(
+    folder, plain, tiny, tmp_path, monkeypatch, times, retries, expected
+):
+    fake = FakeRay({'05.png': times})
+    monkeypatch.setitem(sys.modules, 'ray', fake)
+    monkeypatch.setattr(signal, 'signal', lambda *args: None)
+    threads = torch.get_num_threads()
+    manifest = score_collection([folder], tmp_path / 'out', MACLIP(backbone=tiny), retries=retries, progress=False)
+    torch.set_num_threads(threads)
+    rows = {Path(row['id']).name: row for row in rows_of(tmp_path / 'out')}
+    assert manifest['rows'] == len(rows) == 20 and manifest['complete']
+    if expected is None:  # something that passed
+        assert fake.deaths == times
+        check(list(rows.values()), plain)
+    else:  # with the whole shard, with 16 images, and alone
+        assert fake.deaths == expected
+        assert f'given up: {retries + 1} actors died of it' in rows.pop('05.png')['error']
+        check(list(rows.values()), {name: row for name, row in plain.items() if name != '05.png'})
+
+
+def test_actors_that_cannot_start_end_the_run(folder, tiny, tmp_path, monkeypatch):
+    class Dead(FakeRay):
+        def get(self, reference):
+            raise self.exceptions.RayError('no memory')
+
+    monkeypatch.setitem(sys.modules, 'ray', Dead({}))
+    monkeypatch.setattr(signal, 'signal', lambda *args: None)
+    with pytest.raises(RuntimeError, match='cannot start actors: no memory'):
+        score_collection([folder], tmp_path / 'out', MACLIP(backbone=tiny), progress=False)
+
+
+def test_wrong_use(folder, tiny, tmp_path, run):
+    assert 'of --engine ray' in run(folder, '--actors', 2)[2]
+    assert 'expected one folder' in run(folder, '--engine', 'ray', '-o', tmp_path / 'a.csv')[2]
+    assert '--sort does not work' in run(folder, '--engine', 'ray', '-o', f'{tmp_path}/out/', '--sort')[2]
+    code, _, error = run(folder, '--engine', 'ray', '-o', f'{tmp_path}/out/', '--keep', 'a')
+    assert code == 2 and 'no columns to keep' in error
+    with pytest.raises(ValueError, match='retries=-1'):
+        score_collection([folder], tmp_path / 'out', MACLIP(backbone=tiny), retries=-1)
+
+
+# --- with Ray ---------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.slow

@@ -1,0 +1,297 @@
+"""What a collection costs: measured on this machine, then a plan for 10^6 to 10^9 images.
+
+  images    seconds of an image on one core, reading and flags and score, for each size and set of options. For
+            windows, what an image costs apart from them (as views='global') and what a window costs are measured, and
+            multiplied by the number of windows
+  ray       a collection with 1 and 2 actors, and one in a shard and in many: start-up, seconds of a shard, images/s
+  driver    memory and time of the process that hands out the work, with 1, 1,000 and 100,000 shards, simulated: they
+            are entered as finished, none is scored
+  output    bytes of a row
+
+Weights are random stand-ins unless --pretrained names some: times do not depend on them. A GPU is measured where there
+is one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import math
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+SIZES = {0.2: (450, 450), 1: (1024, 1024), 12: (3000, 4000)}  # megapixels -> height, width
+OPTIONS = {
+    "views='windows'": {},
+    'max_views=9': {'max_views': 9},
+    "views='global'": {'views': 'global'},
+}
+COUNTS = (10**6, 10**7, 10**8, 10**9)
+SHARD_ROWS = 10_000
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('--backbone', default='RN50', help='default: %(default)s')
+    parser.add_argument('--pretrained', help='open_clip tag or file (default: random stand-in weights)')
+    parser.add_argument(
+        '--images', type=int, default=400, help='of the collection that Ray scores (default: %(default)s)'
+    )
+    parser.add_argument('--shards', default='1,1000,100000', help='simulated, for the driver (default: %(default)s)')
+    parser.add_argument('--repeats', type=int, default=3, help='of each time; the median counts (default: %(default)s)')
+    parser.add_argument('--skip-ray', action='store_true', help='measure without Ray')
+    parser.add_argument('-o', '--output', type=Path, help='write what was measured to FILE.json')
+    parser.add_argument(
+        '--plan', type=Path, metavar='FILE.json', help='only print the plan from an earlier measurement'
+    )
+    parser.add_argument('--driver', type=int, help=argparse.SUPPRESS)  # one simulation, in a process of its own
+    args = parser.parse_args(argv)
+    if args.driver is not None:
+        print(json.dumps(driver(args.driver)))
+        return 0
+    if args.plan:
+        measured = json.loads(args.plan.read_text('utf-8'))
+    else:
+        measured = measure(args)
+        if args.output:
+            args.output.write_text(json.dumps(measured, indent=1) + '\n', 'utf-8')
+    print(report(measured))
+    return 0
+
+
+def measure(args: argparse.Namespace) -> dict:
+    """All figures that the plan is computed from."""
+    import torch
+
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as folder:
+        source = {'backbone': args.backbone}
+        if args.pretrained:
+            source['pretrained'] = args.pretrained
+        elif args.backbone != 'demo':
+            from maclip_pyiqa.testing import make_clip, save_torchscript, state_dict, synthetic_images
+
+            source['pretrained'] = str(Path(folder) / 'stand-in.pt')
+            save_torchscript(state_dict(make_clip(args.backbone, synthetic_images(1))), Path(source['pretrained']))
+        devices = ['cpu', *['cuda'] * torch.cuda.is_available()]
+        return {
+            'backbone': args.backbone + ('' if args.pretrained or args.backbone == 'demo' else ', stand-in weights'),
+            'machine': f'{platform.machine()}, {os.cpu_count()} cores, torch {torch.__version__}',
+            'load': os.getloadavg()[0],
+            'images': {device: images(source, device, args.repeats) for device in devices},
+            'ray': None if args.skip_ray else collections(args.images, Path(folder)),
+            'driver': [simulate(int(count)) for count in args.shards.split(',')],
+            'row_bytes': row_bytes(),
+        }
+
+
+def images(source: dict, device: str, repeats: int) -> dict[str, dict[str, float]]:
+    """Seconds of an image: size in megapixels -> options -> seconds; 'window' -> seconds of a window."""
+    import torch
+
+    from maclip_pyiqa import MACLIP
+    from maclip_pyiqa.scoring import read_file, score_read
+
+    def seconds(metric: MACLIP, data: bytes) -> float:
+        def once() -> float:
+            begin = time.perf_counter()
+            batch = (read_file('x.jpg', data, metric.backbone.window) for _ in range(count))
+            assert all(row['score'] is not None for row in score_read(metric, batch))
+            if device == 'cuda':
+                torch.cuda.synchronize()
+            return (time.perf_counter() - begin) / count
+
+        count = 1 if device == 'cpu' else 16
+        once()
+        return sorted(once() for _ in range(repeats))[repeats // 2]
+
+    metrics = {name: MACLIP(**source, **options).to(device) for name, options in OPTIONS.items()}
+    data = {size: jpeg(*shape) for size, shape in SIZES.items()}
+    alone = {size: seconds(metrics["views='global'"], data[size]) for size in SIZES}
+    plain = metrics["views='windows'"]
+
+    def windows(metric: MACLIP, size: float) -> int:
+        return metric.plan(*SIZES[size]).views - 1  # the last view is the whole image
+
+    window = (seconds(plain, data[1]) - alone[1]) / windows(plain, 1)
+    found: dict[str, dict[str, float]] = {'window': {'seconds': window}}
+    for size in SIZES:
+        found[str(size)] = {}
+        for name, metric in metrics.items():
+            count = 0 if 'global' in name else windows(metric, size)
+            found[str(size)][name] = alone[size] + count * window
+    return found
+
+
+def jpeg(height: int, width: int) -> bytes:
+    """Smooth noise, with about the bytes a pixel that photos have."""
+    import numpy as np
+    from PIL import Image
+
+    noise = np.random.default_rng(0).integers(0, 256, (height // 8, width // 8, 3), dtype=np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(noise).resize((width, height), Image.Resampling.BICUBIC).save(buffer, 'jpeg', quality=90)
+    return buffer.getvalue()
+
+
+def collections(count: int, folder: Path) -> list[dict]:
+    """Runs on Ray with the demonstration backbone. The last two differ in their shards only."""
+    import ray
+
+    from maclip_pyiqa import MACLIP
+    from maclip_pyiqa.integrations.ray import score_collection
+
+    for name, number, shape in (('photos', count, (240, 320)), ('small', 4 * count, (64, 64))):
+        (folder / name).mkdir()
+        data = jpeg(*shape)
+        for index in range(number):
+            (folder / name / f'{index:06d}.jpg').write_bytes(data)
+    metric, runs = MACLIP(backbone='demo'), []
+    os.environ.setdefault('RAY_USAGE_STATS_ENABLED', '0')
+    os.environ.setdefault('RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO', '0')
+    for name, actors, rows in (('photos', 1, count), ('photos', 2, count), ('small', 1, 4 * count), ('small', 1, 16)):
+        begin = time.perf_counter()
+        ray.init(
+            address='local', num_cpus=2, object_store_memory=80_000_000, include_dashboard=False, log_to_driver=False,
+            logging_level='error',
+        )  # fmt: skip
+        started = time.perf_counter() - begin
+        output = folder / f'{name}-{actors}-{rows}'
+        found = score_collection([folder / name], output, metric, actors=actors, shard_rows=rows)
+        total = time.perf_counter() - begin
+        ray.shutdown()
+        busy = sum(entry['seconds'] for entry in found['shards'].values()) / actors
+        run = {'actors': actors, 'shards': len(found['shards']), 'images': found['rows']}
+        runs.append(run | {'ray_s': started, 'total_s': total, 'busy_s': busy})
+    return runs
+
+
+def simulate(shards: int) -> dict:
+    """`driver` in a fresh process."""
+    command = [sys.executable, __file__, '--driver', str(shards)]
+    return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
+
+
+def driver(shards: int) -> dict:
+    """A rerun's driver with so many shards: memory and seconds of planning, and of writing the manifest."""
+    import resource
+
+    from maclip_pyiqa import MACLIP
+    from maclip_pyiqa.integrations.ray import _Plan
+    from maclip_pyiqa.scoring import label
+    from maclip_pyiqa.scoring.collections import Collection
+    from maclip_pyiqa.scoring.shards import Inputs, shard_name
+
+    def memory() -> float:
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024 / (1024 if sys.platform == 'darwin' else 1)
+
+    metric = MACLIP(backbone='demo')
+    before, begin = memory(), time.perf_counter()
+    with tempfile.TemporaryDirectory() as out:
+        folder = Collection(out, label(metric), {})
+        tars = {f's3://bucket/collection/{number:08d}.tar': 10**9 for number in range(shards)}
+        for path in list(tars)[::2]:
+            entry = {'kind': 'tar', 'source': path, 'size': 10**9, 'share': 10**9, 'seconds': 1.0, 'lost': ''}
+            folder._enter(shard_name(path), entry | {'rows': SHARD_ROWS, 'failed': 0})
+        plan = _Plan(folder, Inputs([], {}, tars), metric, None, ())
+        left = sum(1 for _ in plan.shards(SHARD_ROWS, SHARD_ROWS))
+        planned, begin = time.perf_counter() - begin, time.perf_counter()
+        folder.save_manifest()
+        folder.close()
+    assert left == shards // 2
+    saved = time.perf_counter() - begin
+    return {'shards': shards, 'memory_mib': memory() - before, 'plan_s': planned, 'manifest_s': saved}
+
+
+def row_bytes() -> float:
+    """Bytes of a row in a file of SHARD_ROWS rows."""
+    import numpy as np
+
+    from maclip_pyiqa import MACLIP
+    from maclip_pyiqa.scoring import label, output_schema
+    from maclip_pyiqa.scoring.collections import Collection, to_table
+
+    metric = MACLIP(backbone='demo')
+    schema = output_schema(metric.attribute_names)
+    numbers = np.random.default_rng(0).random((SHARD_ROWS, len(metric.summary_columns)))
+    rows = [
+        dict(zip(metric.summary_columns, map(float, values), strict=True))
+        | {'path': f'tar://{number:09d}.jpg::s3://bucket/collection/00000000.tar', 'error': '', 'flags': ''}
+        | {'width': 1024, 'height': 768 + number % 256}
+        for number, values in enumerate(numbers)
+    ]
+    with tempfile.TemporaryDirectory() as out:
+        folder = Collection(out, label(metric), {})
+        folder.finish('a', to_table(rows, schema), {'kind': 'tar', 'source': 'a', 'seconds': 0.0, 'lost': ''})
+        folder.close()
+        return os.path.getsize(Path(out) / 'a.parquet') / SHARD_ROWS
+
+
+# --- the plan ---------------------------------------------------------------------------------------------------------
+
+
+def report(measured: dict) -> str:
+    """What was measured, and the plan, as Markdown."""
+    lines = [f'{measured["machine"]}; load {measured["load"]:.1f} at the start; {measured["backbone"]}', '']
+    if measured['ray']:
+        lines += [
+            '| actors | shards | images | Ray starts, s | all in all, s | actors score, s | images/s meanwhile |',
+            '|' + ' ---: |' * 7,
+        ]
+        for run in measured['ray']:
+            numbers = (run['ray_s'], run['total_s'], run['busy_s'], run['images'] / run['busy_s'])
+            lines.append(
+                f'| {run["actors"]} | {run["shards"]} | {run["images"]} | '
+                + ' | '.join(f'{number:.1f}' for number in numbers)
+                + ' |'
+            )
+        lines += ['', f'a shard costs {shard_seconds(measured["ray"]):.3f} s beside its images', '']
+    lines += ['| shards | driver: memory, MiB | plan, s | manifest, s |', '|' + ' ---: |' * 4]
+    for run in measured['driver']:
+        lines.append(f'| {run["shards"]:,} | {run["memory_mib"]:.0f} | {run["plan_s"]:.2f} | {run["manifest_s"]:.2f} |')
+    return '\n'.join([*lines, '', *plan(measured)])
+
+
+def shard_seconds(runs: list[dict]) -> float:
+    """What a shard costs beside its images, from the last two runs."""
+    few, many = runs[-2:]
+    return max(0.0, (many['total_s'] - few['total_s']) / max(1, many['shards'] - few['shards']))
+
+
+def plan(measured: dict) -> list[str]:
+    """A row for each number of images, size and set of options."""
+    extra = shard_seconds(measured['ray']) / SHARD_ROWS if measured['ray'] else 0.0
+    gpu = measured['images'].get('cuda')
+    lines = [
+        '| images | megapixels | options | images/s a core | core-hours | GPU-hours | output, GB | files |',
+        '| ---: | ---: | --- | ---: | ---: | ---: | ---: | ---: |',
+    ]
+    for count in COUNTS:
+        for size in SIZES:
+            for name in OPTIONS:
+                seconds = measured['images']['cpu'][str(size)][name] + extra
+                hours = f'{_number(count * gpu[str(size)][name] / 3600)}' if gpu else 'not measured'
+                lines.append(
+                    f'| 10^{round(math.log10(count))} | {size:g} | {name} | {_number(1 / seconds)} | '
+                    f'{_number(count * seconds / 3600)} | {hours} | {_number(count * measured["row_bytes"] / 1e9)} | '
+                    f'{math.ceil(count / SHARD_ROWS):,} |'
+                )
+    return lines
+
+
+def _number(value: float) -> str:
+    """Two digits: more would be noise."""
+    if not value:
+        return '0'
+    digits = 1 - math.floor(math.log10(abs(value)))
+    return f'{round(value, digits):,.{max(0, digits)}f}'
+
+
+if __name__ == '__main__':
+    sys.exit(main())

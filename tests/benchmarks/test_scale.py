@@ -1,0 +1,47 @@
+"""The plan is computed from what was measured, and the driver's simulation counts what is left."""
+
+import json
+
+import pytest
+
+SECONDS = {"views='windows'": 0.36, 'max_views=9': 0.1, "views='global'": 0.01}
+MEASURED = {
+    'machine': 'x', 'backbone': 'RN50', 'load': 0.5, 'row_bytes': 50.0,
+    'driver': [{'shards': 1000, 'memory_mib': 10.0, 'plan_s': 0.1, 'manifest_s': 0.01}],
+    'images': {
+        'cpu': {'0.2': SECONDS, '1': SECONDS, '12': SECONDS},
+    },
+    'ray': [
+        {'actors': 1, 'shards': shards, 'images': 100, 'ray_s': 5.0, 'total_s': total, 'busy_s': 5.0}
+        for shards, total in ((1, 10.0), (101, 30.0))
+    ],
+}  # fmt: skip
+
+
+def test_plan(script, tmp_path, capsys):
+    assert script.shard_seconds(MEASURED['ray']) == pytest.approx(0.2)
+    (tmp_path / 'a.json').write_text(json.dumps(MEASURED))
+    assert script.main(['--plan', str(tmp_path / 'a.json')]) == 0
+    rows = [line.strip('| ').split(' | ') for line in capsys.readouterr().out.splitlines() if line.startswith('| 10^')]
+    assert len(rows) == 4 * 3 * 3
+    # 10^6 images of 0.36 s and a ten-thousandth of a shard's 0.2 s; 50 bytes each; 100 shards
+    assert rows[0] == ['10^6', '0.2', "views='windows'", '2.8', '100', 'not measured', '0.050', '100']
+    assert rows[-1] == ['10^9', '12', "views='global'", '100', '2,800', 'not measured', '50', '100,000']
+
+
+def test_driver(script):
+    found = script.driver(10)
+    assert found['shards'] == 10 and found['plan_s'] > 0 and found['manifest_s'] > 0
+
+
+def test_row_bytes(script):
+    assert 9 * 4 < script.row_bytes() < 200  # nine numbers of four bytes, and text that compresses
+
+
+@pytest.mark.slow
+def test_measurement(script, tmp_path, capsys):
+    output = tmp_path / 'a.json'
+    assert script.main(['--backbone', 'demo', '--skip-ray', '--repeats', '1', '--shards', '3', '-o', str(output)]) == 0
+    of_image = json.loads(output.read_text())['images']['cpu']
+    assert of_image['12']["views='windows'"] > of_image['1']["views='windows'"] > of_image['0.2']["views='windows'"] > 0
+    assert '| 10^9 |' in capsys.readouterr().out
