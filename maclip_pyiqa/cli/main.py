@@ -15,13 +15,14 @@ __all__ = ['COMMANDS', 'main']
 
 # Modules of this package, in the order of --help. Each has add(commands, parents), which adds its parser, whose default
 # `run` is its function run(args) -> exit code. They import torch and the like within functions only.
-COMMANDS = ('demo', 'score', 'map', 'evaluate', 'ablate', 'fit', 'weights')
+COMMANDS = ('demo', 'score', 'filter', 'map', 'evaluate', 'ablate', 'fit', 'weights')
 
 DESCRIPTION = """\
 MA-CLIP: image quality without a reference image and without training. Higher is better; about 0 to about 1.
 
   maclip-pyiqa demo                               scores of a degraded photo in one picture, without a download
   maclip-pyiqa score photos/ -o scores.csv        scores of all images in a folder and its subfolders
+  maclip-pyiqa filter scores.csv --top 20%        the best of them as a list, with a histogram
   maclip-pyiqa map photo.jpg -o map.png           where an image is good and where it is not
   maclip-pyiqa evaluate -d csiq -o results        agreement with human ratings on IQA data sets
   maclip-pyiqa weights --fetch                    CLIP's weights: list them, download them

@@ -70,11 +70,16 @@ class MACLIPFilter(Filter):
         if any_or_all not in ('any', 'all'):
             raise ValueError(f"any_or_all={any_or_all!r}; expected 'any' or 'all'")
         self.min_score, self.max_score, self.any = min_score, max_score, any_or_all == 'any'
-        options = {'backbone': backbone, 'pretrained': pretrained, 'prompts': prompts, 'max_views': max_views}
-        self.load = partial(_load, **options)
+        options: dict[str, Any] = {
+            'backbone': backbone,
+            'pretrained': pretrained,
+            'prompts': prompts,
+            'max_views': max_views,
+        }
+        self.load = partial(_load, max_views=max_views, **options)
         # Loaded here too, since an error while samples are processed would only be logged; and the fingerprint makes
         # Data-Juicer's cache depend on the weights.
-        self.fingerprint = self.load('cpu').fingerprint()
+        self.fingerprint = self.load(device='cpu').fingerprint()
 
     def compute_stats_batched(self, samples: dict[str, list], rank: int | None = None, context: bool = False):
         """Add the stats to samples, a dict of columns."""

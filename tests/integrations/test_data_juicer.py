@@ -97,8 +97,8 @@ def test_contents_in_a_column(files, scores, tiny):
 
 
 def test_in_two_processes(files, scores, tiny):
-    low = sorted(scores.values())[1]
-    kept, _ = run(samples(files) * 3, tiny, min_score=low, num_proc=2, batch_size=4)
+    low = np.mean(sorted(scores.values())[:2])  # not a score itself: it may differ in its last digit
+    kept, _ = run(samples(files) * 3, tiny, min_score=float(low), num_proc=2, batch_size=4)
     assert kept == expected(scores, files, low, 9, any) * 3
 
 
@@ -125,8 +125,8 @@ def test_the_command_finds_it_and_tells_what_fails(files, scores, tiny, tmp_path
     """`dj-process` with a recipe, and no import of this package but by its entry point."""
     data, recipe, out = tmp_path / 'data.jsonl', tmp_path / 'recipe.yaml', tmp_path / 'out' / 'kept.jsonl'
     data.write_text(''.join(json.dumps(row) + '\n' for row in samples(files)))
-    low = sorted(scores.values())[2]
-    options = {'min_score': low, 'backbone': tiny}
+    low = np.mean(sorted(scores.values())[1:3])
+    options = {'min_score': float(low), 'backbone': tiny}
     recipe.write_text(json.dumps({
         'dataset_path': str(data), 'export_path': str(out), 'np': 2, 'use_cache': False,
         'process': [{'maclip_filter': options}],
