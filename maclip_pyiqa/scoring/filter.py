@@ -292,12 +292,20 @@ def _write(
 
 
 def _write_parquet(path: str, batches: Iterator[pa.RecordBatch], schema: pa.Schema, label: Any, about: Any) -> None:
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
     metadata = {FILTER: json.dumps(about)} | ({} if label is None else {LABEL: json.dumps(label)})
-    with pq.ParquetWriter(path, schema.with_metadata(metadata)) as writer:
+    schema = schema.with_metadata(metadata)
+    with pq.ParquetWriter(path, schema) as writer:
+        held: list[pa.RecordBatch] = []  # what is kept of a shard may be a few rows: too few for a group of rows
         for batch in batches:
-            writer.write_batch(batch)
+            held.append(batch.replace_schema_metadata(metadata))
+            if sum(map(len, held)) >= 100_000 or sum(part.nbytes for part in held) >= 1 << 27:
+                writer.write_table(pa.Table.from_batches(held, schema))
+                held = []
+        if held:
+            writer.write_table(pa.Table.from_batches(held, schema))
 
 
 def _write_csv(path: str, batches: Iterator[pa.RecordBatch], schema: pa.Schema) -> None:
