@@ -1,12 +1,12 @@
 """What a collection costs: measured on this machine, then a plan for 10^6 to 10^9 images.
 
-  images    seconds of an image on one core, reading and flags and score, for each size and set of options. For
-            windows, what an image costs apart from them (as views='global') and what a window costs are measured, and
-            multiplied by the number of windows
+  images    seconds of an image on one core, reading and flags and score, for each size and set of options: of this
+            process's own time, which other work on the machine disturbs little. For windows, what an image costs apart
+            from them (as views='global') and what a window costs are measured, and multiplied by their number
   ray       a collection with 1 and 2 actors, and one in a shard and in many: start-up, seconds of a shard, images/s
   driver    memory and time of the process that hands out the work, with 1, 1,000 and 100,000 shards, simulated: they
             are entered as finished, none is scored
-  output    bytes of a row
+  output    bytes of a row, seconds of a file
 
 Weights are random stand-ins unless --pretrained names some: times do not depend on them. A GPU is measured where there
 is one.
@@ -87,7 +87,7 @@ def measure(args: argparse.Namespace) -> dict:
             'images': {device: images(source, device, args.repeats) for device in devices},
             'ray': None if args.skip_ray else collections(args.images, Path(folder)),
             'driver': [simulate(int(count)) for count in args.shards.split(',')],
-            'row_bytes': row_bytes(),
+            **output_file(),
         }
 
 
@@ -98,14 +98,16 @@ def images(source: dict, device: str, repeats: int) -> dict[str, dict[str, float
     from maclip_pyiqa import MACLIP
     from maclip_pyiqa.scoring import read_file, score_read
 
+    clock = time.process_time if device == 'cpu' else time.perf_counter
+
     def seconds(metric: MACLIP, data: bytes) -> float:
         def once() -> float:
-            begin = time.perf_counter()
+            begin = clock()
             batch = (read_file('x.jpg', data, metric.backbone.window) for _ in range(count))
             assert all(row['score'] is not None for row in score_read(metric, batch))
             if device == 'cuda':
                 torch.cuda.synchronize()
-            return (time.perf_counter() - begin) / count
+            return (clock() - begin) / count
 
         count = 1 if device == 'cpu' else 16
         once()
@@ -180,8 +182,6 @@ def simulate(shards: int) -> dict:
 
 def driver(shards: int) -> dict:
     """A rerun's driver with so many shards: memory and seconds of planning, and of writing the manifest."""
-    import resource
-
     from maclip_pyiqa import MACLIP
     from maclip_pyiqa.integrations.ray import _Plan
     from maclip_pyiqa.scoring import label
@@ -189,7 +189,10 @@ def driver(shards: int) -> dict:
     from maclip_pyiqa.scoring.shards import Inputs, shard_name
 
     def memory() -> float:
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024 / (1024 if sys.platform == 'darwin' else 1)
+        status = Path('/proc/self/status')  # not getrusage, which counts the parent's memory too
+        if not status.exists():
+            return math.nan
+        return next(int(line.split()[1]) for line in status.read_text().splitlines() if 'VmHWM' in line) / 1024
 
     metric = MACLIP(backbone='demo')
     before, begin = memory(), time.perf_counter()
@@ -209,8 +212,8 @@ def driver(shards: int) -> dict:
     return {'shards': shards, 'memory_mib': memory() - before, 'plan_s': planned, 'manifest_s': saved}
 
 
-def row_bytes() -> float:
-    """Bytes of a row in a file of SHARD_ROWS rows."""
+def output_file() -> dict[str, float]:
+    """Of a file of SHARD_ROWS rows: bytes of a row, and seconds of building and writing it."""
     import numpy as np
 
     from maclip_pyiqa import MACLIP
@@ -228,9 +231,11 @@ def row_bytes() -> float:
     ]
     with tempfile.TemporaryDirectory() as out:
         folder = Collection(out, label(metric), {})
+        begin = time.perf_counter()
         folder.finish('a', to_table(rows, schema), {'kind': 'tar', 'source': 'a', 'seconds': 0.0, 'lost': ''})
+        seconds = time.perf_counter() - begin
         folder.close()
-        return os.path.getsize(Path(out) / 'a.parquet') / SHARD_ROWS
+        return {'row_bytes': os.path.getsize(Path(out) / 'a.parquet') / SHARD_ROWS, 'file_s': seconds}
 
 
 # --- the plan ---------------------------------------------------------------------------------------------------------
@@ -251,22 +256,18 @@ def report(measured: dict) -> str:
                 + ' | '.join(f'{number:.1f}' for number in numbers)
                 + ' |'
             )
-        lines += ['', f'a shard costs {shard_seconds(measured["ray"]):.3f} s beside its images', '']
+        lines += ['']
+    size = measured['row_bytes'] * SHARD_ROWS / 1e6
+    lines += [f'a file of {SHARD_ROWS:,} rows: {size:.2f} MB, {measured["file_s"]:.2f} s to build and write', '']
     lines += ['| shards | driver: memory, MiB | plan, s | manifest, s |', '|' + ' ---: |' * 4]
     for run in measured['driver']:
         lines.append(f'| {run["shards"]:,} | {run["memory_mib"]:.0f} | {run["plan_s"]:.2f} | {run["manifest_s"]:.2f} |')
     return '\n'.join([*lines, '', *plan(measured)])
 
 
-def shard_seconds(runs: list[dict]) -> float:
-    """What a shard costs beside its images, from the last two runs."""
-    few, many = runs[-2:]
-    return max(0.0, (many['total_s'] - few['total_s']) / max(1, many['shards'] - few['shards']))
-
-
 def plan(measured: dict) -> list[str]:
     """A row for each number of images, size and set of options."""
-    extra = shard_seconds(measured['ray']) / SHARD_ROWS if measured['ray'] else 0.0
+    extra = measured['file_s'] / SHARD_ROWS
     gpu = measured['images'].get('cuda')
     lines = [
         '| images | megapixels | options | images/s a core | core-hours | GPU-hours | output, GB | files |',

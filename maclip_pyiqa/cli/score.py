@@ -195,6 +195,7 @@ def _run_collection(args: argparse.Namespace, given: list[str]) -> int:
     if args.device not in (None, 'cpu', 'cuda'):
         raise UsageError(f'--device {args.device} does not work with --engine ray; expected cpu or cuda')
 
+    from ..backbone import WeightsError
     from ..integrations.ray import score_collection
 
     options = {name: getattr(args, name) for name in given}
@@ -207,6 +208,10 @@ def _run_collection(args: argparse.Namespace, given: list[str]) -> int:
     except (OSError, ValueError) as error:
         reason = f'{output}: {one_line(error)}' if isinstance(error, OSError) and error.strerror else str(error)
         raise UsageError(reason) from error
+    except RuntimeError as error:
+        if isinstance(error, WeightsError):
+            raise
+        raise UsageError(str(error)) from error
     lost = {entry['source']: entry['lost'] for entry in found['shards'].values() if entry['lost']}
     lost |= {entry['source']: entry['error'] for entry in found['missing'].values()}
     for source, reason in lost.items():

@@ -38,6 +38,7 @@ __all__ = ['score_collection']
 
 SECONDS = 20.0  # of one call of an actor: what its death loses
 SAVE_SECONDS = 60.0  # between saves of a shard's first rows: what the death of the driver loses
+PAUSE = 10.0  # seconds before what a network did not give is asked for again
 STORE = 80_000_000  # bytes of Ray's object store, about the least that it takes; rows are small
 BATCH = 16
 
@@ -85,7 +86,8 @@ def score_collection(
 
     Raises:
         FileNotFoundError: no inputs
-        ValueError: inputs or options that do not fit; or the folder holds scores of other weights or options
+        ValueError: inputs or options that do not fit; no cluster at the address; or the folder holds scores of other
+            weights or options
         OSError: the folder cannot be written
         RuntimeError: actors cannot be started
         WeightsError: workers find no weights
@@ -506,7 +508,7 @@ def _ray(address: str | None, actors: int | None) -> Iterator[None]:
     try:
         ray.init(**options)
     except ConnectionError as error:
-        raise RuntimeError(
+        raise ValueError(
             f'no Ray at {address!r}: {one_line(error)}. Expected the address of a running cluster, or "auto" on one of '
             'its machines'
         ) from error
@@ -594,6 +596,8 @@ class _Scorer:
                 break
         self.at = None if ended else (shard.name, start + len(rows), stop)
         error = self.error if ended else None
+        if error is not None and shard.is_remote and not isinstance(error, ValueError):
+            time.sleep(PAUSE)
         message = '' if error is None else one_line(error)
         try:
             table = to_table(rows, self.schema)

@@ -133,7 +133,7 @@ def find_inputs(
         if path == '-':
             found.files.extend(find_images(['-'], listing))
         elif _is_url(path):
-            _find_remote(path, found)
+            _find_remote(path, found, os.fspath(output) if output is not None else None)
         else:
             _find_local(path, found, os.path.abspath(os.fspath(output)) if output is not None else None)
     if not any(found):
@@ -174,7 +174,7 @@ def _walk(folder: str, output: str | None) -> Inputs:
     return found
 
 
-def _find_remote(url: str, found: Inputs) -> None:
+def _find_remote(url: str, found: Inputs, output: str | None) -> None:
     import fsspec
 
     fs, root = fsspec.core.url_to_fs(url)
@@ -188,8 +188,11 @@ def _find_remote(url: str, found: Inputs) -> None:
                 _sort(fs.unstrip_protocol(file), info['size'], found)
     elif fs.isdir(root):
         inside = Inputs([], {}, {})
+        own = fs._strip_protocol(output) if output is not None and _is_url(output) else None
         for file, info in sorted(fs.find(root, detail=True).items()):
             hidden = any(part.startswith('.') for part in file[len(root) :].split('/'))
+            if own is not None and file.startswith(own.rstrip('/') + '/'):
+                continue
             if not hidden and file.lower().endswith(TABLES + TARS + SUFFIXES):
                 _sort(fs.unstrip_protocol(file), info['size'], inside)
         _one_kind(url, inside, found)
@@ -383,7 +386,7 @@ def _read_table(shard: Shard, start: int, stop: int) -> Iterator[Image]:
             is_text = _is_text(table.schema_arrow.field(shard.column).type)
             batches = table.iter_batches(
                 1024 if is_text else 32,
-                row_groups=range(group, table.num_row_groups),
+                row_groups=list(range(group, table.num_row_groups)),
                 columns=[shard.column, *shard.keep],
                 use_threads=False,
             )

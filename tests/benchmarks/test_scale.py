@@ -6,7 +6,7 @@ import pytest
 
 SECONDS = {"views='windows'": 0.36, 'max_views=9': 0.1, "views='global'": 0.01}
 MEASURED = {
-    'machine': 'x', 'backbone': 'RN50', 'load': 0.5, 'row_bytes': 50.0,
+    'machine': 'x', 'backbone': 'RN50', 'load': 0.5, 'row_bytes': 50.0, 'file_s': 0.2,
     'driver': [{'shards': 1000, 'memory_mib': 10.0, 'plan_s': 0.1, 'manifest_s': 0.01}],
     'images': {
         'cpu': {'0.2': SECONDS, '1': SECONDS, '12': SECONDS},
@@ -19,12 +19,11 @@ MEASURED = {
 
 
 def test_plan(script, tmp_path, capsys):
-    assert script.shard_seconds(MEASURED['ray']) == pytest.approx(0.2)
     (tmp_path / 'a.json').write_text(json.dumps(MEASURED))
     assert script.main(['--plan', str(tmp_path / 'a.json')]) == 0
     rows = [line.strip('| ').split(' | ') for line in capsys.readouterr().out.splitlines() if line.startswith('| 10^')]
     assert len(rows) == 4 * 3 * 3
-    # 10^6 images of 0.36 s and a ten-thousandth of a shard's 0.2 s; 50 bytes each; 100 shards
+    # 10^6 images of 0.36 s and a ten-thousandth of a file's 0.2 s; 50 bytes each; 100 shards
     assert rows[0] == ['10^6', '0.2', "views='windows'", '2.8', '100', 'not measured', '0.050', '100']
     assert rows[-1] == ['10^9', '12', "views='global'", '100', '2,800', 'not measured', '50', '100,000']
 
@@ -34,8 +33,8 @@ def test_driver(script):
     assert found['shards'] == 10 and found['plan_s'] > 0 and found['manifest_s'] > 0
 
 
-def test_row_bytes(script):
-    assert 9 * 4 < script.row_bytes() < 200  # nine numbers of four bytes, and text that compresses
+def test_output_file(script):
+    assert 9 * 4 < script.output_file()['row_bytes'] < 200  # nine numbers of four bytes, and text that compresses
 
 
 @pytest.mark.slow

@@ -554,6 +554,7 @@ def test_a_cluster_by_its_address(start, many, tiny, tmp_path, scheme):
         command=[
             *(sys.executable, '-m', 'ray.scripts.scripts', 'start', '--head', '--block', '--disable-usage-stats'),
             *('--num-cpus', '2', '--object-store-memory', str(STORE), '--include-dashboard', 'false'),
+            *('--node-ip-address', '127.0.0.1'),
             *('--port', str(port), '--ray-client-server-port', str(client), '--temp-dir', f'/tmp/r{port}'),
         ]
     )

@@ -104,6 +104,12 @@ def test_the_output_is_no_input(tmp_path):
     (tmp_path / 'out' / '_partial' / 'files_00001.parquet').write_bytes(b'')
     assert find_inputs([tmp_path], output=tmp_path / 'out') == ([str(tmp_path / 'a.png')], {}, {})
 
+    fs = fsspec.filesystem('memory')
+    for name in ('/own/a.parquet', '/own/out/files_00000.parquet'):
+        fs.pipe_file(name, b'')
+    assert find_inputs(['memory://own'], output='memory://own/out').tables == {'memory:///own/a.parquet': 0}
+    fs.rm('/own', recursive=True)
+
 
 def test_a_listing(tmp_path):
     (tmp_path / 'a.png').write_bytes(png(0))
