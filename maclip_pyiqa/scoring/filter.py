@@ -196,9 +196,7 @@ def _expression(low: float | None, high: float | None, without: Sequence[str]) -
     return passes
 
 
-def _batches(
-    data: ds.Dataset, expression: ds.Expression | None, columns: list[str] | None
-) -> Iterator[pa.RecordBatch]:
+def _batches(data: ds.Dataset, expression: ds.Expression | None, columns: list[str] | None) -> Iterator[pa.RecordBatch]:
     """File by file: a scan of all of them reads further ahead than memory allows."""
     for file in data.get_fragments():
         yield from file.to_batches(schema=data.schema, columns=columns, filter=expression, batch_size=65_536)
