@@ -7,6 +7,7 @@ time, and returns the rows. So an actor that dies loses seconds, and what it lea
 
 from __future__ import annotations
 
+import itertools
 import logging
 import math
 import os
@@ -23,7 +24,7 @@ from dataclasses import dataclass, field
 from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 from .._lazy import need
-from ..scoring.collections import MANIFEST, Collection, output_schema, to_table
+from ..scoring.collections import Collection, output_schema, to_table
 from ..scoring.shards import Inputs, Shard, absolute, cut_files, cut_table, find_inputs, load, read_shard, shard_name
 from ..scoring.tables import _unescape, label, one_line
 
@@ -136,7 +137,7 @@ class _Plan:
         folder.manifest['missing'] = {}
         self.tars = {path: size for path, size in found.tars.items() if not self._has(shard_name(path), size)}
         self.tables = self._unfinished_tables()
-        self.schema = output_schema(metric.attribute_names, self._kept())
+        self.schema = folder.schema() or output_schema(metric.attribute_names, self._kept())
 
     def __bool__(self) -> bool:
         return bool(self.files or self.tars or self.tables)
@@ -183,7 +184,7 @@ class _Plan:
         if entry['size'] != size:
             raise ValueError(
                 f'{entry["source"]} had {entry["size"]} bytes when it was scored and has {size} now; expected the same '
-                f'file. Remove the files {name}*.parquet and {MANIFEST} from {self.folder.path} to score it again.'
+                f'file. To score it again, remove {shard_name(entry["source"])}*.parquet from {self.folder.path}.'
             )
         return True
 
@@ -203,14 +204,20 @@ class _Plan:
         return {path: size for path, size in self.found.tables.items() if not is_done(path, size)}
 
     def _kept(self) -> pa.Schema:
+        """Schema of the columns to keep: that of the first input, to which later ones are converted."""
         import pyarrow as pa
 
-        if self.tables:  # the first is cut now, so that options that do not fit it are refused
-            path, size = next(iter(self.tables.items()))
-            fields = cut_table(path, size, 1, self.column, self.keep)[1]
-        else:
-            fields = pa.schema([(name, pa.string()) for name in self.keep])
-        return pa.schema([field.with_name(name) for name, field in zip(self.names, fields, strict=True)])
+        if not self.tables:
+            return pa.schema([(name, pa.string()) for name in self.names])
+        errors = []
+        for path, size in itertools.islice(self.tables.items(), 10):  # one broken file ends no run
+            try:
+                fields = cut_table(path, size, sys.maxsize, self.column, self.keep)[1]
+            except (OSError, ValueError) as error:
+                errors.append(error)
+                continue
+            return pa.schema([field.with_name(name) for name, field in zip(self.names, fields, strict=True)])
+        raise errors[0]
 
 
 @dataclass
@@ -275,7 +282,7 @@ class _Run:
         self.starting: dict[Any, Any] = {}  # reference -> actor
         self.working: dict[Any, tuple[Any, _Job]] = {}  # reference -> actor, job
         self.failed_starts = 0
-        self.started = self.saved = time.monotonic()
+        self.active = self.saved = time.monotonic()
         self.warned = False
 
     def run(self) -> None:
@@ -303,7 +310,9 @@ class _Run:
             for reference in ready:
                 self._collect(reference)
             self._assign()
-            if not (ready or self.working or self.warned) and time.monotonic() - self.started > 60:
+            if self.working:
+                self.active = time.monotonic()
+            elif not self.warned and time.monotonic() - self.active > 60:
                 self.warned = True
                 warnings.warn(
                     f'Ray has started no actor for a minute; it has {self.ray.available_resources()} left, and each '

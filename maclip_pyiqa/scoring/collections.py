@@ -174,6 +174,15 @@ class Collection:
         with self.fs.open(f'{self.root}/{name}.parquet', 'rb') as file:
             return pq.read_table(file, columns=['id'])['id'].to_pylist()
 
+    def schema(self) -> pa.Schema | None:
+        """Schema of the finished shards; None: there is none yet."""
+        import pyarrow.parquet as pq
+
+        for name in sorted(self.shards):
+            with self.fs.open(f'{self.root}/{name}.parquet', 'rb') as file:
+                return pq.read_schema(file).remove_metadata()
+        return None
+
     @property
     def is_complete(self) -> bool:
         """Whether all was read that was found."""

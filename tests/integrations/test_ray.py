@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import secrets
 import shutil
 import signal
 import socket
@@ -325,7 +326,7 @@ def test_inputs_that_cannot_be_opened_are_told(cluster, tiny, tmp_path, folder):
     (tmp_path / 'a.tar').write_bytes(b'not a tar' * 1000)
     pq.write_table(pa.table({'path': [str(folder / '00.png')]}), tmp_path / 'a.parquet')
     (tmp_path / 'b.parquet').write_bytes(b'not Parquet')
-    inputs = [tmp_path / name for name in ('a.tar', 'a.parquet', 'b.parquet')]
+    inputs = [tmp_path / name for name in ('a.tar', 'b.parquet', 'a.parquet')]
     manifest = score_collection(inputs, tmp_path / 'out', MACLIP(backbone=tiny), progress=False)
     assert manifest['rows'] == 1 and not manifest['complete']
     assert [entry['lost'] != '' for entry in manifest['shards'].values()].count(True) == 1
@@ -548,7 +549,10 @@ def test_a_node_is_killed(start, many, tiny, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize('scheme', ['', 'ray://'])
-def test_a_cluster_by_its_address(start, many, tiny, tmp_path, scheme):
+def test_a_cluster_by_its_address(start, many, tiny, tmp_path, scheme, monkeypatch):
+    # a token of this cluster's own: Ray asks for one from 2.59 on
+    monkeypatch.setenv('RAY_AUTH_MODE', 'token')
+    monkeypatch.setenv('RAY_AUTH_TOKEN', secrets.token_hex(32))
     port, client = free_port(), free_port()
     head = start(
         command=[
@@ -558,9 +562,11 @@ def test_a_cluster_by_its_address(start, many, tiny, tmp_path, scheme):
             *('--port', str(port), '--ray-client-server-port', str(client), '--temp-dir', f'/tmp/r{port}'),
         ]
     )
-    until(lambda: 'Ray runtime started' in start.errors(), head, start)
-    complete(start, tmp_path, many, tiny, '--address', f'{scheme}127.0.0.1:{client if scheme else port}')
-    start.children(head)
-    head.terminate()
-    head.wait(60)
-    shutil.rmtree(f'/tmp/r{port}', ignore_errors=True)
+    try:
+        until(lambda: 'Ray runtime started' in start.errors(), head, start)
+        complete(start, tmp_path, many, tiny, '--address', f'{scheme}127.0.0.1:{client if scheme else port}')
+    finally:
+        start.children(head)
+        head.terminate()
+        head.wait(60)
+        shutil.rmtree(f'/tmp/r{port}', ignore_errors=True)

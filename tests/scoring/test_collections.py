@@ -101,7 +101,9 @@ def test_a_rerun_finds_what_is_finished_and_sweeps_the_rest(out):
     assert not [file for file in fs.find(root) if file.endswith('.part')]
     again.finish('b', rows(0.5, None, 0.75), ABOUT)
     again.close()
-    assert again.is_complete and not again.partials and open_collection(out).count_rows() == 4
+    assert (
+        again.schema() == SCHEMA and again.is_complete and not again.partials and open_collection(out).count_rows() == 4
+    )
 
 
 @pytest.mark.parametrize(
