@@ -76,7 +76,7 @@ class MACLIPFilter(Filter):
             'prompts': prompts,
             'max_views': max_views,
         }
-        self.load = partial(_load, max_views=max_views, **options)
+        self.load = partial(_load, **options)
         # Loaded here too, since an error while samples are processed would only be logged; and the fingerprint makes
         # Data-Juicer's cache depend on the weights.
         self.fingerprint = self.load(device='cpu').fingerprint()

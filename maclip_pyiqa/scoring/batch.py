@@ -67,7 +67,7 @@ def read_cell(cell: Any, window: int = 0) -> FileRead:
         raise TypeError(f'a cell is {type(cell).__name__}; expected a path, bytes, or {{bytes, path}}')
     if not path and not data:
         return FileRead('', None, 'no image: the cell is empty')
-    return read_file(path or '', data, window)
+    return read_file(path or '', data or None, window)
 
 
 def read_files(paths: Sequence[str], workers: int = 0, window: int = 0) -> Iterator[FileRead]:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from maclip_pyiqa.scoring import batch
-from maclip_pyiqa.scoring.batch import GROUP_PIXELS, FileRead, groups, read_file, read_files
+from maclip_pyiqa.scoring.batch import GROUP_PIXELS, FileRead, groups, read_cell, read_file, read_files
 
 SIZES = st.one_of(st.none(), st.integers(1, 50), st.integers(GROUP_PIXELS // 3, GROUP_PIXELS * 2))
 
@@ -80,3 +80,16 @@ def test_workers_take_over_where_they_pay(tmp_path, monkeypatch, trial, pays, he
     assert not multiprocessing.active_children()
     read.clear()
     assert len(list(read_files(names))) == len(read) == 20  # without workers
+
+
+def test_cells_of_tables(tmp_path):
+    path = tmp_path / 'a.png'
+    Image.new('RGB', (4, 3)).save(path)
+    data, name = path.read_bytes(), str(path)
+    for cell in (name, data, {'bytes': data, 'path': 'x'}, {'bytes': None, 'path': name}, {'bytes': b'', 'path': name}):
+        assert read_cell(cell).pixels.shape == (3, 4, 3)
+    for cell in (None, '', b'', {'bytes': None, 'path': None}, {'bytes': b''}):
+        assert read_cell(cell).error == 'no image: the cell is empty'
+    for cell in (3, [name], {'path': name}, {'bytes': name, 'path': name}):
+        with pytest.raises(TypeError, match='expected a path, bytes'):
+            read_cell(cell)
