@@ -42,7 +42,7 @@ def check(table, metric, files):
     for row, expected in zip(rows, want, strict=True):
         assert (row['score'] is None) == (expected['score'] is None) == bool(row['error'])
         for name in (*metric.summary_columns, 'width', 'height', 'flags'):
-            assert row[name] == pytest.approx(expected.get(name), abs=1e-6)
+            assert row[name] == pytest.approx(expected.get(name), abs=1e-5)  # other batches round otherwise
     assert [bool(row['error']) for row in rows] == [False] * 5 + [True] * (len(files) - 5)
 
 
