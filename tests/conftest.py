@@ -26,6 +26,15 @@ def device(request) -> Iterator[str]:
         yield request.param
 
 
+@pytest.fixture
+def workers_at_once(monkeypatch) -> None:
+    """Files are read by workers from the first one on, wherever workers are asked for."""
+    from maclip_pyiqa.scoring import batch
+
+    monkeypatch.setattr(batch, 'TRIAL', 0)
+    monkeypatch.setattr(batch, 'PAYS', 0)
+
+
 @pytest.fixture(scope='session')
 def photo_files(tmp_path_factory) -> list[Path]:
     """Ten 512x384 photos as PNG files: the package's own, and those in the wheels of scikit-image and scikit-learn."""

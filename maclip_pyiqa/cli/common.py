@@ -95,7 +95,8 @@ def parent_parsers() -> Parents:
         type=whole_number(0),
         default=min(4, os.cpu_count() or 1),
         metavar='N',
-        help='processes that read images; 0: read in the main process (default: %(default)s)',
+        help='processes that read images, once reading the rest would take seconds; 0: read in the main process '
+        '(default: %(default)s)',
     )
     return Parents(backbone, metric, files)
 

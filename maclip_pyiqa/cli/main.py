@@ -16,7 +16,7 @@ __all__ = ['COMMANDS', 'main']
 
 # Modules of this package, in the order of --help. Each has add(commands, parents), which adds its parser, whose default
 # `run` is its function run(args) -> exit code. They import torch and the like within functions only.
-COMMANDS = ('demo', 'score', 'report', 'compare', 'map', 'evaluate', 'ablate', 'fit', 'weights')
+COMMANDS = ('demo', 'score', 'filter', 'report', 'compare', 'map', 'evaluate', 'ablate', 'fit', 'weights')
 
 DESCRIPTION = """\
 MA-CLIP: image quality without a reference image and without training. Higher is better; about 0 to about 1.
@@ -25,6 +25,7 @@ MA-CLIP: image quality without a reference image and without training. Higher is
   maclip-pyiqa score photos/ -o scores.csv        scores of all images in a folder and its subfolders
   maclip-pyiqa score photos/ -o report.html       one page to look at: pictures, histogram, maps, choices
   maclip-pyiqa compare before/ after/             which of two versions of the same images is better
+  maclip-pyiqa filter scores.csv --top 20%        the best of them as a list, with a histogram
   maclip-pyiqa map photo.jpg -o map.png           where an image is good and where it is not
   maclip-pyiqa evaluate -d csiq -o results        agreement with human ratings on IQA data sets
   maclip-pyiqa weights --fetch                    CLIP's weights: list them, download them
@@ -40,6 +41,7 @@ def main(argv: list[str] | None = None) -> int:
     Returns:
         the exit code: 0 all scored, 1 some files failed, 2 wrong use, 3 no weights, 130 interrupted
     """
+    _let_idle_threads_sleep()
     for stream in (sys.stdout, sys.stderr):  # file names that are not UTF-8 are written as the bytes they are
         if hasattr(stream, 'reconfigure'):
             stream.reconfigure(encoding='utf-8', errors='surrogateescape')
@@ -66,6 +68,16 @@ def main(argv: list[str] | None = None) -> int:
             raise
         say(f'error: {error}')
         return NO_WEIGHTS
+
+
+def _let_idle_threads_sleep() -> None:
+    """Have torch's OpenMP threads wait asleep, unless the user has chosen how they wait.
+
+    By default they spin, and on a machine busy with other work a thread that spins keeps the core from the one that it
+    waits for: scoring took up to 20 times the CPU time (benchmarks/files.py).
+    """
+    if not {'OMP_WAIT_POLICY', 'GOMP_SPINCOUNT', 'KMP_BLOCKTIME'} & os.environ.keys() and 'torch' not in sys.modules:
+        os.environ['OMP_WAIT_POLICY'] = 'PASSIVE'  # read once, when torch is imported
 
 
 def _parser() -> argparse.ArgumentParser:

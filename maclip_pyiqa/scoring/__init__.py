@@ -5,8 +5,9 @@ from typing import TYPE_CHECKING
 from .._lazy import lazy
 
 if TYPE_CHECKING:
-    from .batch import groups, read_file, read_files
+    from .batch import groups, read_cell, read_file, read_files
     from .collections import is_collection, open_collection, output_schema, read_manifest
+    from .filter import filter_scores
     from .find import find_images
     from .flags import FLAGS, find_flags
     from .others import load_metrics
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 __all__ = [
     'FLAGS',
     'columns',
+    'filter_scores',
     'find_flags',
     'find_images',
     'groups',
@@ -26,6 +28,7 @@ __all__ = [
     'open_collection',
     'open_table',
     'output_schema',
+    'read_cell',
     'read_file',
     'read_files',
     'read_image',
@@ -41,8 +44,9 @@ __all__ = [
 __getattr__ = lazy(
     __name__,
     {
-        **dict.fromkeys(('groups', 'read_file', 'read_files'), 'batch'),
+        **dict.fromkeys(('groups', 'read_cell', 'read_file', 'read_files'), 'batch'),
         **dict.fromkeys(('is_collection', 'open_collection', 'output_schema', 'read_manifest'), 'collections'),
+        'filter_scores': 'filter',
         'find_images': 'find',
         **dict.fromkeys(('FLAGS', 'find_flags'), 'flags'),
         'load_metrics': 'others',

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterable, Iterator, Sequence
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,9 +15,13 @@ from .flags import find_flags
 from .read import read_pixels
 from .tables import one_line
 
-__all__ = ['GROUP_PIXELS', 'FileRead', 'groups', 'read_file', 'read_files']
+__all__ = ['GROUP_PIXELS', 'FileRead', 'groups', 'read_cell', 'read_file', 'read_files']
 
 GROUP_PIXELS = 16_000_000  # of a group: bounds memory where images are large
+
+# Seconds. Workers take over after TRIAL of reading, once reading the rest would take PAYS at the pace so far: below it,
+# starting them and sending pixels through pipes costs what they gain (benchmarks/files.py).
+TRIAL, PAYS = 0.5, 5.0
 
 
 class FileRead(NamedTuple):
@@ -43,18 +48,53 @@ def read_file(path: str, data: bytes | None = None, window: int = 0) -> FileRead
         return FileRead(path, None, one_line(error))
 
 
+def read_cell(cell: Any, window: int = 0) -> FileRead:
+    """Read the image in a cell of a table: the path of a file, its content, or Hugging Face's {bytes, path}.
+
+    Args:
+        cell: None or empty text is an image that cannot be read
+        window: for the flags, see `find_flags`
+
+    Raises:
+        TypeError: something else
+    """
+    path, data = cell, None
+    if isinstance(cell, Mapping) and cell.keys() >= {'bytes'}:
+        path, data = cell.get('path'), cell['bytes']
+    elif isinstance(cell, bytes):
+        path, data = '', cell
+    if not isinstance(path, (str, type(None))) or not isinstance(data, (bytes, type(None))):
+        raise TypeError(f'a cell is {type(cell).__name__}; expected a path, bytes, or {{bytes, path}}')
+    if not path and not data:
+        return FileRead('', None, 'no image: the cell is empty')
+    return read_file(path or '', data or None, window)
+
+
 def read_files(paths: Sequence[str], workers: int = 0, window: int = 0) -> Iterator[FileRead]:
     """Read image files in order. Files that cannot be read are returned with an error.
+
+    Reading starts in this process. Workers take over once it turns out that they pay: on long lists.
 
     Args:
         paths: of image files
         workers: processes that read ahead; 0: read in this process
         window: for the flags, see `find_flags`
     """
+    seconds = 0.0
+    for done, path in enumerate(paths):
+        if workers and seconds >= TRIAL and seconds * (len(paths) - done) >= PAYS * done:
+            break
+        start = time.perf_counter()
+        file = read_file(path, window=window)
+        seconds += time.perf_counter() - start
+        yield file
+    else:
+        return
+    rest = paths[done:]
     yield from DataLoader(
-        _Files(paths, window),
+        _Files(rest, window),
         batch_size=None,
-        num_workers=min(workers, len(paths)),
+        num_workers=min(workers, len(rest)),
         collate_fn=_same,
         worker_init_fn=_ignore_interrupts,
         generator=torch.Generator(),  # for the workers' seeds, so that the caller's random state stays as it is

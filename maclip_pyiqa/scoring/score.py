@@ -36,8 +36,8 @@ def score_files(
         metric: on the device to compute on
         paths: of image files; `find_images` finds them in folders
         batch: at most this many images are scored at once
-        workers: processes that read files ahead; 0: read in this process. On macOS and Windows, scripts that use them
-            need `if __name__ == '__main__':`
+        workers: processes that read files ahead, once reading turns out to take long; 0: read in this process. On macOS
+            and Windows, scripts that use them need `if __name__ == '__main__':`
         others: other metrics, each a function of an image (1, 3, H, W) in [0, 1] that returns one number; by the names
             of their columns
         each: called as each(row, image, analysis) with each scored row before it is returned, for figures or reports:

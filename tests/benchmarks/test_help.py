@@ -24,6 +24,7 @@ def test_each_script_says_what_it_does(tmp_path):
     assert [script.stem for script in running] == [
         'compare',
         'demo_report',
+        'files',
         'flags',
         'guidance',
         'guidance_memory',

@@ -1,5 +1,7 @@
 """The command line as a whole: help, version, exit codes, and what is answered before torch is imported."""
 
+import os
+import re
 import subprocess
 import sys
 from importlib import import_module
@@ -101,3 +103,21 @@ def test_errors_of_the_program_itself_are_not_hidden(monkeypatch):
     monkeypatch.setattr('maclip_pyiqa.cli.score.find_images', lambda *args: broken(args))
     with pytest.raises(RuntimeError, match='a bug'):
         main(['score', 'a.png'])
+
+
+@pytest.mark.skipif(sys.platform != 'linux', reason='torch has another OpenMP library there')
+def test_idle_threads_sleep_unless_the_user_has_chosen_otherwise(monkeypatch):
+    """As torch's OpenMP library itself reports it: how often a thread looks for work before it sleeps."""
+    for name in ('OMP_WAIT_POLICY', 'GOMP_SPINCOUNT', 'KMP_BLOCKTIME'):
+        monkeypatch.delenv(name, raising=False)
+    code = "from maclip_pyiqa.cli import main; main(['--version']); import torch"
+    running = [
+        subprocess.Popen(
+            [sys.executable, '-c', code], env=os.environ | {'OMP_DISPLAY_ENV': 'VERBOSE'} | setting,
+            stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+        )
+        for setting in ({}, {'OMP_WAIT_POLICY': 'ACTIVE'}, {'GOMP_SPINCOUNT': '1000'})
+    ]  # fmt: skip
+    reports = [process.communicate(timeout=120)[1] for process in running]
+    spins = [int(re.search(r"GOMP_SPINCOUNT = '(\d+)'", report)[1]) for report in reports]
+    assert spins[0] == 0 and spins[1] > 1e6 and spins[2] == 1000

@@ -44,7 +44,7 @@ def test_options_of_the_metric(run, folder, tiny, monkeypatch):
 
 
 @pytest.mark.parametrize('workers', [0, 2])
-def test_plain_lines_are_the_scores_of_the_metric(run, folder, tiny_metric, workers):
+def test_plain_lines_are_the_scores_of_the_metric(run, folder, tiny_metric, workers, workers_at_once):
     code, out, err = run(folder, workers=workers)
     assert code == 0 and err == ''
     lines = [line.split('\t') for line in out.splitlines()]
@@ -360,8 +360,10 @@ def test_interruption_keeps_what_is_finished(tiny, folder, tmp_path, suffix, wor
     table = tmp_path / f'o{suffix}'
     written = tmp_path / 'o.parquet.journal.jsonl' if suffix == '.parquet' else table
     args = ['score', many, '-o', table, '--backbone', tiny, '--batch', '2', '--workers', workers]
+    code = 'import sys; from maclip_pyiqa import cli; from maclip_pyiqa.scoring import batch; '
+    code += 'batch.TRIAL = batch.PAYS = 0; sys.exit(cli.main(sys.argv[1:]))'  # with workers, these read all files
     process = subprocess.Popen(
-        [sys.executable, '-m', 'maclip_pyiqa', *map(str, args)], stderr=subprocess.PIPE, start_new_session=True,
+        [sys.executable, '-c', code, *map(str, args)], stderr=subprocess.PIPE, start_new_session=True,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a background job would ignore it
     )  # fmt: skip
     for _ in range(600):

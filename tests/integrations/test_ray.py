@@ -34,18 +34,6 @@ ray = pytest.importorskip('ray')
 STORE = 80_000_000
 
 
-@pytest.fixture(scope='session')
-def cluster():
-    """Ray in this process, started once."""
-    os.environ['RAY_USAGE_STATS_ENABLED'] = os.environ['RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO'] = '0'
-    ray.init(
-        address='local', num_cpus=2, object_store_memory=STORE, include_dashboard=False, log_to_driver=False,
-        logging_level='error',
-    )  # fmt: skip
-    yield
-    ray.shutdown()
-
-
 @pytest.fixture(scope='module')
 def folder(tmp_path_factory, photo_files) -> Path:
     """Twenty images of two sizes, one of them broken and one too long and thin."""

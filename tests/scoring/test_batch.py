@@ -1,13 +1,17 @@
-"""Groups of files that are scored at once."""
+"""Files read in order, in this process or by workers, and groups of files that are scored at once."""
 
+import multiprocessing
 from itertools import pairwise
+from types import SimpleNamespace
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from maclip_pyiqa.scoring.batch import GROUP_PIXELS, FileRead, groups, read_file, read_files
+from maclip_pyiqa.scoring import batch
+from maclip_pyiqa.scoring.batch import GROUP_PIXELS, FileRead, groups, read_cell, read_file, read_files
 
 SIZES = st.one_of(st.none(), st.integers(1, 50), st.integers(GROUP_PIXELS // 3, GROUP_PIXELS * 2))
 
@@ -44,3 +48,48 @@ def test_the_content_of_a_file_is_read_as_the_file_is(tmp_path):
     assert content.path == 'x' and (content.pixels == file.pixels).all() and content.flags == file.flags != ''
     broken = read_file('x', path.read_bytes()[:50])
     assert broken.pixels is None and broken.error and 'not an image' in read_file('x', b'').error
+
+
+@pytest.mark.parametrize(
+    ('trial', 'pays', 'here'),  # seconds, and how many of 20 files are read in this process at a second each
+    [(0.5, 5, 1), (3, 5, 3), (0, 0, 0), (3, 1e6, 20), (100, 0, 20), (10, 10, 10), (12, 9, 20)],
+)
+def test_workers_take_over_where_they_pay(tmp_path, monkeypatch, trial, pays, here):
+    """Order and errors are the same whoever reads."""
+    names = [str(tmp_path / f'{i}.png') for i in range(20)]
+    for i, name in enumerate(names):
+        if i % 5:
+            Image.new('RGB', (i + 1, 2)).save(name)
+    clock, read, real = [0.0], [], batch.read_file
+
+    def slow(path, **options):
+        clock[0] += 1
+        read.append(path)
+        return real(path, **options)
+
+    monkeypatch.setattr(batch, 'time', SimpleNamespace(perf_counter=lambda: clock[0]))
+    monkeypatch.setattr(batch, 'read_file', slow)
+    monkeypatch.setattr(batch, 'TRIAL', trial)
+    monkeypatch.setattr(batch, 'PAYS', pays)
+    files = list(read_files(names, workers=2))
+    assert [file.path for file in files] == names and len(read) == here  # a worker's calls are not seen here
+    assert [None if file.pixels is None else file.pixels.shape[1] for file in files] == [
+        i + 1 if i % 5 else None for i in range(20)
+    ]
+    assert [file.error for file in files] == ['' if i % 5 else 'No such file or directory' for i in range(20)]
+    assert not multiprocessing.active_children()
+    read.clear()
+    assert len(list(read_files(names))) == len(read) == 20  # without workers
+
+
+def test_cells_of_tables(tmp_path):
+    path = tmp_path / 'a.png'
+    Image.new('RGB', (4, 3)).save(path)
+    data, name = path.read_bytes(), str(path)
+    for cell in (name, data, {'bytes': data, 'path': 'x'}, {'bytes': None, 'path': name}, {'bytes': b'', 'path': name}):
+        assert read_cell(cell).pixels.shape == (3, 4, 3)
+    for cell in (None, '', b'', {'bytes': None, 'path': None}, {'bytes': b''}):
+        assert read_cell(cell).error == 'no image: the cell is empty'
+    for cell in (3, [name], {'path': name}, {'bytes': name, 'path': name}):
+        with pytest.raises(TypeError, match='expected a path, bytes'):
+            read_cell(cell)

@@ -28,7 +28,7 @@ def files(tmp_path, photos):
 
 @pytest.mark.parametrize('workers', [0, 2])
 @pytest.mark.parametrize('size', [1, 16])
-def test_rows_are_summaries_in_order(tiny_metric, files, workers, size):
+def test_rows_are_summaries_in_order(tiny_metric, files, workers, size, workers_at_once):
     rows = list(score_files(tiny_metric, files[::-1], batch=size, workers=workers))
     assert [row['path'] for row in rows] == files[::-1]
     for row in rows:
@@ -92,7 +92,7 @@ def test_an_image_that_does_not_fit_into_memory_fails_alone(tiny_metric, files, 
 
 
 @pytest.mark.parametrize('workers', [0, 1])
-def test_flags_of_rows(tiny_metric, files, tmp_path, workers):
+def test_flags_of_rows(tiny_metric, files, tmp_path, workers, workers_at_once):
     flat = str(tmp_path / 'flat.png')
     Image.new('RGB', (80, 70), 'grey').save(flat)
     rows = list(score_files(tiny_metric, [*files, flat], workers=workers))
@@ -153,7 +153,7 @@ def test_batch_and_workers_out_of_range(tiny_metric, files):
 
 
 @pytest.mark.parametrize('workers', [0, 1])
-def test_the_random_state_is_kept(tiny_metric, files, workers):
+def test_the_random_state_is_kept(tiny_metric, files, workers, workers_at_once):
     before = torch.get_rng_state()
     list(score_files(tiny_metric, files, workers=workers))
     assert torch.equal(torch.get_rng_state(), before)
@@ -163,7 +163,9 @@ def test_workers_end_with_the_reader(tiny, files):
     code = """if True:
         import sys
         from maclip_pyiqa import MACLIP, score_files
+        from maclip_pyiqa.scoring import batch
         import multiprocessing
+        batch.TRIAL = batch.PAYS = 0
         rows = score_files(MACLIP(backbone=sys.argv[1]), sys.argv[2:] * 20, batch=1, workers=2)
         next(rows)
         assert multiprocessing.active_children()

@@ -1,0 +1,90 @@
+"""`maclip-pyiqa filter`: what is kept of many scored images, as a list, counts and a histogram."""
+
+from __future__ import annotations
+
+import argparse
+import re
+
+from .._lazy import need
+from .common import FAILED, OK, Parents, UsageError, say, usage_errors
+
+__all__ = ['add', 'run']
+
+DESCRIPTION = """\
+Keeps the images that pass all conditions and writes their rows, in their order, to FILE; prints counts and a histogram.
+Without -o it only prints, so that a threshold can be chosen first. Images without a score are never kept.
+
+SCORES is a folder that `maclip-pyiqa score --engine ray` wrote, which is streamed rather than loaded, or a table that
+`maclip-pyiqa score -o` wrote. FILE is .parquet, .csv, .jsonl, or .txt: the paths alone, one a line. Which metric the
+scores are from and what they were filtered by goes to the Parquet file's metadata, or to FILE.meta.json.
+"""
+
+CODES = """\
+exit codes:
+  0    some images are kept
+  1    none is
+  2    wrong use, no scores found, or a missing extra
+"""
+
+
+def add(commands: argparse._SubParsersAction, parents: Parents) -> None:
+    """Add the parser of this command."""
+    parser = commands.add_parser(
+        'filter',
+        help='keep the best of many scored images',
+        description=DESCRIPTION,
+        epilog=CODES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument('scores', metavar='SCORES', help='folder or URL of a collection, or a table')
+    parser.add_argument('-o', '--output', metavar='FILE', help='.parquet, .csv, .jsonl or .txt (default: only count)')
+    parser.add_argument('--min-score', type=float, metavar='X', help='the least score to keep')
+    parser.add_argument('--max-score', type=float, metavar='X', help='the highest score to keep')
+    parser.add_argument(
+        '--top', type=_top, metavar='N|P%', help='only the N best, or the best P percent, of what passes the rest'
+    )
+    parser.add_argument(
+        '--without-flags',
+        type=_flags,
+        default=(),
+        metavar='A,B|all',
+        help='no images with these flags, such as flat,noise',
+    )
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Write what is kept and print counts; -> exit code."""
+    need('filter', 'pyarrow', extra='parquet')
+    from ..scoring.collections import is_collection, read_manifest
+    from ..scoring.filter import filter_scores
+    from ..scoring.flags import FLAGS
+
+    words = list(FLAGS) if args.without_flags == ('all',) else list(args.without_flags)
+    unknown = [word for word in words if word not in FLAGS]
+    if unknown:
+        raise UsageError(f'--without-flags: unknown flag {unknown[0]!r}; expected some of {", ".join(FLAGS)}, or all')
+    with usage_errors(OSError, ValueError):
+        kept = filter_scores(
+            args.scores, args.output, min_score=args.min_score, max_score=args.max_score, top=args.top,
+            without_flags=words,
+        )  # fmt: skip
+        if not args.scores.endswith(('.csv', '.jsonl', '.parquet')) and is_collection(args.scores):
+            manifest = read_manifest(args.scores)
+            if not manifest['complete'] or manifest['missing']:
+                say('the run that writes these scores is not complete; rerun its command, and then this one')
+    print(kept)
+    return OK if kept.kept else FAILED
+
+
+def _top(text: str) -> int | float:
+    number = re.fullmatch(r'(\d+(?:\.\d+)?)(%?)', text)
+    if number and number[2] and 0 < float(number[1]) <= 100:
+        return float(number[1]) / 100
+    if number and number[1].isdecimal() and not number[2] and int(number[1]) > 0:
+        return int(number[1])
+    raise argparse.ArgumentTypeError(f'{text!r} is neither a number of images nor a percentage such as 20%')
+
+
+def _flags(text: str) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(word.strip() for word in text.split(',') if word.strip()))

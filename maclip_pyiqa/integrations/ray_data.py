@@ -1,0 +1,98 @@
+"""Scores in a pipeline of Ray Data, or wherever Arrow tables come in batches. Needs pyarrow only."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from .._lazy import need
+from ..metric import MACLIP
+from ..scoring.batch import read_cell
+from ..scoring.collections import LABEL, output_schema, to_table
+from ..scoring.score import score_read
+from ..scoring.tables import label
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+__all__ = ['BatchScorer']
+
+
+class BatchScorer:
+    """Adds the columns of a score to Arrow tables, for `ray.data.Dataset.map_batches`.
+
+    The tables keep their columns and rows, and get `score`, `q_sim`, `q_mag`, `w_sim` and `attribute_NAME` (float32,
+    means over the views), `width` and `height` (int32), `flags` and `error` (string), whatever a batch holds. An image
+    that cannot be read or scored is a row with a null score and an error, and the rows beside it keep their scores.
+    The schema's metadata says under `maclip_pyiqa` which metric the scores are from, see `scoring.label`.
+
+    Args:
+        metric: a `MACLIP`; None: one is built from `options`, once in each actor
+        column: of the images: paths of local files, contents of files, or Hugging Face's {bytes, path}
+        batch: at most this many images are scored at once
+        device: None: the GPU that Ray gives the actor, or the CPU
+        **options: of `MACLIP`, such as backbone or prompts
+
+    Raises:
+        TypeError: `metric` is not a MACLIP, or options are given beside it
+        ValueError: `batch` is out of range
+
+    Example::
+
+        ds = ray.data.read_parquet('images').map_batches(
+            BatchScorer,
+            fn_constructor_kwargs={'column': 'image', 'max_views': 9},
+            batch_format='pyarrow',
+            batch_size=64,
+            concurrency=2,
+        )
+        ds.filter(expr='score >= 0.6').write_parquet('kept')
+    """
+
+    def __init__(
+        self,
+        metric: MACLIP | None = None,
+        *,
+        column: str = 'image',
+        batch: int = 16,
+        device: torch.device | str | None = None,
+        **options: Any,
+    ) -> None:
+        need('BatchScorer', 'pyarrow', extra='parquet')
+        if metric is not None and not isinstance(metric, MACLIP):
+            raise TypeError(f'metric is a {type(metric).__name__}; expected a MACLIP')
+        if metric is not None and options:
+            raise TypeError(f'options {", ".join(options)} beside a metric, which has its own; pass one or the other')
+        if batch < 1:
+            raise ValueError(f'batch={batch}; expected at least 1')
+        self.column, self.batch = column, batch
+        self.metric = MACLIP(**options) if metric is None else metric
+        self.metric.to(device or ('cuda' if torch.cuda.is_available() else 'cpu'))
+        self._rows = output_schema(self.metric.attribute_names)
+        self._label = json.dumps(label(self.metric))
+
+    @property
+    def schema(self) -> pa.Schema:
+        """The columns that are added."""
+        return self._rows.remove(self._rows.get_field_index('id')).with_metadata({LABEL: self._label})
+
+    def __call__(self, table: pa.Table) -> pa.Table:
+        """The table with the scores of its images.
+
+        Raises:
+            ValueError: it has no such column, or one with the name of a column to be added
+            TypeError: the column holds no images
+        """
+        if self.column not in table.column_names:
+            raise ValueError(f'no column {self.column!r}; expected one of {", ".join(table.column_names)} as `column`')
+        taken = [name for name in self.schema.names if name in table.column_names]
+        if taken:
+            raise ValueError(f'the table already has columns {", ".join(taken)}; rename or drop them before')
+        window = self.metric.backbone.window
+        files = (read_cell(cell.as_py(), window) for cell in table[self.column])
+        scores = to_table(list(score_read(self.metric, files, batch=self.batch)), self._rows)
+        for field in self.schema:
+            table = table.append_column(field, scores[field.name])
+        return table.replace_schema_metadata({**(table.schema.metadata or {}), LABEL: self._label})

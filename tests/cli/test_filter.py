@@ -1,0 +1,73 @@
+"""`maclip-pyiqa filter`, as a user runs it."""
+
+import sys
+
+import pytest
+
+from maclip_pyiqa.cli import main
+from maclip_pyiqa.scoring.collections import Collection, output_schema, to_table
+from maclip_pyiqa.scoring.tables import read_table
+
+
+@pytest.fixture
+def filter_(capsys):
+    def run(*args):
+        code = main(['filter', *map(str, args)])
+        return code, *capsys.readouterr()
+
+    return run
+
+
+def test_the_best_of_a_scored_folder(run, filter_, folder, tmp_path):
+    assert run(folder, '-o', tmp_path / 'scores.csv')[0] == 0
+    best = max(read_table(tmp_path / 'scores.csv'), key=lambda row: row['score'])
+    code, out, err = filter_(tmp_path / 'scores.csv', '--top', '1', '-o', tmp_path / 'kept.jsonl')
+    assert (code, err) == (0, '') and read_table(tmp_path / 'kept.jsonl') == [best]
+    assert out.startswith('3 images: 3 with a score, 0 failed\n1 kept, 33.3% of those with a score')
+    code, out, _ = filter_(tmp_path / 'scores.csv', '--top', '34%')
+    assert code == 0 and '1 kept' in out
+    code, out, _ = filter_(tmp_path / 'scores.csv', '--min-score', '0.1', '--max-score', '0.11')
+    assert code == 1 and '0 kept' in out
+    code, out, _ = filter_(tmp_path / 'scores.csv', '--without-flags', 'all')
+    assert '3 images' in out
+
+
+def test_an_unfinished_collection_is_told(filter_, tmp_path):
+    row = {'path': 'a.png', 'score': 0.5, 'error': ''}
+    run = Collection(tmp_path / 'out', {'fingerprint': 'x', 'config': {}, 'maclip_pyiqa': '1'}, {'keep': []})
+    run.finish('a', to_table([row], output_schema([])), {'kind': 'tar', 'source': 'a', 'seconds': 0.0, 'lost': ''})
+    run.save_manifest()
+    code, out, err = filter_(tmp_path / 'out', '-o', tmp_path / 'kept.txt')
+    assert code == 0 and '1 kept' in out and 'is not complete' in err
+    assert (tmp_path / 'kept.txt').read_text() == 'a.png\n'
+    run.save_manifest(complete=True)
+    run.close()
+    assert filter_(f'{tmp_path}/out/')[2] == ''
+
+
+@pytest.mark.parametrize(
+    ('args', 'message'),
+    [
+        ([], 'SCORES'),
+        (['{tmp}'], 'not a folder of scores'),
+        (['{tmp}/none.csv'], 'No such file'),
+        (['{tmp}/a.txt'], 'no suffix of a table'),
+        (['{tmp}/a.csv', '--top', '0'], 'neither a number of images nor a percentage'),
+        (['{tmp}/a.csv', '--top', '101%'], 'neither a number of images nor a percentage'),
+        (['{tmp}/a.csv', '--top', '1.5'], 'neither a number of images nor a percentage'),
+        (['{tmp}/a.csv', '--min-score', 'x'], 'invalid float'),
+        (['{tmp}/a.csv', '--without-flags', 'ugly'], "unknown flag 'ugly'; expected some of flat, noise"),
+        (['{tmp}/a.csv', '-o', '{tmp}/a.csv'], 'among the scores that are filtered'),
+        (['{tmp}/a.csv', '-o', '{tmp}/no/kept.csv'], 'No such file'),
+    ],
+)
+def test_wrong_use(filter_, tmp_path, args, message):
+    (tmp_path / 'a.csv').write_text('path,score,width,height,flags,error\na.png,0.500000,1,1,,\n')
+    code, out, err = filter_(*(arg.format(tmp=tmp_path) for arg in args))
+    assert code == 2 and out == '' and message in err and 'Traceback' not in err
+
+
+def test_without_pyarrow(filter_, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, 'pyarrow', None)
+    code, _, err = filter_(tmp_path / 'a.csv')
+    assert code == 2 and 'maclip_pyiqa[parquet]' in err

@@ -1,0 +1,210 @@
+"""The best of many scored images, against the same in plain Python."""
+
+import json
+import os
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.dataset as ds
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from maclip_pyiqa.scoring.collections import Collection, output_schema, to_table
+from maclip_pyiqa.scoring.filter import _edge, filter_scores
+from maclip_pyiqa.scoring.tables import columns, open_table, read_label, read_table
+
+LABEL = {'maclip_pyiqa': '0.1.0', 'config': {'max_views': None}, 'fingerprint': 'abc'}
+FORMATS = ('.csv', '.jsonl', '.parquet')
+
+
+def make_rows(count=40, seed=0):
+    """Rows of `score_files`: odd names, some that failed, some with flags, equal scores."""
+    rng = np.random.default_rng(seed)
+    rows = []
+    for i in range(count):
+        path = f'{i:03}, "ü\udcff".png' if i % 7 == 0 else f'{i:03}.png'
+        row = {'path': path, 'score': None, 'width': None, 'height': None, 'flags': None, 'error': 'broken, "x"'}
+        if i % 5:
+            row |= {'score': round(float(rng.uniform(0.2, 0.9)), 2), 'q_sim': 0.5, 'width': 9, 'height': i + 1}
+            row |= {'flags': ('', '', 'noise', 'flat border')[i % 4], 'error': ''}
+        rows.append(row)
+    return rows
+
+
+def save(rows, folder, kind):
+    """A collection of three files, or a table."""
+    if kind == 'collection':
+        run = Collection(folder / 'out', LABEL, {'keep': [], 'shard_rows': 15})
+        for name, first in zip('abc', (0, 15, 30), strict=True):
+            about = {'kind': 'tar', 'source': 'x.tar', 'seconds': 1.0, 'lost': ''}
+            run.finish(name, to_table(rows[first : first + 15], output_schema(['sharp'])), about)
+        run.save_manifest(complete=True)
+        run.close()
+        return folder / 'out'
+    table = open_table(folder / f'scores{kind}', columns(['sharp']))
+    table.fill(rows, LABEL)
+    table.close()
+    return folder / f'scores{kind}'
+
+
+def wanted(rows, low=None, high=None, top=None, without=()):
+    kept = [row for row in rows if row['score'] is not None]
+    kept = [row for row in kept if low is None or row['score'] >= low]
+    kept = [row for row in kept if high is None or row['score'] <= high]
+    kept = [row for row in kept if not {*row['flags'].split()} & {*without}]
+    if top is not None:
+        count = round(top * len(kept)) if isinstance(top, float) else top
+        best = {row['path'] for row in sorted(kept, key=lambda row: -row['score'])[:count]}  # the first of equal ones
+        kept = [row for row in kept if row['path'] in best]
+    return [row['path'] for row in kept]
+
+
+CASES = [
+    {},
+    {'low': 0.501},
+    {'low': 0.301, 'high': 0.599},
+    {'top': 3},
+    {'top': 0.2},
+    {'top': 1000},
+    {'without': ['noise']},
+    {'low': 0.4, 'top': 0.5, 'without': ['noise', 'border']},
+    {'low': 2.0},
+]
+
+
+@pytest.mark.parametrize('kind', ['collection', *FORMATS])
+@pytest.mark.parametrize('case', CASES, ids=str)
+def test_what_is_kept(tmp_path, kind, case):
+    rows = make_rows()
+    source = save(rows, tmp_path, kind)
+    want = wanted(rows, **case)
+    names = {'low': 'min_score', 'high': 'max_score', 'top': 'top', 'without': 'without_flags'}
+    options = {names[name]: value for name, value in case.items()}
+    kept = filter_scores(source, tmp_path / 'kept.txt', **options)
+    lines = (tmp_path / 'kept.txt').read_text('utf-8', errors='surrogateescape')
+    assert lines == ''.join(path + '\n' for path in want)
+    assert kept == filter_scores(source, **options)  # counting only
+    scored = [row['score'] for row in rows if row['score'] is not None]
+    chosen = [row['score'] for row in rows if row['path'] in want]
+    assert (kept.rows, kept.scored, kept.kept) == (40, len(scored), len(want))
+    if want:
+        assert (kept.lowest, kept.highest) == pytest.approx((min(chosen), max(chosen)), abs=1e-6)
+    for low, images, kept_here in kept.histogram:
+        inside = [score for score in scored if low - 1e-9 <= score < low + 0.05 - 1e-9]
+        assert images == len(inside) and kept_here == len([s for s in chosen if s in inside])
+    assert sum(images for _, images, _ in kept.histogram) == len(scored)
+
+
+@pytest.mark.parametrize('kind', ['collection', *FORMATS])
+@pytest.mark.parametrize('suffix', FORMATS)
+def test_rows_and_label_go_to_the_output(tmp_path, kind, suffix):
+    rows = make_rows()
+    source, output = save(rows, tmp_path, kind), tmp_path / f'kept{suffix}'
+    filter_scores(source, output, min_score=0.5)
+    if kind == 'collection':
+        before = {row['id']: row for row in ds.dataset(source).to_table().to_pylist()}
+        after = pq.read_table(output).to_pylist() if suffix == '.parquet' else None
+        if suffix == '.jsonl':
+            after = [json.loads(line) for line in output.read_text('utf-8').splitlines()]
+        if after is not None:
+            assert [row['id'] for row in after] == [
+                name for name, row in before.items() if row['score'] and row['score'] >= 0.5
+            ]
+            assert all(row == pytest.approx(before[row['id']], abs=1e-6) for row in after)
+        else:
+            assert output.read_text('utf-8').splitlines()[0].startswith('"id","score","q_sim"')
+    else:
+        want = [row for row in read_table(source) if row['score'] is not None and row['score'] >= 0.5]
+        assert read_table(output) == want != []
+    label = read_label(output)
+    assert {name: label[name] for name in LABEL} == LABEL
+    about = label.get('filter') or json.loads(pq.read_schema(output).metadata[b'maclip_pyiqa.filter'])
+    assert about['min_score'] == 0.5 and about['source'] == str(source) and about['of'] == 40
+    assert sorted(os.listdir(tmp_path)) == sorted(
+        {source.name, output.name, *[f'{source.name}.meta.json'] * (kind in ('.csv', '.jsonl')),
+         *[f'{output.name}.meta.json'] * (suffix != '.parquet')}
+    )  # fmt: skip
+
+
+def test_columns_of_the_input_travel_along(tmp_path):
+    schema = output_schema(['sharp'], pa.schema([('caption', pa.string()), ('image', pa.binary())]))
+    rows = [row | {'caption': f'of {row["path"][:3]}', 'image': b'\x00\xff'} for row in make_rows(15)]
+    run = Collection(tmp_path / 'out', LABEL, {'keep': ['caption', 'image'], 'shard_rows': 15})
+    run.finish('a', to_table(rows, schema), {'kind': 'tar', 'source': 'x.tar', 'seconds': 1.0, 'lost': ''})
+    run.close()
+    filter_scores(tmp_path / 'out', tmp_path / 'kept.parquet', top=2)
+    table = pq.read_table(tmp_path / 'kept.parquet')
+    assert table.schema.remove_metadata().equals(schema) and table['image'].to_pylist() == [b'\x00\xff'] * 2
+    assert [c == f'of {i[:3]}' for c, i in zip(table['caption'].to_pylist(), table['id'].to_pylist(), strict=True)]
+    with pytest.raises(ValueError, match=r'a \.parquet file holds columns of all types'):
+        filter_scores(tmp_path / 'out', tmp_path / 'kept.jsonl', top=2)
+    assert sorted(os.listdir(tmp_path)) == ['kept.parquet', 'out']  # no half of a file
+
+
+@given(
+    st.lists(st.sampled_from([0.1, 0.5, 0.5000001, 0.7, 1.3]) | st.floats(-2, 2), min_size=1, max_size=60),
+    st.data(),
+    st.integers(1, 7),
+)
+def test_the_edge_of_the_best(values, data, part):
+    """Against sorting, with so few bins that ranges are narrowed several times."""
+    values = np.array(values)
+    count = data.draw(st.integers(1, len(values)))
+    edge, ties = _edge(lambda: (values[i : i + part] for i in range(0, len(values), part)), count, bins=3)
+    best = np.sort(values)[::-1][:count]
+    assert edge == best[-1] and ties == (best == edge).sum()
+
+
+def test_the_edge_among_more_scores_than_are_sorted():
+    values = np.concatenate([np.full(1_500_000, 0.5), np.linspace(0.49, 0.51, 1_000_001)])
+    edge, ties = _edge(lambda: iter(np.array_split(values, 20)), 1_200_000, bins=4)
+    best = np.sort(values)[::-1][:1_200_000]
+    assert edge == best[-1] == 0.5 and ties == (best == 0.5).sum()
+
+
+def test_text_of_the_counts(tmp_path):
+    text = str(filter_scores(save(make_rows(), tmp_path, '.csv'), min_score=0.7))
+    assert text.startswith('40 images: 32 with a score, 8 failed\n') and 'kept' in text
+    lines = text.splitlines()[4:]
+    assert [line.split()[0] for line in lines] == [f'{0.2 + 0.05 * i:.2f}' for i in range(len(lines))]
+    assert all('#' in line if float(line[:5]) >= 0.7 and ' 0 ' not in line else '#' not in line for line in lines)
+    assert max(len(line.split()[-1]) for line in lines) == 40
+
+
+def test_nothing_to_filter(tmp_path):
+    source = save([row for row in make_rows() if row['score'] is None], tmp_path, '.jsonl')
+    kept = filter_scores(source, tmp_path / 'kept.csv', top=0.5)
+    assert (kept.rows, kept.scored, kept.kept, kept.lowest, kept.histogram) == (8, 0, 0, None, [])
+    assert str(kept) == '8 images: 0 with a score, 8 failed\n0 kept'
+    assert read_table(tmp_path / 'kept.csv') == []
+
+
+def test_wrong_use(tmp_path):
+    source, table = save(make_rows(), tmp_path, 'collection'), save(make_rows(), tmp_path, '.parquet')
+    with pytest.raises(FileNotFoundError, match='not a folder of scores'):
+        filter_scores(tmp_path)
+    with pytest.raises(FileNotFoundError):
+        filter_scores(tmp_path / 'none.csv')
+    for output in (source / 'kept.parquet', table):
+        with pytest.raises(ValueError, match='among the scores that are filtered'):
+            filter_scores(source if output != table else table, output)
+    with pytest.raises(ValueError, match=r'expected one of .csv, .jsonl, .parquet, .txt'):
+        filter_scores(table, tmp_path / 'kept.xlsx')
+    (tmp_path / 'old.csv').write_text('path,score,error\na.png,0.500000,\n')
+    with pytest.raises(ValueError, match='has no column flags'):
+        filter_scores(tmp_path / 'old.csv', without_flags=['noise'])
+    assert filter_scores(tmp_path / 'old.csv', tmp_path / 'kept.jsonl').kept == 1
+    (tmp_path / 'half.parquet').write_bytes(table.read_bytes()[:200])
+    with pytest.raises(ValueError, match='not a complete Parquet file'):
+        filter_scores(tmp_path / 'half.parquet')
+    pq.write_table(pa.table({'id': ['a']}), tmp_path / 'other.parquet')
+    with pytest.raises(ValueError, match='has no column score'):
+        filter_scores(tmp_path / 'other.parquet')
+    for top in (0, -1, 1.5, 0.0):
+        with pytest.raises(ValueError, match='expected a whole number'):
+            filter_scores(table, top=top)
+    rows = [{'path': 'a\nb.png', 'score': 0.5, 'error': ''}]
+    with pytest.raises(ValueError, match='line break'):
+        filter_scores(save(rows, tmp_path, '.jsonl'), tmp_path / 'kept.txt')
