@@ -26,7 +26,7 @@ from typing import IO, TYPE_CHECKING, Any, NamedTuple
 from .._lazy import need
 from ..scoring.collections import Collection, output_schema, to_table
 from ..scoring.shards import Inputs, Shard, absolute, cut_files, cut_table, find_inputs, load, read_shard, shard_name
-from ..scoring.tables import _unescape, label, one_line
+from ..scoring.tables import label, one_line, unescape_text
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -169,7 +169,7 @@ class _Plan:
         if not self.found.files:
             return []
         done = {
-            absolute(_unescape(path), entry['cwd'])
+            absolute(unescape_text(path), entry['cwd'])
             for name, entry in folder.shards.items()
             if entry['kind'] == 'files'
             for path in folder.ids(name)

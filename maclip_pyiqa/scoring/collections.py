@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Any
 
 from .._lazy import need
 from ..metric.prompts import summary_columns
-from .tables import _difference, _escape, _replacing
+from .tables import escape_text, label_difference, replacing
 
 if TYPE_CHECKING:
     import fsspec
@@ -74,8 +74,8 @@ def to_table(rows: Sequence[Mapping[str, Any]], schema: pa.Schema) -> pa.Table:
     import pyarrow as pa
 
     cells = {name: [row.get(name) for row in rows] for name in schema.names}
-    cells['id'] = [_escape(row['path']) for row in rows]
-    cells['error'] = [_escape(row['error']) for row in rows]
+    cells['id'] = [escape_text(row['path']) for row in rows]
+    cells['error'] = [escape_text(row['error']) for row in rows]
     return pa.table(cells, schema=schema)
 
 
@@ -240,7 +240,7 @@ class Collection:
     def _check(self, old: dict[str, Any], options: Mapping[str, Any]) -> None:
         differences = []
         if old['label']['fingerprint'] != self.label['fingerprint']:
-            differences.append(_difference(old['label'], self.label))
+            differences.append(label_difference(old['label'], self.label))
         differences += [
             f'{name} was {old.get(name)!r} and is {self.manifest[name]!r}'
             for name in options
@@ -274,7 +274,7 @@ class Collection:
         if not self.is_local:
             self.fs.pipe_file(path, data)
             return
-        with _replacing(path) as part, open(part, 'wb') as file:
+        with replacing(path) as part, open(part, 'wb') as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())

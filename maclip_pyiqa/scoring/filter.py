@@ -17,7 +17,18 @@ import numpy as np
 
 from .._lazy import need
 from .collections import LABEL, is_collection, open_collection
-from .tables import FORMATS, TEXT, WHOLE, _escape, _replacing, _round, _unescape, one_line, read_label, read_table
+from .tables import (
+    FORMATS,
+    TEXT,
+    WHOLE,
+    escape_text,
+    one_line,
+    read_label,
+    read_table,
+    replacing,
+    rounded,
+    unescape_text,
+)
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -167,8 +178,8 @@ def _open(source: str) -> tuple[ds.Dataset, dict[str, Any] | None]:
     names = list(rows[0]) if rows else ['path', 'score', 'error']
     types = {**dict.fromkeys(TEXT, pa.string()), **dict.fromkeys(WHOLE, pa.int64())}
     columns = {
-        _escape(name): pa.array(
-            [_escape(row[name]) if isinstance(row[name], str) else row[name] for row in rows],
+        escape_text(name): pa.array(
+            [escape_text(row[name]) if isinstance(row[name], str) else row[name] for row in rows],
             types.get(name, pa.float64()),
         )
         for name in names
@@ -275,7 +286,7 @@ def _write(
     import pyarrow as pa
 
     output, suffix = os.path.realpath(output), os.path.splitext(output)[1].lower()
-    with _replacing(output) as part:
+    with replacing(output) as part:
         try:
             if suffix == '.parquet':
                 _write_parquet(part, batches, schema, label, about)
@@ -288,7 +299,7 @@ def _write(
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError, TypeError) as error:
             raise ValueError(f'{output}: {one_line(error)}; a .parquet file holds columns of all types') from error
     if suffix != '.parquet':
-        with _replacing(output + '.meta.json') as part, open(part, 'w', encoding='utf-8') as file:
+        with replacing(output + '.meta.json') as part, open(part, 'w', encoding='utf-8') as file:
             json.dump({**(label or {}), 'filter': about}, file, indent=1)
 
 
@@ -323,11 +334,11 @@ def _write_lines(file: IO[str], batches: Iterator[pa.RecordBatch], line: Callabl
 
 
 def _json_line(row: dict[str, Any]) -> str:
-    return json.dumps({name: _round(v) if isinstance(v, float) else v for name, v in row.items()}) + '\n'
+    return json.dumps({name: rounded(v) if isinstance(v, float) else v for name, v in row.items()}) + '\n'
 
 
 def _path_line(row: dict[str, Any]) -> str:
-    path = _unescape(next(iter(row.values())))  # `id` or `path`
+    path = unescape_text(next(iter(row.values())))  # `id` or `path`
     if '\n' in path:
         raise ValueError(f'the path {path!r} has a line break, so it cannot be a line; write another format')
     return path + '\n'

@@ -8,7 +8,7 @@ import stat
 from collections.abc import Iterable, Iterator
 from typing import IO
 
-__all__ = ['SUFFIXES', 'check_file', 'find_images']
+__all__ = ['SUFFIXES', 'check_file', 'find_images', 'is_image']
 
 SUFFIXES = (
     *('.apng', '.avif', '.avifs', '.bmp', '.dib', '.gif', '.icns', '.ico', '.j2c', '.j2k', '.jfif', '.jp2', '.jpc'),
@@ -57,7 +57,7 @@ def find_images(paths: Iterable[str | os.PathLike[str]], listing: IO[bytes] | No
             if not matches:
                 raise FileNotFoundError(f'no file matches the pattern {path!r}')
             for match in matches:
-                found += _walk(match) if os.path.isdir(match) else [match] * _is_image(match)
+                found += _walk(match) if os.path.isdir(match) else [match] * is_image(match)
         else:
             found.append(path)
     if not found:
@@ -85,12 +85,12 @@ def _walk(folder: str) -> Iterator[str]:
         folders[:] = sorted(name for name in folders if not name.startswith('.'))
         for name in sorted(files):
             path = os.path.join(parent, name)
-            if not name.startswith('.') and _is_image(path):
+            if not name.startswith('.') and is_image(path):
                 yield path
     yield from closed
 
 
-def _is_image(path: str) -> bool:
+def is_image(path: str) -> bool:
     if not os.path.isfile(path):
         return False
     # by suffix first: Pillow opens camera raw files as TIFF, and would give the score of a thumbnail

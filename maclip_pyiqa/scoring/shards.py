@@ -25,8 +25,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
-from .find import SUFFIXES, _is_image, find_images
-from .tables import _escape, one_line
+from .find import SUFFIXES, find_images, is_image
+from .tables import escape_text, one_line
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -153,7 +153,7 @@ def _find_local(path: str, found: Inputs, output: str | None) -> None:
         for match in matches:
             if os.path.isdir(match):
                 _find_local(match, found, output)
-            elif match.endswith(TABLES + TARS) or _is_image(match):
+            elif match.endswith(TABLES + TARS) or is_image(match):
                 _sort(match, os.path.getsize(match), found)
     else:
         _sort(path, os.path.getsize(path) if path.endswith(TABLES + TARS) else 0, found)
@@ -318,7 +318,7 @@ def cut_table(
 def _image_column(source: str, schema: pa.Schema, column: str | None) -> str:
     import pyarrow.types as types
 
-    def is_image(kind: pa.DataType) -> bool:
+    def holds_image(kind: pa.DataType) -> bool:
         if types.is_struct(kind):
             return 'bytes' in [field.name for field in kind]
         return types.is_binary(kind) or types.is_large_binary(kind)
@@ -327,15 +327,15 @@ def _image_column(source: str, schema: pa.Schema, column: str | None) -> str:
     if column is not None:
         if column not in known:
             raise ValueError(f'{source} has no column {column!r}; expected one of {", ".join(known)}')
-        if not is_image(known[column]) and not _is_text(known[column]):
+        if not holds_image(known[column]) and not _is_text(known[column]):
             raise ValueError(
                 f'{source}: column {column!r} is {known[column]}; expected paths, bytes or {{bytes, path}}'
             )
         return column
-    for holds in (is_image, _is_text):
+    for holds in (holds_image, _is_text):
         candidates = [name for name, kind in known.items() if holds(kind)]
         named = [name for name in NAMES if name in candidates]
-        if named or (len(candidates) == 1 and holds is is_image):
+        if named or (len(candidates) == 1 and holds is holds_image):
             return (named or candidates)[0]
     raise ValueError(
         f'{source}: no column of images found among {", ".join(known)}; expected bytes, {{bytes, path}}, or paths in a '
@@ -456,7 +456,7 @@ def _samples(
                 images.append((member.name, _content(tar, member) if row >= start else b''))
                 row += 1
             elif suffix in keep:
-                others[suffix] = _escape(_content(tar, member).decode('utf-8', 'replace'))
+                others[suffix] = escape_text(_content(tar, member).decode('utf-8', 'replace'))
     except (tarfile.TarError, EOFError, zlib.error):
         if images:
             yield key, images, others

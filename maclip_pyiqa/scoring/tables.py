@@ -40,7 +40,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     *('FORMATS', 'CSVTable', 'JSONLTable', 'ParquetTable', 'PlainTable', 'Table', 'columns', 'escape_path', 'finished'),
-    *('label', 'label_difference', 'one_line', 'open_table', 'read_label', 'read_table', 'write_csv'),
+    *('escape_text', 'label', 'label_difference', 'one_line', 'open_table', 'read_label', 'read_table', 'replacing'),
+    *('rounded', 'unescape_text', 'write_csv'),
 ]
 
 Row = dict[str, Any]
@@ -120,11 +121,11 @@ class Table:
             self._put(rows, header=True)
             return
         self.close()
-        with _replacing(self.path) as part, self._open(part, 'w') as self.file:
+        with replacing(self.path) as part, self._open(part, 'w') as self.file:
             self._put(rows, header=True)
         # the label after the table: until then the table has no scores that an older label could be wrong about
         if label is not None:
-            with _replacing(self.path + '.meta.json') as part, open(part, 'w', encoding='utf-8') as file:
+            with replacing(self.path + '.meta.json') as part, open(part, 'w', encoding='utf-8') as file:
                 json.dump(label, file, indent=1)
         else:
             _remove(self.path + '.meta.json')
@@ -182,7 +183,7 @@ class CSVTable(Table):
     """Comma-separated values with a header, as RFC 4180 has them but for line breaks of one character."""
 
     def _header(self) -> str:
-        return ','.join(_quote(_escape(name)) for name in self.columns) + '\n'
+        return ','.join(_quote(escape_text(name)) for name in self.columns) + '\n'
 
     def _line(self, row: Row) -> str:
         return ','.join(_quote(_cell(name, row.get(name))) for name in self.columns) + '\n'
@@ -199,7 +200,7 @@ class CSVTable(Table):
         try:
             for cells in filter(None, reader):
                 if not names:
-                    names = tuple(map(_unescape, cells))
+                    names = tuple(map(unescape_text, cells))
                 elif len(cells) != len(names):
                     raise ValueError(f'{len(cells)} cells, not {len(names)}')
                 else:
@@ -220,9 +221,9 @@ class JSONLTable(Table):
         for name in self.columns:
             value = row.get(name)
             if name in TEXT:
-                cells[name] = None if value is None and name == 'flags' else _escape(value or '')
+                cells[name] = None if value is None and name == 'flags' else escape_text(value or '')
             else:
-                cells[_escape(name)] = value if name in WHOLE else _round(value)
+                cells[escape_text(name)] = value if name in WHOLE else rounded(value)
         return json.dumps(cells) + '\n'
 
     @classmethod
@@ -230,7 +231,7 @@ class JSONLTable(Table):
         rows, value = [], value or _value
         for number, line in enumerate(_whole_lines(path).split('\n')[:-1], start=1):
             try:
-                cells = {_unescape(key): value for key, value in json.loads(line).items()}
+                cells = {unescape_text(key): value for key, value in json.loads(line).items()}
                 rows.append({name: value(name, cell) for name, cell in cells.items()})
             except (AttributeError, TypeError, ValueError) as error:
                 raise ValueError(f'{path}, line {number}: not a row of scores: {error}') from error
@@ -262,13 +263,13 @@ class ParquetTable(Table):
 
         self.journal.close()
         types = {**dict.fromkeys(TEXT, pa.string()), **dict.fromkeys(WHOLE, pa.int64())}
-        schema = pa.schema([(_escape(name), types.get(name, pa.float64())) for name in self.columns])
+        schema = pa.schema([(escape_text(name), types.get(name, pa.float64())) for name in self.columns])
         table = schema.empty_table()
         if os.path.getsize(self.journal.path):
             options = pa.json.ParseOptions(explicit_schema=schema, unexpected_field_behavior='error')
             table = pa.json.read_json(self.journal.path, parse_options=options).select(schema.names)
         metadata = None if self.label is None else {'maclip_pyiqa': json.dumps(self.label)}
-        with _replacing(self.path) as part:
+        with replacing(self.path) as part:
             pa.parquet.write_table(table.replace_schema_metadata(metadata), part)
         _remove(self.journal.path)
         _remove(self.journal.path + '.meta.json')
@@ -286,7 +287,7 @@ class ParquetTable(Table):
                 table = pa.parquet.read_table(file)
         except pa.ArrowInvalid as error:
             raise ValueError(f'{path} is not a complete Parquet file: {one_line(error)}') from error
-        table = table.rename_columns([_unescape(name) for name in table.column_names])
+        table = table.rename_columns([unescape_text(name) for name in table.column_names])
         rows = table.to_pylist()
         for row in rows:
             row |= {
@@ -333,9 +334,9 @@ def write_csv(path: str | os.PathLike[str], rows: Sequence[Mapping[str, Any]]) -
             return str(value).lower()
         if isinstance(value, float):
             return '' if math.isnan(value) else f'{value:.6g}'
-        return '' if value is None else _quote(_escape(str(value)))
+        return '' if value is None else _quote(escape_text(str(value)))
 
-    with _replacing(os.path.realpath(path)) as part, open(part, 'w', newline='', encoding='utf-8') as file:
+    with replacing(os.path.realpath(path)) as part, open(part, 'w', newline='', encoding='utf-8') as file:
         for line in (list(rows[0]) if rows else [], *(list(row.values()) for row in rows)):
             file.write(','.join(map(cell, line)) + '\n')
 
@@ -366,10 +367,10 @@ def read_table(path: str | os.PathLike[str], text: Collection[str] | None = None
     def value(name: str, cell: Any) -> Any:
         if text is not None and name not in (*TEXT, *WHOLE):
             if name in text:
-                return '' if cell is None else _unescape(str(cell))
+                return '' if cell is None else unescape_text(str(cell))
             with contextlib.suppress(TypeError, ValueError):
                 return _value(name, cell)
-            return _unescape(cell) if isinstance(cell, str) else cell
+            return unescape_text(cell) if isinstance(cell, str) else cell
         return _value(name, cell)
 
     return _format(path).read(os.path.realpath(path), value)[1]
@@ -459,7 +460,7 @@ def escape_path(path: str) -> str:
     return path
 
 
-def _escape(text: str) -> str:
+def escape_text(text: str) -> str:
     """Valid UTF-8 without NUL; see the head of this file."""
     if not text.startswith('\ufffd') and not re.search(r'[\x00\ud800-\udfff]', text):
         return text
@@ -467,7 +468,7 @@ def _escape(text: str) -> str:
     return '\ufffd' + escaped
 
 
-def _unescape(text: str) -> str:
+def unescape_text(text: str) -> str:
     if not text.startswith('\ufffd'):
         return text
     return re.sub(r'\\(?:\\|u([0-9a-f]{4}))', lambda m: chr(int(m[1], 16)) if m[1] else '\\', text[1:])
@@ -481,7 +482,7 @@ def _quote(text: str) -> str:
 def _cell(name: str, value: Any) -> str:
     """A value as text, in a column of this name."""
     if name in TEXT:
-        return _escape(value or '')
+        return escape_text(value or '')
     return ('' if value is None else str(value)) if name in WHOLE else _decimal(value)
 
 
@@ -489,16 +490,16 @@ def _value(name: str, cell: Any) -> Any:
     """What a cell, or its text, stands for; None is a missing value, or empty text. Other programs may have written
     whole numbers as 640.0."""
     if name in TEXT:
-        return _unescape(cell) if cell is not None else None if name == 'flags' else ''
+        return unescape_text(cell) if cell is not None else None if name == 'flags' else ''
     return None if cell is None else int(float(cell)) if name in WHOLE else float(cell)
 
 
-def _round(value: float | None) -> float | None:
+def rounded(value: float | None) -> float | None:
     return None if value is None or not math.isfinite(value) else round(float(value), 6)
 
 
 def _decimal(value: float | None) -> str:
-    return '' if _round(value) is None else f'{value:.6f}'
+    return '' if rounded(value) is None else f'{value:.6f}'
 
 
 # --- files ------------------------------------------------------------------------------------------------------------
@@ -526,7 +527,7 @@ def _whole_lines(path: str) -> str:
 
 
 @contextlib.contextmanager
-def _replacing(path: str) -> Iterator[str]:
+def replacing(path: str) -> Iterator[str]:
     """A path to write to; it replaces `path` at once when all is written, and is removed where that fails."""
     part = path + '.part'
     try:
