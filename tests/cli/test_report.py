@@ -1,6 +1,7 @@
 """Pages: `score -o FILE.html`, and `report` from a table."""
 
 import json
+import os
 import re
 import sys
 
@@ -109,3 +110,38 @@ def test_without_jinja2(run, folder, tmp_path, monkeypatch):
     code, _, err = run(folder, '-o', tmp_path / 'o.html')
     assert code == 2 and 'maclip_pyiqa[report]' in err
     assert main(['report', str(tmp_path / 'o.csv'), '-o', str(tmp_path / 'o.html')]) == 2
+
+
+def test_a_page_of_a_collection_and_of_what_was_filtered_from_it(run, folder, tmp_path, monkeypatch, capsys):
+    from maclip_pyiqa import MACLIP, score_files
+    from maclip_pyiqa.scoring import find_images, label
+    from maclip_pyiqa.scoring.collections import Collection, output_schema, to_table
+
+    (folder / os.fsdecode(b'\xff.png')).write_bytes(b'broken')
+    metric = MACLIP(backbone='demo')
+    rows = list(score_files(metric, find_images([folder])))
+    scores = Collection(tmp_path / 'scores', label(metric), {'keep': [], 'shard_rows': 2})
+    about = {'kind': 'files', 'source': '', 'seconds': 0.0, 'lost': ''}
+    for name, first in (('a', 0), ('b', 2)):
+        scores.finish(name, to_table(rows[first : first + 2], output_schema(metric.attribute_names)), about)
+    scores.save_manifest(complete=True)
+    scores.close()
+
+    page = tmp_path / 'o.html'
+    assert main(['report', str(tmp_path / 'scores'), '-o', str(page)]) == 0
+    found = columns(page)
+    assert [held(page)['folder'] + path for path in found['path']] == [row['path'] for row in rows]
+    assert len(held(page, 'pictures')) == 3 and sum(score is None for score in found['score']) == 1
+    assert 'not the published metric' in page.read_text()
+    for suffix in ('.parquet', '.csv', '.jsonl'):
+        kept = tmp_path / f'kept{suffix}'
+        assert main(['filter', str(tmp_path / 'scores'), '--top', '2', '-o', str(kept)]) == 0
+        assert main(['report', str(kept), '-o', str(page)]) == 0
+        best = sorted((row['path'] for row in rows if row['score']), key={r['path']: r['score'] for r in rows}.get)[-2:]
+        assert sorted(held(page)['folder'] + path for path in columns(page)['path']) == sorted(best)
+        assert 'fingerprint' in page.read_text()
+
+    monkeypatch.setattr('maclip_pyiqa.cli.report.MOST', 3)
+    capsys.readouterr()
+    assert main(['report', str(tmp_path / 'scores'), '-o', str(page)]) == 2
+    assert 'holds 4 images, and a page at most 3; choose some with `maclip-pyiqa filter' in capsys.readouterr().err
