@@ -182,7 +182,10 @@ def test_on_each_device(kind, device):
 # --- names ------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize('name', VARIANTS)
+LARGE = ('maclip_rn50x4', 'maclip_rn50x16', 'maclip_vitB16', 'maclip_vitL14')
+
+
+@pytest.mark.parametrize('name', [pytest.param(n, marks=[pytest.mark.slow] * (n in LARGE)) for n in VARIANTS])
 def test_names(monkeypatch, tiny, photos, name):
     """Each builds what its options say, here with the tiny weights instead of its own."""
     seen = []

@@ -50,7 +50,9 @@ SAVERS = {
 }
 
 
-@pytest.mark.parametrize('suffix', ['.pt', '.safetensors', '.pth', ''])
+@pytest.mark.parametrize(
+    'suffix', ['.pt', '', *(pytest.param(suffix, marks=pytest.mark.slow) for suffix in ('.safetensors', '.pth'))]
+)
 @pytest.mark.parametrize('saver', SAVERS)
 def test_formats_are_detected_from_the_content(tmp_path, tiny_clip, photos, want, saver, suffix):
     path = tmp_path / f'some weights{suffix}'

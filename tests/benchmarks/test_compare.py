@@ -5,16 +5,16 @@ import pytest
 
 
 def test_table(script, photo_files, capsys, tmp_path):
-    args = [*map(str, photo_files[:2]), '--crops', '8', '--draws', '4', '--qualities', '50', '8', '-o', str(tmp_path)]
+    args = [*map(str, photo_files[:2]), '--crops', '8', '--draws', '4', '--qualities', '70', '3', '-o', str(tmp_path)]
     assert script.main(args) == 0
     out = capsys.readouterr().out
     rows = [line.strip('| ').split(' | ') for line in out.splitlines() if line.startswith('| ')]
     assert [row[0] for row in rows] == ['n', '---', '5', '6'] and rows[2][1] == 'no verdict'
     assert rows[3][1] == '100 %'
-    assert 'quality50 above quality8' in out and 'itself: no difference: all 8 pairs are equal' in out
+    assert 'quality70 above quality3' in out and 'itself: no difference: all 8 pairs are equal' in out
     assert 'not the published metric' in out
-    assert {path.name for path in tmp_path.iterdir()} == {'quality8', 'quality50', 'compare.html', 'compare.csv'}
-    assert len(list((tmp_path / 'quality8').iterdir())) == 8
+    assert {path.name for path in tmp_path.iterdir()} == {'quality3', 'quality70', 'compare.html', 'compare.csv'}
+    assert len(list((tmp_path / 'quality3').iterdir())) == 8
 
 
 def test_shares(script):

@@ -72,6 +72,7 @@ def test_halves_are_seen(script, clean):
     assert len(found) == 3 and all(value > 0.9 for value in found.values())
 
 
+@pytest.mark.slow
 def test_report(script, tmp_path, monkeypatch, capsys, clean, tiny):
     kinds = {kind: script.KINDS[kind] for kind in ('blur', 'defocus', 'desaturation')}
     monkeypatch.setattr(script, 'KINDS', kinds)

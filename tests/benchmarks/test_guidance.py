@@ -227,7 +227,9 @@ def table(text):
     return {name: dict(zip(lines[0][1:], cells, strict=True)) for name, *cells in lines[1:]}
 
 
-@pytest.mark.parametrize('degradation', ['noise', 'blur', 'jpeg'])
+@pytest.mark.parametrize(
+    'degradation', ['noise', *(pytest.param(name, marks=pytest.mark.slow) for name in ('blur', 'jpeg'))]
+)
 def test_main(script, offline, photo, photo_file, metric, tmp_path, capsys, degradation):
     out = tmp_path / 'out.png'
     args = ['--stand-in', '--device=cpu', '--degradation', degradation, '--steps=10', '--fidelity=3000']

@@ -87,6 +87,7 @@ def test_a_metric_that_cannot_be_had_is_said(script, monkeypatch, capsys):
     assert 'niqe: not available (OSError)' in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_quick_run(script, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(script, 'pyiqa_metric', lambda name, **options: None)  # no look for weights on the network
     out = tmp_path / 'loss.png'

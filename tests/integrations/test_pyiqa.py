@@ -31,11 +31,11 @@ BUILTIN = 'from pyiqa.archs.maclip_arch import MACLIP; print(MACLIP.__module__)'
     'lines',
     [
         ['import pyiqa', CREATE],
-        ['import pyiqa', CREATE, BUILTIN, CREATE],
+        pytest.param(['import pyiqa', CREATE, BUILTIN, CREATE], marks=pytest.mark.slow),
         ['import pyiqa', BUILTIN, CREATE, BUILTIN],
         ['import maclip_pyiqa, pyiqa', BUILTIN, CREATE],
         ['import pyiqa, maclip_pyiqa', CREATE, BUILTIN, 'maclip_pyiqa.register(); maclip_pyiqa.register()', CREATE],
-        [BUILTIN, 'import maclip_pyiqa, pyiqa', CREATE],
+        pytest.param([BUILTIN, 'import maclip_pyiqa, pyiqa', CREATE], marks=pytest.mark.slow),
     ],
 )
 def test_ours_is_built_and_pyiqas_stays_importable(tiny, lines):
