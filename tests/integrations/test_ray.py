@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import secrets
@@ -355,13 +356,25 @@ ours.SECONDS, ours.SAVE_SECONDS = 0.2, 0
 sys.exit(main(sys.argv[1:]))
 """
 POISON = b'POISON'
-SITE = """
+POISONED = """
 import os
 from PIL import Image
 
 Image.init()
 Image.register_open('POISON', lambda file, name: os.kill(os.getpid(), 9), lambda start: start.startswith(b'POISON'))
-"""  # a reader that crashes, in all processes that find it on PYTHONPATH
+"""  # a reader that crashes, see `site`
+SLOW = """
+import time
+from PIL import Image
+
+original = Image.open
+
+def slowly(*args, **options):
+    time.sleep(0.1)
+    return original(*args, **options)
+
+Image.open = slowly
+"""  # so that a run lasts until it is killed, on a fast machine too
 
 
 @pytest.fixture
@@ -408,10 +421,26 @@ def start(tmp_path, tiny):
         children(process)
         if process.poll() is None:
             process.kill()
-    _, left = psutil.wait_procs(list(seen.values()), timeout=40)
+    end = time.monotonic() + 40
+    while (left := [process for process in seen.values() if lives(process)]) and time.monotonic() < end:
+        time.sleep(0.1)
     for process in left:
         process.kill()
     assert not left
+
+
+def lives(process):
+    with contextlib.suppress(psutil.NoSuchProcess):
+        # what has ended stays a zombie, where nobody waits for the children of those that were killed
+        return process.status() != psutil.STATUS_ZOMBIE
+    return False
+
+
+def site(tmp_path, code):
+    """A PYTHONPATH with which all processes run this code first."""
+    (tmp_path / 'site').mkdir()
+    (tmp_path / 'site/sitecustomize.py').write_text(code)
+    return os.pathsep.join([str(tmp_path / 'site'), os.environ.get('PYTHONPATH', '')])
 
 
 def until(condition, process, start, seconds=200):
@@ -464,7 +493,7 @@ def psutil_like(process):
 @pytest.mark.slow
 @pytest.mark.parametrize('how', [signal.SIGKILL, signal.SIGINT])
 def test_the_driver_is_killed_or_interrupted(start, many, tiny, tmp_path, how):
-    process = start(many)
+    process = start(many, PYTHONPATH=site(tmp_path, SLOW))
     until(lambda: finished(tmp_path), process, start)
     if how == signal.SIGINT:
         os.killpg(process.pid, how)  # as Ctrl-C in a terminal: to all of the group
@@ -480,7 +509,7 @@ def test_the_driver_is_killed_or_interrupted(start, many, tiny, tmp_path, how):
 
 @pytest.mark.slow
 def test_an_actor_is_killed(start, many, tiny, tmp_path):
-    process = start(many, '--actors', '2')
+    process = start(many, '--actors', '2', PYTHONPATH=site(tmp_path, SLOW))
     until(lambda: finished(tmp_path), process, start)
     os.kill(actors(process, start)[0], signal.SIGKILL)
     until(lambda: process.poll() is not None, psutil_like(process), start)
@@ -511,10 +540,7 @@ def test_the_disk_is_full(start, many, tiny, tmp_path):
 def test_an_image_that_kills_its_actor_is_a_row_with_an_error(start, many, tiny, tmp_path):
     (many / '030.png').unlink()  # a link to a photo that others share
     (many / '030.png').write_bytes(POISON)
-    (tmp_path / 'site').mkdir()
-    (tmp_path / 'site/sitecustomize.py').write_text(SITE)
-    path = os.pathsep.join([str(tmp_path / 'site'), os.environ.get('PYTHONPATH', '')])
-    process = start(many, '--retries', '0', PYTHONPATH=path)
+    process = start(many, '--retries', '0', PYTHONPATH=site(tmp_path, POISONED))
     until(lambda: process.poll() is not None, psutil_like(process), start, 400)
     assert process.returncode == 1, start.errors()
     rows = rows_of(tmp_path / 'out')
@@ -531,8 +557,10 @@ def free_port():
 
 
 @pytest.mark.slow
-def test_a_node_is_killed(start, many, tiny, tmp_path):
+def test_a_node_is_killed(start, many, tiny, tmp_path, monkeypatch):
     from ray.cluster_utils import Cluster
+
+    monkeypatch.setenv('PYTHONPATH', site(tmp_path, SLOW))  # of the nodes, which start the actors
 
     options = {'num_cpus': 1, 'object_store_memory': STORE, 'include_dashboard': False}
     cluster = Cluster(initialize_head=True, head_node_args=options)
