@@ -213,7 +213,7 @@ class MACLIP(nn.Module):
         constants = _check_constants({name: value for name, value in given.items() if value is not None})
         images, plans = self._see(x)
         q = self.cues(self._encode(images, plans), **constants).q  # (all views,)
-        parts = zip(q.split([plan.views for plan in plans]), plans, strict=True)
+        parts = zip(q.split([len(plan.shares) for plan in plans]), plans, strict=True)
         return torch.stack([(part * part.new_tensor(plan.shares)).sum() for part, plan in parts])[:, None]
 
     def features(self, x: Tensor | Sequence[Tensor]) -> list[Tensor]:
@@ -365,7 +365,7 @@ def _chunks(plans: list[ViewPlan], most: int) -> list[list[tuple[int, int, int]]
         end = begin + 1
         while end < len(plans) and plans[end].whole == plans[begin].whole:
             end += 1
-        # not `plans[i].views`, a property: torch.compile of torch 2.6 cannot follow it into a range
+        # len(shares), not the property `views`, here and in what follows: torch.compile of torch 2.6 trips over it
         views = [(i, view) for i in range(begin, end) for view in range(len(plans[i].shares))]
         parts = -(-len(views) // most)
         for part in range(parts):

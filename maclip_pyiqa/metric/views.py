@@ -150,7 +150,7 @@ class ViewPlan(NamedTuple):
             parts.append(_windows(image, places, self.window))
         elif places:
             parts.append(torch.stack([_enlarged_window(image, self.base, place, self.window) for place in places]))
-        if last is None or last == self.views:
+        if last is None or last == len(self.shares):
             parts.append(self.resize(image[None]) if whole is None else whole[None])
         return torch.cat(parts) if len(parts) > 1 else parts[0]
 
