@@ -353,6 +353,13 @@ def test_missing_extra(monkeypatch, tmp_path, capsys, command):
     )
 
 
+def test_missing_extra_is_told_before_scoring(monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, 'matplotlib', None)
+    with pytest.raises(ModuleNotFoundError, match=r'maclip_pyiqa\[evaluation\]'):
+        next(evaluate([], [], tmp_path / 'results'))
+    assert not (tmp_path / 'results').exists()
+
+
 def test_device():
     assert local_device('cpu') == torch.device('cpu')
     with pytest.raises(ValueError, match="device 'nonsense' cannot be used"):

@@ -366,6 +366,9 @@ def test_wrong_use(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, 'pyarrow', None)
     with pytest.raises(ModuleNotFoundError, match=r'maclip_pyiqa\[parquet\]'):
         open_table(tmp_path / 'o.parquet', NAMES)
+    for read in (read_table, read_label):
+        with pytest.raises(ModuleNotFoundError, match=r'maclip_pyiqa\[parquet\]'):
+            read(tmp_path / 'o.parquet')
     assert not os.listdir(tmp_path)
 
 
