@@ -54,6 +54,8 @@ class Processes:
         if int(os.environ.get('WORLD_SIZE', 1)) == 1:
             yield cls()
             return
+        # imported later, its functions' default values would keep the group to the very end of Python
+        import torch.distributed.nn  # noqa: F401
         from torch import distributed
 
         # gloo for GPUs too: only keys and errors are exchanged; processes may have to wait long for the slowest

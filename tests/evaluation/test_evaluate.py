@@ -292,6 +292,28 @@ def test_two_processes_equal_one(finished, arguments, tmp_path):
     same_results(finished, tmp_path)
 
 
+@pytest.mark.skipif(not Path('/proc/self/task').exists(), reason='threads are looked up in /proc')
+def test_no_thread_of_the_group_is_left(tmp_path):
+    """One that lives while Python ends can abort the process, see https://github.com/pytorch/pytorch/pull/179291."""
+    script = tmp_path / 'script.py'
+    script.write_text("""
+from pathlib import Path
+from maclip_pyiqa.evaluation.evaluate import Processes
+
+def threads():
+    return any('gloo' in (task / 'comm').read_text() for task in Path('/proc/self/task').iterdir())
+
+with Processes.join() as processes:
+    import torch._dynamo  # as pyiqa and compilation do
+    processes.gather({})
+    assert threads()
+assert not threads(), 'threads left'
+""")
+    command = [sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc_per_node=2', script]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
 def test_reading_processes(finished, arguments, tmp_path):
     options = arguments(tmp_path, '-d', 'csiq', '--protocol', 'paper', metrics=('maclip', 'piqe'))
     assert main([*options, '--workers', '2']) == 0
