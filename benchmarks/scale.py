@@ -15,6 +15,7 @@ is one.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import io
 import json
 import math
@@ -42,6 +43,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument('--pretrained', help='open_clip tag or file (default: random stand-in weights)')
     parser.add_argument(
         '--images', type=int, default=400, help='of the collection that Ray scores (default: %(default)s)'
+    )
+    parser.add_argument(
+        '--large', type=int, default=54, help='of 12 megapixels, for the memory of a run (default: %(default)s)'
     )
     parser.add_argument('--shards', default='1,1000,100000', help='simulated, for the driver (default: %(default)s)')
     parser.add_argument('--repeats', type=int, default=3, help='of each time; the median counts (default: %(default)s)')
@@ -86,6 +90,7 @@ def measure(args: argparse.Namespace) -> dict:
             'load': os.getloadavg()[0],
             'images': {device: images(source, device, args.repeats) for device in devices},
             'ray': None if args.skip_ray else collections(args.images, Path(folder)),
+            'memory': None if args.skip_ray else memory(args.large, Path(folder)),
             'driver': [simulate(int(count)) for count in args.shards.split(',')],
             **output_file(),
         }
@@ -174,6 +179,32 @@ def collections(count: int, folder: Path) -> list[dict]:
     return runs
 
 
+def memory(count: int, folder: Path) -> dict:
+    """MiB at the peak of a run with two actors: of all processes, of the driver, and of the larger actor."""
+    import psutil
+
+    (folder / 'large').mkdir()
+    data = jpeg(*SIZES[12])
+    for index in range(count):
+        (folder / 'large' / f'{index:06d}.jpg').write_bytes(data)
+    options = ['--engine', 'ray', '--actors', '2', '--backbone', 'demo', '--max-views', '9', '-o', f'{folder}/scores/']
+    run = subprocess.Popen([sys.executable, '-m', 'maclip_pyiqa', 'score', str(folder / 'large'), *options])
+    driver, peak = psutil.Process(run.pid), {'all_mib': 0.0}
+    while run.poll() is None:
+        of = {}  # process -> name, MiB
+        with contextlib.suppress(psutil.Error):
+            for process in [driver, *driver.children(recursive=True)]:
+                with contextlib.suppress(psutil.Error):  # it has ended
+                    of[process.pid] = process.cmdline()[0], process.memory_full_info().pss / 2**20
+        if (total := sum(mib for _, mib in of.values())) > peak['all_mib']:
+            actor = max((mib for name, mib in of.values() if name.startswith('ray::_Scorer')), default=0.0)
+            peak = {'all_mib': total, 'driver_mib': of[run.pid][1], 'actor_mib': actor}
+        time.sleep(0.1)
+    if run.returncode:
+        raise RuntimeError(f'the run ended with {run.returncode}')
+    return peak | {'images': count}
+
+
 def simulate(shards: int) -> dict:
     """`driver` in a fresh process."""
     command = [sys.executable, __file__, '--driver', str(shards)]
@@ -188,14 +219,14 @@ def driver(shards: int) -> dict:
     from maclip_pyiqa.scoring.collections import Collection
     from maclip_pyiqa.scoring.shards import Inputs, shard_name
 
-    def memory() -> float:
+    def resident() -> float:
         status = Path('/proc/self/status')  # not getrusage, which counts the parent's memory too
         if not status.exists():
             return math.nan
         return next(int(line.split()[1]) for line in status.read_text().splitlines() if 'VmHWM' in line) / 1024
 
     metric = MACLIP(backbone='demo')
-    before, begin = memory(), time.perf_counter()
+    before, begin = resident(), time.perf_counter()
     with tempfile.TemporaryDirectory() as out:
         folder = Collection(out, label(metric), {})
         tars = {f's3://bucket/collection/{number:08d}.tar': 10**9 for number in range(shards)}
@@ -211,7 +242,7 @@ def driver(shards: int) -> dict:
         folder.close()
     assert left == shards // 2
     saved = time.perf_counter() - begin
-    return {'shards': shards, 'memory_mib': memory() - before, 'plan_s': planned, 'manifest_s': saved}
+    return {'shards': shards, 'memory_mib': resident() - before, 'plan_s': planned, 'manifest_s': saved}
 
 
 def output_file() -> dict[str, float]:
@@ -259,6 +290,13 @@ def report(measured: dict) -> str:
                 + ' |'
             )
         lines += ['']
+    if measured['memory']:
+        peak = measured['memory']
+        lines += [
+            f'{peak["images"]} images of 12 megapixels, two actors: {peak["all_mib"]:.0f} MiB at the peak, of which '
+            f'the driver {peak["driver_mib"]:.0f} and the larger actor {peak["actor_mib"]:.0f}',
+            '',
+        ]
     size = measured['row_bytes'] * SHARD_ROWS / 1e6
     lines += [f'a file of {SHARD_ROWS:,} rows: {size:.2f} MB, {measured["file_s"]:.2f} s to build and write', '']
     lines += ['| shards | driver: memory, MiB | plan, s | manifest, s |', '|' + ' ---: |' * 4]

@@ -56,7 +56,7 @@ def read_pixels(file: str | os.PathLike[str] | bytes) -> np.ndarray:
 def to_tensor(pixels: np.ndarray) -> Tensor:
     """Pixels from `read_pixels`, (H, W, 3) -> (3, H, W), float32 in [0, 1]."""
     image = torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
-    return image if image.is_floating_point() else image.float() / 255
+    return image if image.is_floating_point() else image.float().div_(255)
 
 
 def _rgb(image: Image.Image) -> np.ndarray:

@@ -82,21 +82,24 @@ def score_read(
         for row in score_read(metric, (read_file(name, data, window) for name, data in images)):
             print(row['path'], row['score'], row['error'])
     """
-    others = others or {}
-    device = metric.backbone.mean.device
     for group in groups(files, batch):
-        with torch.inference_mode():
-            images = [to_tensor(file.pixels).to(device) for file in group if file.pixels is not None]
-            scored = zip(images, _analyze(metric, images), strict=True)
-        for file in group:
-            row = {'path': file.path, 'score': None, **dict.fromkeys(LAST), 'error': file.error}
-            if file.pixels is not None:
-                height, width, _ = file.pixels.shape
-                row |= {'width': width, 'height': height, 'flags': file.flags}
-                image, analysis = next(scored)
-                with torch.inference_mode():  # not across the yield: the caller's code is not to run in it
-                    _fill(row, image, analysis, others, each)
-            yield row
+        yield from _score_group(metric, group, others or {}, each)  # whose tensors end with it, before others are read
+
+
+def _score_group(metric: MACLIP, group: list[FileRead], others, each) -> Iterator[dict[str, Any]]:
+    device = metric.backbone.mean.device
+    with torch.inference_mode():
+        images = [to_tensor(file.pixels).to(device) for file in group if file.pixels is not None]
+        scored = zip(images, _analyze(metric, images), strict=True)
+    for file in group:
+        row = {'path': file.path, 'score': None, **dict.fromkeys(LAST), 'error': file.error}
+        if file.pixels is not None:
+            height, width, _ = file.pixels.shape
+            row |= {'width': width, 'height': height, 'flags': file.flags}
+            image, analysis = next(scored)
+            with torch.inference_mode():  # not across the yield: the caller's code is not to run in it
+                _fill(row, image, analysis, others, each)
+        yield row
 
 
 def _analyze(metric: MACLIP, images: list[Tensor]) -> Sequence[Analysis | Exception]:

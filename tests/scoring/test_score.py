@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import threading
+import weakref
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from PIL import Image
 from maclip_pyiqa import MACLIP, score_files
 from maclip_pyiqa.scoring import batch
 from maclip_pyiqa.scoring.read import read_image
+from maclip_pyiqa.scoring.score import score_read
 
 
 @pytest.fixture
@@ -47,6 +49,19 @@ def test_rows_come_one_by_one(tiny_metric, files, monkeypatch):
     assert not torch.is_inference_mode_enabled()  # the caller's own code is not affected
     assert [row['path'] for row in rows] == files[1:]
     assert list(score_files(tiny_metric, [])) == []
+
+
+def test_images_are_let_go_before_others_are_read(tiny_metric, files):
+    scored, alive = [], []
+
+    def read():
+        for path in files:
+            alive.append([image for ref in scored if (image := ref()) is not None])
+            yield batch.read_file(path)
+
+    rows = score_read(tiny_metric, read(), batch=1, each=lambda row, image, _: scored.append(weakref.ref(image)))
+    assert len(list(rows)) == len(files) == len(alive)
+    assert scored and not any(alive)
 
 
 def test_files_that_cannot_be_read_are_rows(tiny_metric, files, tmp_path):
