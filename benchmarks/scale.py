@@ -195,8 +195,8 @@ def memory(count: int, folder: Path) -> dict:
         with contextlib.suppress(psutil.Error):
             for process in [driver, *driver.children(recursive=True)]:
                 with contextlib.suppress(psutil.Error):  # it has ended
-                    of[process.pid] = process.cmdline()[0], process.memory_full_info().pss / 2**20
-        if (total := sum(mib for _, mib in of.values())) > peak['all_mib']:
+                    of[process.pid] = ' '.join(process.cmdline()), process.memory_full_info().pss / 2**20
+        if run.pid in of and (total := sum(mib for _, mib in of.values())) > peak['all_mib']:
             actor = max((mib for name, mib in of.values() if name.startswith('ray::_Scorer')), default=0.0)
             peak = {'all_mib': total, 'driver_mib': of[run.pid][1], 'actor_mib': actor}
         time.sleep(0.1)
