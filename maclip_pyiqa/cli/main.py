@@ -74,7 +74,7 @@ def _let_idle_threads_sleep() -> None:
     """Have torch's OpenMP threads wait asleep, unless the user has chosen how they wait.
 
     By default they spin, and on a machine busy with other work a thread that spins keeps the core from the one that it
-    waits for: scoring took 2 to 20 times the CPU time (benchmarks/files.py).
+    waits for: scoring took 2.5 times the CPU time (benchmarks/files.py).
     """
     if not {'OMP_WAIT_POLICY', 'GOMP_SPINCOUNT', 'KMP_BLOCKTIME'} & os.environ.keys() and 'torch' not in sys.modules:
         os.environ['OMP_WAIT_POLICY'] = 'PASSIVE'  # read once, when torch is imported
