@@ -6,6 +6,8 @@
   ray       a collection with 1 and 2 actors, and one in a shard and in many: start-up, seconds of a shard, images/s
   driver    memory and time of the process that hands out the work, with 1, 1,000 and 100,000 shards, simulated: they
             are entered as finished, none is scored
+  memory    of all processes of a run with two actors and 12-megapixel images, at its peak; what they share is counted
+            once (Linux only)
   output    bytes of a row, seconds of a file
 
 Weights are random stand-ins unless --pretrained names some: times do not depend on them. A GPU is measured where there
