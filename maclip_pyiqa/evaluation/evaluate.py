@@ -6,15 +6,15 @@ Works in one process or in several that torchrun started; results do not depend 
 from __future__ import annotations
 
 import contextlib
-import datetime
 import json
 import logging
 import math
 import os
+import pickle
 import platform
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +32,8 @@ if TYPE_CHECKING:  # seconds to import
 __all__ = ['Processes', 'check_results', 'evaluate', 'local_device', 'score_dataset']
 
 logger = logging.getLogger(__name__)
+PIECE = 4 << 20  # bytes; the store takes no value above 8 MiB
+POLL = 0.05  # seconds
 PACKAGES = ('maclip_pyiqa', 'torch', 'torchvision', 'pyiqa', 'open_clip_torch', 'numpy', 'scipy', 'Pillow')
 
 
@@ -39,13 +41,19 @@ PACKAGES = ('maclip_pyiqa', 'torch', 'torchvision', 'pyiqa', 'open_clip_torch', 
 class Processes:
     """The processes of this run.
 
+    They exchange keys and errors through torchrun's key-value store. A process group would do more than is needed, and
+    at the end of one torch 2.6 can hang or abort Python.
+
     Attributes:
         rank: of this process
         size: their number
+        store: what they exchange through; None for one process
     """
 
     rank: int = 0
     size: int = 1
+    store: torch.distributed.Store | None = None
+    _gathered: int = field(default=0, init=False)
 
     @classmethod
     @contextlib.contextmanager
@@ -54,26 +62,32 @@ class Processes:
         if int(os.environ.get('WORLD_SIZE', 1)) == 1:
             yield cls()
             return
-        # imported later, its functions' default values would keep the group to the very end of Python
-        import torch.distributed.nn  # noqa: F401
-        from torch import distributed
+        from torch.distributed import rendezvous
 
-        # gloo for GPUs too: only keys and errors are exchanged; processes may have to wait long for the slowest
-        distributed.init_process_group('gloo', timeout=datetime.timedelta(days=7))
-        try:
-            yield cls(distributed.get_rank(), distributed.get_world_size())
-        finally:
-            distributed.destroy_process_group()
+        store, rank, size = next(rendezvous('env://'))
+        yield cls(rank, size, store)
+        store.add('left', 1)
+        while rank == 0 and store.add('left', 0) < size:  # the store may be in process 0
+            time.sleep(POLL)
 
     def gather(self, entries: dict[Any, Any]) -> dict[Any, Any]:
         """The entries of all processes, in each process."""
-        if self.size == 1:
+        if self.store is None:
             return entries
-        from torch import distributed
-
-        parts: list[Any] = [None] * self.size
-        distributed.all_gather_object(parts, entries)
-        return {key: value for part in parts for key, value in part.items()}
+        self._gathered += 1
+        mine, *others = (f'{self._gathered}/{(self.rank + i) % self.size}' for i in range(self.size))
+        data = pickle.dumps(entries)
+        starts = range(0, len(data), PIECE)
+        for start in starts:
+            self.store.set(f'{mine}/{start}', data[start : start + PIECE])  # type: ignore[arg-type]  # bytes do
+        self.store.set(mine, str(len(data)))
+        gathered = dict(entries)
+        for other in others:
+            while not self.store.check([other]):  # however long it takes; get() waits too, but not for Ctrl-C
+                time.sleep(POLL)
+            starts = range(0, int(self.store.get(other)), PIECE)
+            gathered |= pickle.loads(b''.join(self.store.get(f'{other}/{start}') for start in starts))
+        return gathered
 
     def one_first(self, do: Callable[[], Any]) -> Any:
         """do() in process 0 and then in the others, which find the files that it downloaded."""

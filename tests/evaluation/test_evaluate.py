@@ -292,24 +292,29 @@ def test_two_processes_equal_one(finished, arguments, tmp_path):
     same_results(finished, tmp_path)
 
 
-def test_the_process_group_ends(tmp_path):
-    """Its threads, where they live while Python ends, can abort it: https://github.com/pytorch/pytorch/pull/179291."""
+def test_processes_exchange_what_they_know(tmp_path):
+    """More than the store takes as one value, and nothing; one process comes late, and one is needed last."""
     script = tmp_path / 'script.py'
     script.write_text("""
-import weakref
-from torch.distributed import distributed_c10d
-from maclip_pyiqa.evaluation.evaluate import Processes
+import time
+from maclip_pyiqa.evaluation.evaluate import PIECE, Processes
 
 with Processes.join() as processes:
-    group = weakref.ref(distributed_c10d._get_default_group())
-    import torch._dynamo  # as pyiqa and compilation do
-    processes.gather({})
-    assert group() is not None
-assert group() is None
+    rank = processes.rank
+    time.sleep(rank)
+    entries = {} if rank == 2 else {rank: str(rank) * (3 * PIECE + 1), (rank, 'error'): None}
+    gathered = processes.gather(entries)
+    assert gathered == {r: str(r) * (3 * PIECE + 1) for r in (0, 1)} | {(0, 'error'): None, (1, 'error'): None}
+    assert processes.gather({'rank': 0} if rank == 0 else {}) == {'rank': 0}
+    assert processes.one_first(lambda: rank) == rank
+    time.sleep(rank)
 """)
-    command = [sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc_per_node=2', script]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    run = [sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc_per_node=3', script]
+    in_agent = os.environ | {'OMP_NUM_THREADS': '1'}
+    in_process_0 = in_agent | {'TORCH_DISABLE_SHARE_RDZV_TCP_STORE': '1'}
+    for environment in in_agent, in_process_0:
+        done = subprocess.run(run, capture_output=True, text=True, env=environment)
+        assert done.returncode == 0, done.stderr
 
 
 def test_reading_processes(finished, arguments, tmp_path):

@@ -1,5 +1,7 @@
 """Gradients: right, the same however they are computed, finite, and in bounded memory."""
 
+import os
+
 import pyiqa
 import pytest
 import torch
@@ -219,7 +221,7 @@ def train(rank, world, store, tiny, images, out):
         state = {k.removeprefix('module.'): v for k, v in generator.state_dict().items()}
         torch.save(state, out)
     if world > 1:
-        torch.distributed.destroy_process_group()
+        os._exit(0)  # torch 2.6 can hang in destroy_process_group
 
 
 def test_distributed_data_parallel(tiny, photos, tmp_path):
