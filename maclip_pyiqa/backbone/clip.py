@@ -5,7 +5,6 @@ Original: Radford et al., "Learning Transferable Visual Models From Natural Lang
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import os
 from collections.abc import Callable, Sequence
@@ -14,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from .identity import image_digest, text_digest
 from .loading import load
 from .tower import freeze, simplify
 
@@ -43,6 +43,8 @@ class Backbone(nn.Module):
         any_size: whether it accepts other sizes than its own
         text: L2-normalised prompt features, (P, 2, D)
         scale: exp(logit_scale), ()
+        image_digest: of all that image features are computed with, see `identity`
+        text_digest: likewise of the prompts' features
 
     Raises:
         ValueError: an unknown architecture or tag
@@ -66,7 +68,7 @@ class Backbone(nn.Module):
         super().__init__()
         self._compiled: Callable[[Tensor], Tensor] | None = None
         self._announced = False
-        clip, mean, std, tokenizer = load(name, pretrained, quick_gelu)
+        clip, mean, std, tokenizer, facts = load(name, pretrained, quick_gelu)
         clip.eval()
         size = clip.visual.image_size
         size = size if isinstance(size, tuple) else (size, size)
@@ -77,7 +79,8 @@ class Backbone(nn.Module):
             tokens = tokenizer([prompt for pair in prompts for prompt in pair])
             text = clip.encode_text(tokens, normalize=True).unflatten(0, (-1, 2))
             scale = clip.logit_scale.exp().reshape(())
-            self._text_digest = _text_digest(clip, tokens)
+            self.image_digest = image_digest(clip, facts['vision'], self.window, mean, std)
+            self.text_digest = text_digest(clip, facts['text'], tokens)
             self.visual, self.min_size, self.any_size = simplify(clip.visual, self.window, pos_embedding)
         for key, value in {'text': text, 'scale': scale}.items():
             self.register_buffer(key, value.detach().clone(), persistent=False)
@@ -113,45 +116,3 @@ class Backbone(nn.Module):
         super().__setstate__(state | {'_compiled': None})
         if state['_compiled']:
             self.compile_encoding()
-
-    def fingerprint(self, text: bool = False) -> str:
-        """SHA-256, as hexadecimal digits, of what image features are computed with: the tower's tensors, layers and
-        heads, the normalisation and the window.
-
-        Equal on all machines for equal weights, from whichever file they came.
-
-        Args:
-            text: of the prompts' features too: their tokens and the text tower's weights
-        """
-        options = f'{self.window} {self._text_digest if text else ""}'
-        return _digest(options, self.mean, self.std, *_contents(self.visual))
-
-
-def _contents(module: nn.Module) -> list[str | Tensor]:
-    """Layers, heads and tensors."""
-    layers = [
-        (name, type(child).__name__, getattr(child, 'num_heads', getattr(child, 'heads', None)))
-        for name, child in module.named_modules()
-    ]
-    tensors = sorted([*module.named_parameters(), *module.named_buffers()], key=lambda pair: pair[0])
-    return [repr(layers), *(tensor for _, tensor in tensors)]
-
-
-def _text_digest(clip: Any, tokens: Tensor) -> str:
-    """Of what the prompts' features are computed with. Not of the features: their last bits differ by machine."""
-    visual, clip.visual = clip.visual, None
-    try:
-        return _digest(tokens, *_contents(clip))
-    finally:
-        clip.visual = visual
-
-
-def _digest(*parts: str | Tensor) -> str:
-    digest = hashlib.sha256()
-    for part in parts:
-        if isinstance(part, Tensor):
-            digest.update(f'{tuple(part.shape)} {part.dtype}'.encode())
-            digest.update(part.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
-        else:
-            digest.update(part.encode())
-    return digest.hexdigest()

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from .identity import architecture_facts
 from .weights import WeightsError, architecture, find, read
 
 __all__ = ['DEMO', 'LoadedCLIP', 'load']
@@ -22,12 +23,14 @@ DEMO = Path(__file__).parent / 'demo'  # the folder of the demonstration backbon
 
 
 class LoadedCLIP(NamedTuple):
-    """A CLIP of open_clip on the CPU in float32, its image normalisation, (3,) each, and its tokenizer."""
+    """A CLIP of open_clip on the CPU in float32, its image normalisation, (3,) each, its tokenizer, and what its
+    tensors do not tell (see `architecture_facts`)."""
 
     clip: Any  # open_clip has no types
     mean: Sequence[float]
     std: Sequence[float]
     tokenizer: Callable[[list[str]], Tensor]
+    facts: dict[str, dict[str, Any]]
 
 
 def load(name: str, pretrained: str | os.PathLike, quick_gelu: bool | None = None) -> LoadedCLIP:
@@ -50,7 +53,9 @@ def load(name: str, pretrained: str | os.PathLike, quick_gelu: bool | None = Non
         name = f'local-dir:{DEMO}'
     if name.startswith(('local-dir:', 'hf-hub:')):
         clip = _load_folder(name, quick_gelu)
-        return LoadedCLIP(clip, clip.visual.image_mean, clip.visual.image_std, _tokenizer(name))
+        config = open_clip.get_model_config(name)
+        facts = architecture_facts(config, config.get('quick_gelu', False) if quick_gelu is None else quick_gelu)
+        return LoadedCLIP(clip, clip.visual.image_mean, clip.visual.image_std, _tokenizer(name), facts)
 
     name = architecture(name)
     config = open_clip.get_model_config(name)
@@ -79,7 +84,7 @@ def load(name: str, pretrained: str | os.PathLike, quick_gelu: bool | None = Non
     _fill(clip, state, path, name)
     first = known[0] if known else {}
     mean, std = (first.get(key) or getattr(clip.visual, f'image_{key}') for key in ('mean', 'std'))
-    return LoadedCLIP(clip, mean, std, _tokenizer(name))
+    return LoadedCLIP(clip, mean, std, _tokenizer(name), architecture_facts(config, quick_gelu))
 
 
 def _load_folder(name: str, quick_gelu: bool | None) -> Any:

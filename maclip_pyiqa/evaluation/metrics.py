@@ -86,8 +86,7 @@ class MACLIPAdapter:
     def __init__(self, name: str, net: MACLIP) -> None:
         self.name, self.net = name, net
         self.config, self.fingerprint = net.config, net.fingerprint()
-        self.cache_key = {'backbone': net.backbone.fingerprint()}
-        self.cache_key |= {option: self.config[option] for option in ('views', 'stride', 'max_views')}
+        self.cache_key = {'features': net.features_fingerprint()}
         self.extra = {'text': net.backbone.text.tolist(), 'scale': net.backbone.scale.tolist()}
 
     def compute(self, image: Tensor) -> dict[str, np.ndarray]:

@@ -15,7 +15,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ['Cues', 'box_cox', 'cosine_cue', 'fuse', 'magnitude_cue', 'standardise']
+__all__ = ['DEFINITION', 'Cues', 'box_cox', 'cosine_cue', 'fuse', 'magnitude_cue', 'standardise']
+
+# Version of the score's definition: these equations, and the views that they are computed of. It is part of every
+# fingerprint, so it is raised only when the same weights and options would give other scores.
+DEFINITION = 1
 
 
 class Cues(NamedTuple):

@@ -19,11 +19,15 @@ from torch.utils.checkpoint import checkpoint
 
 from ..backbone import Backbone
 from .analysis import Analysis
-from .cues import Cues, cosine_cue, fuse, magnitude_cue
+from .cues import DEFINITION, Cues, cosine_cue, fuse, magnitude_cue
 from .prompts import PROMPTS, attribute_names, read_prompts, summary_columns
 from .views import ViewPlan, whole_views
 
 __all__ = ['MACLIP', 'PROMPTS']
+
+# Options that move no score, or whose part in it is hashed as what they stand for: weights, architecture, tokens.
+NEUTRAL = ('backbone', 'pretrained', 'quick_gelu', 'prompts', 'chunk', 'compile', 'sample_views')
+AFTER_FEATURES = ('prompt_weights', 'cue', 'box_lam', 'base_cos', 'base_norm', 'alpha')  # that move no feature
 
 
 class MACLIP(nn.Module):
@@ -124,7 +128,7 @@ class MACLIP(nn.Module):
             'pos_embedding': pos_embedding,
             'quick_gelu': quick_gelu,
         }
-        self.stride = round(self.backbone.window * 128 / 224) if stride is None else stride
+        self.stride = self._stride(stride)
         if views == 'full' and not self.backbone.any_size:
             raise ValueError(f"views='full' needs a backbone that takes any image size; {backbone!r} does not")
         if compile:
@@ -154,15 +158,41 @@ class MACLIP(nn.Module):
         }
 
     def fingerprint(self) -> str:
-        """SHA-256, as hexadecimal digits, of all that scores are computed with: the backbone's weights and
-        normalisation, the prompts, and the options of `config` that scores depend on.
+        """Identity of the scores, 64 hexadecimal digits: a hash of the version of the score's definition, the weights
+        as they were loaded, what tensors do not tell (architecture, input size, mean and std), the tokens of the
+        prompts, and those options that differ from their defaults and move scores or cues.
 
-        Two metrics with one fingerprint give the same scores, to float rounding, wherever their weights came from.
+        Two metrics with one fingerprint give the same scores, to float rounding. It is the same on every machine, for
+        every kind of file with the same values, and for every version of the libraries and of this package that does
+        not change the score's definition.
         """
-        free = (*self._source, 'chunk', 'sample_views')
-        options = {name: value for name, value in self.config.items() if name not in free}
-        text = json.dumps([options, self.backbone.fingerprint(text=True)], sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()
+        return self._hash(self.backbone.image_digest, self.backbone.text_digest, self._changed_options())
+
+    def features_fingerprint(self) -> str:
+        """Identity of `features`, likewise: metrics that differ in prompts or in options that act on features share it.
+        An option counts unless it is known to move no feature."""
+        options = {name: value for name, value in self._changed_options().items() if name not in AFTER_FEATURES}
+        return self._hash(self.backbone.image_digest, options)
+
+    @staticmethod
+    def _hash(*parts: Any) -> str:
+        return hashlib.sha256(json.dumps([DEFINITION, *parts], sort_keys=True).encode()).hexdigest()
+
+    def _changed_options(self) -> dict[str, Any]:
+        """Of `config`, what differs from the defaults and moves scores or cues."""
+        defaults = {**(MACLIP.__init__.__kwdefaults__ or {}), 'stride': self._stride(None)}
+        moot = set(NEUTRAL)
+        if self.views != 'windows':
+            moot |= {'stride', 'max_views'}
+        if self.cue != 'both':
+            moot |= {'base_cos', 'base_norm', 'alpha'}
+        changed = {n: v for n, v in self.config.items() if n not in moot and not (n in defaults and v == defaults[n])}
+        if 'prompt_weights' in changed:  # sums of weights differ in their last bits
+            changed['prompt_weights'] = [round(weight, 6) for weight in changed['prompt_weights']]
+        return changed
+
+    def _stride(self, stride: int | None) -> int:
+        return round(self.backbone.window * 128 / 224) if stride is None else stride
 
     @property
     def attribute_names(self) -> tuple[str, ...]:
@@ -378,7 +408,7 @@ def _chunks(plans: list[ViewPlan], most: int) -> list[list[tuple[int, int, int]]
 
 
 def _check_weights(weights: Sequence[float] | None, pairs: int) -> list[float] | None:
-    """-> of sum 1."""
+    """-> of sum 1; None: equal."""
     if weights is None:
         return None
     wrong = (
@@ -392,7 +422,7 @@ def _check_weights(weights: Sequence[float] | None, pairs: int) -> list[float] |
     total = sum(weights)
     if len(weights) != pairs or not (min(weights) >= 0 and 0 < total < math.inf):
         raise ValueError(wrong)
-    return [w / total for w in weights]
+    return None if len(set(weights)) == 1 else [w / total for w in weights]
 
 
 def _check_constants(constants: dict[str, float]) -> dict[str, float]:
@@ -401,7 +431,7 @@ def _check_constants(constants: dict[str, float]) -> dict[str, float]:
             raise TypeError(f'{name}={value!r}; expected a number')
         if not math.isfinite(value):
             raise ValueError(f'{name}={value!r}; expected a finite number')
-    return constants
+    return {name: float(value) for name, value in constants.items()}
 
 
 def _check_count(name: str, value: int) -> int:

@@ -1,11 +1,14 @@
 """Metric adapters: what they cache, what their keys depend on, and scores from the cache."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch
 
 from maclip_pyiqa import MACLIP
 from maclip_pyiqa.evaluation.metrics import MACLIPAdapter, PyiqaAdapter, checksum, load_metrics, pack
+from maclip_pyiqa.testing import TINY, save_folder
 
 
 @pytest.mark.parametrize(
@@ -22,7 +25,7 @@ def test_scores_from_the_cache_are_the_metrics(tiny, photos, options):
         assert adapter.score(arrays) == pytest.approx(expected, abs=2e-4)
 
 
-def test_keys_are_of_the_features(tiny, tiny_metric):
+def test_keys_are_of_the_features(tiny, tiny_clip, tiny_metric, tmp_path):
     """Metrics that differ in prompts, constants and cues share features; their fingerprints differ."""
     plain = MACLIPAdapter('maclip', tiny_metric)
     for options in ({'alpha': 3.0}, {'cue': 'sim'}, {'prompts': 'clipiqa'}):
@@ -32,8 +35,9 @@ def test_keys_are_of_the_features(tiny, tiny_metric):
     keys = [plain.cache_key]
     for options in ({'views': 'global'}, {'stride': 20}, {'max_views': 3}, {'pos_embedding': True}):
         keys.append(MACLIPAdapter('maclip', MACLIP(backbone=tiny, **options)).cache_key)
-    tiny_metric.backbone.visual.attnpool.c_proj.bias[0] += 1e-3
-    keys.append(MACLIPAdapter('maclip', tiny_metric).cache_key)
+    other = copy.deepcopy(tiny_clip)
+    other.visual.attnpool.c_proj.bias.data[0] += 1e-3
+    keys.append(MACLIPAdapter('maclip', MACLIP(backbone=save_folder(other, TINY, tmp_path))).cache_key)
     assert all(keys.count(key) == 1 for key in keys)
 
 

@@ -1,0 +1,84 @@
+"""What identifies a CLIP: hashes of its weights as they were loaded, and of what tensors do not tell.
+
+They hold float32 values by their names in open_clip's state dict, and what differs from the defaults of open_clip's
+configuration. So they are the same on every machine, for every kind of file and for every version of the libraries, and
+nothing that this package does to a tower afterwards changes them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+__all__ = ['architecture_facts', 'image_digest', 'text_digest']
+
+NEUTRAL = ('pretrained', 'tokenizer', 'drop', 'output_tokens')  # parts of names: loading, tokens (hashed), training
+
+
+def architecture_facts(config: Mapping[str, Any], quick_gelu: bool) -> dict[str, dict[str, Any]]:
+    """What tensors do not tell of a CLIP's two towers: heads, activations, norms, pooling.
+
+    Args:
+        config: model configuration of open_clip
+        quick_gelu: the activation that the CLIP was built with, in place of the configuration's
+
+    Returns:
+        of 'vision' and 'text' the settings that differ from open_clip's defaults, but for those that move no feature
+    """
+    from open_clip.model import CLIPTextCfg, CLIPVisionCfg
+
+    facts = {}
+    for tower, defaults in {'vision': asdict(CLIPVisionCfg()), 'text': asdict(CLIPTextCfg())}.items():
+        facts[tower] = {'quick_gelu': bool(quick_gelu)} | {
+            name: value
+            for name, value in config[f'{tower}_cfg'].items()
+            if value != defaults.get(name) and not any(part in name for part in NEUTRAL)
+        }
+    return facts
+
+
+def image_digest(clip: Any, facts: Mapping[str, Any], window: int, mean: Sequence[float], std: Sequence[float]) -> str:
+    """Of all that image features are computed with: 64 hexadecimal digits.
+
+    Args:
+        clip: of open_clip, as it was loaded
+        facts: of its image tower, see `architecture_facts`
+        window: side of its input, pixels
+        mean, std: of the normalisation, (3,) each
+    """
+    tensors = clip.visual.state_dict() | {'image mean': torch.tensor(mean), 'image std': torch.tensor(std)}
+    return _digest({'window': window, **facts}, tensors)
+
+
+def text_digest(clip: nn.Module, facts: Mapping[str, Any], tokens: Tensor) -> str:
+    """Of all that prompt features and the logit scale are computed with: 64 hexadecimal digits. Not of the features
+    themselves, whose last bits differ by machine.
+
+    Args:
+        clip: of open_clip, as it was loaded
+        facts: of its text tower, see `architecture_facts`
+        tokens: of the prompts, (prompts, context length)
+    """
+    unused = ('visual.', 'text_decoder.', 'logit_bias')
+    # open_clip has two classes of CLIP, which differ in this prefix
+    tensors = {k.removeprefix('text.'): v for k, v in clip.state_dict().items() if not k.startswith(unused)}
+    if 'token_embedding.weight' in tensors:  # of those tokens only: most of a small CLIP's weights are in this table
+        tensors['token_embedding.weight'] = tensors['token_embedding.weight'][tokens.unique()]
+    return _digest({'tokens': tokens.tolist(), **facts}, tensors)
+
+
+def _digest(facts: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
+    # BLAKE2b: as safe as SHA-256, and on processors without instructions for SHA twice as fast
+    digest = hashlib.blake2b(json.dumps(facts, sort_keys=True).encode(), digest_size=32)
+    for name, tensor in sorted(tensors.items()):
+        if tensor.is_floating_point():  # counters and positions follow from the architecture
+            digest.update(f'{name} {tuple(tensor.shape)}'.encode())
+            digest.update(np.ascontiguousarray(tensor.detach().float().numpy(), '<f4').data)
+    return digest.hexdigest()
