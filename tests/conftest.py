@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+
+# before torch is imported: its threads sleep while they wait, so that the suite is not slowed by what else runs
+os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')
+
 from collections.abc import Iterator
 from pathlib import Path
 
