@@ -33,22 +33,8 @@ class Histogram {
 
   // values: of the column, NaN where there are none; mask: which are shown by the other filters.
   show(values, mask, name) {
-    let [low, high] = [Infinity, -Infinity];
-    for (const value of values) {
-      if (value < low) low = value;
-      if (value > high) high = value;
-    }
-    if (low > high) [low, high] = [0, 1];
-    if (low === high) [low, high] = [low - 0.5, high + 0.5];
-    [this.low, this.high] = [low, high];
-    const all = new Array(this.bins).fill(0);
-    const some = new Array(this.bins).fill(0);
-    values.forEach((value, i) => {
-      if (Number.isNaN(value)) return;
-      const bin = Math.min(Math.floor(((value - low) / (high - low)) * this.bins), this.bins - 1);
-      all[bin]++;
-      if (mask[i]) some[bin]++;
-    });
+    const [low, high] = ([this.low, this.high] = Histogram.extent(values));
+    const [all, some] = Histogram.counts(values, mask, [low, high], this.bins);
     const most = Math.max(...all, 1);
     const width = 100 / this.bins;
     // square roots, so that rare values are seen
@@ -61,6 +47,31 @@ class Histogram {
     this.ends.forEach((end, side) => (end.textContent = Page.number([low, high][side])));
     this.area.title = `${name}: heights are square roots of counts`;
     this.place();
+  }
+
+  // Least and greatest value, apart; NaN is skipped.
+  static extent(values) {
+    let [low, high] = [Infinity, -Infinity];
+    for (const value of values) {
+      if (value < low) low = value;
+      if (value > high) high = value;
+    }
+    if (low > high) return [0, 1];
+    return low === high ? [low - 0.5, high + 0.5] : [low, high];
+  }
+
+  // How many values are in each of `bins` equal parts of the range: of all, and of those in the mask.
+  static counts(values, mask, [low, high], bins) {
+    const all = new Array(bins).fill(0);
+    const some = new Array(bins).fill(0);
+    values.forEach((value, i) => {
+      if (Number.isNaN(value)) return;
+      // multiplied first: whole numbers on the edges of bins stay exact
+      const bin = Math.min(Math.floor(((value - low) * bins) / (high - low)), bins - 1);
+      all[bin]++;
+      if (mask[i]) some[bin]++;
+    });
+    return [all, some];
   }
 
   set(range) {
@@ -180,15 +191,7 @@ class Scatter {
     );
     context.font = `13px ${style.fontFamily}`;
     const [left, right, top, bottom] = [62, 14, 14, 44];
-    const spans = [this.x[1], this.y[1]].map((values) => {
-      let [low, high] = [Infinity, -Infinity];
-      for (const row of this.rows) {
-        low = Math.min(low, values[row]);
-        high = Math.max(high, values[row]);
-      }
-      if (low > high) [low, high] = [0, 1];
-      return low === high ? [low - 0.5, high + 0.5] : [low, high];
-    });
+    const spans = [this.x[1], this.y[1]].map((values) => Histogram.extent(this.rows.map((row) => values[row])));
     const across = (value) => left + ((value - spans[0][0]) / (spans[0][1] - spans[0][0])) * (width - left - right);
     const up = (value) =>
       height - bottom - ((value - spans[1][0]) / (spans[1][1] - spans[1][0])) * (height - top - bottom);

@@ -1,5 +1,5 @@
 'use strict';
-// What all pages share: elements, numbers, data of the page, pictures, files to save. Text becomes text nodes only.
+// What all pages share: elements, numbers, data of the page, pictures, files to save, rows. Text becomes text nodes.
 
 const Page = (() => {
   const byId = (id) => document.getElementById(id);
@@ -39,7 +39,17 @@ const Page = (() => {
     return size >= 10 && size < 1e6 ? value.toFixed(2) : value.toExponential(3);
   }
 
+  const signed = (value) => (value > 0 ? '+' : '') + number(value);
+
   const count = (value) => value.toLocaleString('en');
+
+  // A column's name to read.
+  const LABELS = new Map([
+    ['q_sim', 'cosine cue'],
+    ['q_mag', 'magnitude cue'],
+    ['w_sim', 'cosine weight'],
+  ]);
+  const label = (column) => LABELS.get(column) ?? column.replace(/^attribute_/, '');
 
   // Address of a JPEG that the page holds in base64.
   const jpeg = (base64) => `data:image/jpeg;base64,${base64}`;
@@ -66,10 +76,10 @@ const Page = (() => {
 
   // Text as a cell of maclip_pyiqa's tables: valid UTF-8 without NUL (see scoring/tables.py), quoted where needed.
   function cell(text) {
-    if (text.startsWith('\ufffd') || /\0/.test(text) || !text.isWellFormed()) {
+    // \p{Cs}: a surrogate without its other half
+    if (/^\ufffd|[\0\p{Cs}]/u.test(text)) {
       const escape = (c) => (c === '\\' ? '\\\\' : `\\u${c.charCodeAt(0).toString(16).padStart(4, '0')}`);
-      const lone = /[\\\0]|[\ud800-\udbff](?![\udc00-\udfff])|(?<![\ud800-\udbff])[\udc00-\udfff]/g;
-      text = `\ufffd${text.replace(lone, escape)}`;
+      text = `\ufffd${text.replace(/[\\\0\p{Cs}]/gu, escape)}`;
     }
     return /[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
   }
@@ -93,5 +103,94 @@ const Page = (() => {
     },
   };
 
-  return { byId, data, make, set, svg, number, count, jpeg, save, cell, store };
+  return { byId, data, make, set, svg, number, signed, count, label, jpeg, bytes, save, cell, store };
 })();
+
+// Which rows, or pairs of them, are shown, in which order, and how they are saved: functions of their arguments alone.
+const Rows = {
+  // Columns as a page holds them (see page.py), with NaN for missing numbers.
+  columns: (held) =>
+    held.map(({ name, kind, scale, values }) => ({
+      name,
+      kind,
+      text: kind === 'text',
+      values: kind === 'text' ? values : Float64Array.from(values, (value) => (value === null ? NaN : value / scale)),
+    })),
+
+  // The name of a file. Backslashes separate folders only in Windows' paths; elsewhere names may hold them.
+  fileName(path, folder) {
+    const slash = folder.includes('/') || !folder.includes('\\') ? '/' : '\\';
+    return path.slice(path.lastIndexOf(slash) + 1);
+  },
+
+  flags: (text) => text.split(' ').filter(Boolean),
+
+  // Rows by a column, lowest first, ties in the order of the table; or the reverse. Those without a value are last.
+  order(rows, { values, text }, down) {
+    const compare = text
+      ? (a, b) => (values[a] < values[b] ? -1 : values[a] > values[b] ? 1 : a - b)
+      : (a, b) => values[a] - values[b] || a - b;
+    const has = (row) => text || !Number.isNaN(values[row]);
+    const some = rows.filter(has).sort(compare);
+    return [...(down ? some.reverse() : some), ...rows.filter((row) => !has(row))];
+  },
+
+  // 1 for the rows whose path, in lower case, holds the searched text, and that have one of the flags ('none': no flag)
+  // and one of the choices. An empty set admits all.
+  mask(rows, { search, flags, choices }, { paths, flagsOf, choice }) {
+    const words = search.toLowerCase();
+    const mask = new Uint8Array(choice.length);
+    for (const row of rows) {
+      if (words && !paths[row].includes(words)) continue;
+      if (flags.size) {
+        const found = flagsOf(row);
+        if (!(found.length ? found.some((flag) => flags.has(flag)) : flags.has('none'))) continue;
+      }
+      if (choices.size && !choices.has(choice[row])) continue;
+      mask[row] = 1;
+    }
+    return mask;
+  },
+
+  // Rows of the mask whose value is in the range, ends included; null admits rows without a value too.
+  within: (rows, mask, values, range) =>
+    rows.filter((row) => mask[row] && (!range || (values[row] >= range[0] && values[row] <= range[1]))),
+
+  // A table as CSVTable of maclip_pyiqa writes it; `folder` is what all paths begin with.
+  csv(rows, columns, folder) {
+    const cell = ({ name, kind, text, values }, row) => {
+      if (text) return Page.cell(name === 'path' ? folder + values[row] : values[row]);
+      return Number.isNaN(values[row]) ? '' : kind === 'whole' ? String(values[row]) : values[row].toFixed(6);
+    };
+    const lines = [
+      columns.map(({ name }) => Page.cell(name)),
+      ...rows.map((row) => columns.map((column) => cell(column, row))),
+    ];
+    return lines.map((cells) => `${cells.join(',')}\n`).join('');
+  },
+
+  // The second value less the first; null where one is missing.
+  change: (a, b) => (a === null || b === null ? null : b - a),
+
+  // Images that both versions have a value of: [{i: number of the image, rows: of both, value: the change}].
+  pairs: (images, versions, at) =>
+    images.flatMap((image, i) => {
+      const rows = versions.map((version) => image.rows[version]);
+      const value = Rows.change(...rows.map((row) => (row ? row.values[at] : null)));
+      return value === null ? [] : [{ i, rows, value }];
+    }),
+
+  // Pairs with the text in one of their paths, by 'low' (lowest change first), 'high', 'size' or 'path'.
+  sortedPairs(pairs, search, by) {
+    const words = search.toLowerCase();
+    const order = {
+      low: (p, q) => p.value - q.value,
+      high: (p, q) => q.value - p.value,
+      size: (p, q) => Math.abs(q.value) - Math.abs(p.value),
+      path: () => 0, // as they come
+    }[by];
+    return pairs
+      .filter(({ rows }) => rows.some((row) => row.path.toLowerCase().includes(words)))
+      .sort((p, q) => order(p, q) || p.i - q.i);
+  },
+};

@@ -6,15 +6,11 @@
 // images, one for each version or null.
 
 (() => {
-  const { byId, make, svg, number, count, jpeg } = Page;
+  const { byId, make, svg, number, signed, count, label, jpeg } = Page;
   const comparison = Page.data('comparison');
   const pictures = Page.data('pictures');
   const { names, quantities, images, results } = comparison;
   const STEP = 24; // pairs that are added at once
-
-  const label = (quantity) =>
-    ({ q_sim: 'cosine cue', q_mag: 'magnitude cue' })[quantity] ?? quantity.replace(/^attribute_/, '');
-  const signed = (value) => (value > 0 ? '+' : '') + number(value);
 
   const state = { first: 0, second: 1, quantity: quantities[0], list: [], added: 0, place: 0 };
 
@@ -76,34 +72,16 @@
 
   const place = () => quantities.indexOf(state.quantity);
   const valueOf = (row, at = place()) => (row ? row.values[at] : null);
-  function change(image, at = place()) {
-    const [a, b] = [valueOf(image.rows[state.first], at), valueOf(image.rows[state.second], at)];
-    return a === null || b === null ? null : b - a;
-  }
 
   function list() {
-    const search = byId('search').value.toLowerCase();
-    const all = byId('which').value === 'all';
-    const found = [];
-    images.forEach((image, i) => {
-      const value = change(image);
-      const rows = [image.rows[state.first], image.rows[state.second]];
-      if (value === null || !(all || (i in pictures))) return;
-      if (search && !rows.some((row) => row.path.toLowerCase().includes(search))) return;
-      found.push({ i, value });
-    });
-    const order = {
-      low: (p, q) => p.value - q.value,
-      high: (p, q) => q.value - p.value,
-      size: (p, q) => Math.abs(q.value) - Math.abs(p.value),
-      path: (p, q) => p.i - q.i,
-    }[byId('sort').value];
-    state.list = found.sort((p, q) => order(p, q) || p.i - q.i);
+    const pairs = Rows.pairs(images, [state.first, state.second], place());
+    const shown = pairs.filter(({ i }) => i in pictures);
+    const some = byId('which').value === 'all' ? pairs : shown;
+    state.list = Rows.sortedPairs(some, byId('search').value, byId('sort').value);
     state.added = 0;
-    const pairs = images.filter((image) => change(image) !== null).length;
-    const shown = images.filter((image, i) => change(image) !== null && i in pictures).length;
     byId('status').textContent =
-      `${count(found.length)} of ${count(pairs)} pairs; this page has the pictures of ${count(shown)}. ` +
+      `${count(state.list.length)} of ${count(pairs.length)} pairs; ` +
+      `this page has the pictures of ${count(shown.length)}. ` +
       'Choose a pair to wipe one image over the other.';
     byId('pairs').replaceChildren();
     add();
@@ -181,15 +159,17 @@
     drawMaps();
 
     byId('values').tBodies[0].replaceChildren(
-      ...quantities.map((quantity, at) =>
-        make(
+      ...quantities.map((quantity, at) => {
+        const values = rows.map((row) => valueOf(row, at));
+        return make(
           'tr',
           {},
           make('th', { scope: 'row' }, label(quantity)),
-          ...rows.map((row) => make('td', { className: 'number' }, number(valueOf(row, at)))),
-          make('td', { className: 'number' }, change(image, at) === null ? '\u2013' : signed(change(image, at))),
-        ),
-      ),
+          ...[...values.map(number), signed(Rows.change(...values))].map((text) =>
+            make('td', { className: 'number' }, text),
+          ),
+        );
+      }),
     );
     byId('files').replaceChildren(
       ...rows.flatMap((row, k) => [
@@ -198,7 +178,7 @@
           'dd',
           {},
           make('span', { className: 'path' }, row.path),
-          ...row.flags.split(' ').filter(Boolean).flatMap((flag) => [' ', make('span', { className: 'flag' }, flag)]),
+          ...Rows.flags(row.flags).flatMap((flag) => [' ', make('span', { className: 'flag' }, flag)]),
         ),
       ]),
     );

@@ -40,8 +40,7 @@ class LongList {
   draw() {
     if (!this.box.clientHeight) return; // hidden
     const top = this.box.scrollTop - this.space.offsetTop;
-    const first = Math.max(Math.floor(top / this.height) - 2, 0) * this.columns;
-    const last = Math.min((Math.ceil((top + this.box.clientHeight) / this.height) + 2) * this.columns, this.count);
+    const [first, last] = LongList.inSight(top, this.box.clientHeight, this.height, this.columns, this.count);
     for (const [position, element] of this.drawn) {
       if (position < first || position >= last) {
         element.remove();
@@ -49,6 +48,13 @@ class LongList {
       }
     }
     for (let position = last - 1; position >= first; position--) this.drawn.has(position) || this.place(position);
+  }
+
+  // Positions to draw, [first, one past the last]: entries of a height, some side by side in a line, of which `seen`
+  // pixels from `top` on are in sight, and two lines more at each end.
+  static inSight(top, seen, height, columns, count) {
+    const first = Math.max(Math.floor(top / height) - 2, 0) * columns;
+    return [first, Math.min((Math.ceil((top + seen) / height) + 2) * columns, count)];
   }
 
   place(position) {

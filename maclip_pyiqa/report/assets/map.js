@@ -7,7 +7,7 @@
 
 const QualityMap = (() => {
   const FLOOR = 1e-3; // of a window's weight at its rim, as in analysis.py
-  // viridis at nine places: even steps of lightness, so colour-blind people can read it
+  // viridis at ten places: even steps of lightness, so colour-blind people can read it
   const COLOURS = [
     [68, 1, 84],
     [72, 40, 120],
@@ -17,6 +17,7 @@ const QualityMap = (() => {
     [31, 158, 137],
     [53, 183, 121],
     [110, 206, 88],
+    [181, 222, 43],
     [253, 231, 37],
   ];
 

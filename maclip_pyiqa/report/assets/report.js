@@ -2,33 +2,21 @@
 // The page of scores: one state, `update` after each change of it, and lists that draw what is in sight.
 
 (() => {
-  const { byId, make, set, number, count } = Page;
+  const { byId, make, set, number, count, label } = Page;
   const scores = Page.data('scores');
   const pictures = Page.data('pictures'); // row -> {jpeg, windows}
 
   // --- the table ------------------------------------------------------------------------------------------------------
 
-  const columns = scores.columns.map(({ name, kind, scale, values }) => ({
-    name,
-    kind,
-    text: kind === 'text',
-    values: kind === 'text' ? values : Float64Array.from(values, (value) => (value === null ? NaN : value / scale)),
-  }));
+  const columns = Rows.columns(scores.columns);
   const column = Object.fromEntries(columns.map((each) => [each.name, each]));
   const size = column.path.values.length;
   const path = (row) => scores.folder + column.path.values[row];
-  const slash = scores.folder.includes('/') || !scores.folder.includes('\\') ? '/' : '\\';
-  const name = (row) => path(row).slice(path(row).lastIndexOf(slash) + 1);
+  const name = (row) => Rows.fileName(path(row), scores.folder);
   const score = column.score.values;
-  const flagsOf = (row) => (column.flags?.values[row] || '').split(' ').filter(Boolean);
+  const flagsOf = (row) => Rows.flags(column.flags?.values[row] || '');
   const numbers = columns.filter((each) => !each.text && each.values.some((value) => !Number.isNaN(value)));
   const scored = Array.from(score.keys()).filter((row) => !Number.isNaN(score[row]));
-  const LABELS = new Map([
-    ['q_sim', 'cosine cue'],
-    ['q_mag', 'magnitude cue'],
-    ['w_sim', 'cosine weight'],
-  ]);
-  const label = (column) => LABELS.get(column) ?? column.replace(/^attribute_/, '');
 
   // --- choices --------------------------------------------------------------------------------------------------------
 
@@ -102,46 +90,26 @@
   let listed = []; // those of the list in sight
   let mask = new Uint8Array(size); // rows that pass all but the range
   let current = -1; // row
-  const orders = new Map(); // column -> rows, lowest first, those without a value last
+  const orders = new Map(); // direction and column -> rows
   const lowered = [];
 
-  function order(by) {
-    if (!orders.has(by)) {
-      const { values, text } = column[by];
-      const compare = text
-        ? (a, b) => (values[a] < values[b] ? -1 : values[a] > values[b] ? 1 : a - b)
-        : (a, b) => values[a] - values[b] || a - b;
-      const has = (row) => text || !Number.isNaN(values[row]);
-      orders.set(by, [scored.filter(has).sort(compare), scored.filter((row) => !has(row))]);
-    }
-    const [some, none] = orders.get(by);
-    return [...(state.down ? some.toReversed() : some), ...none];
+  function order() {
+    const key = `${state.down} ${state.sort}`;
+    if (!orders.has(key)) orders.set(key, Rows.order(scored, column[state.sort], state.down));
+    return orders.get(key);
   }
 
   function update() {
-    const { search, flags, choices, range } = state;
-    if (search && !lowered.length) for (let row = 0; row < size; row++) lowered.push(path(row).toLowerCase());
-    const words = search.toLowerCase();
-    mask = new Uint8Array(size);
-    for (const row of scored) {
-      if (words && !lowered[row].includes(words)) continue;
-      if (flags.size) {
-        const found = flagsOf(row);
-        if (!(found.length ? found.some((flag) => flags.has(flag)) : flags.has('none'))) continue;
-      }
-      if (choices.size && !choices.has(choice[row])) continue;
-      mask[row] = 1;
-    }
+    if (state.search && !lowered.length) for (let row = 0; row < size; row++) lowered.push(path(row).toLowerCase());
+    mask = Rows.mask(scored, state, { paths: lowered, flagsOf, choice });
     histogram.show(column[state.of].values, mask, state.of);
-    filter(range);
+    filter(state.range);
     drawChoices();
   }
 
   function filter(range) {
     state.range = range;
-    const values = column[state.of].values;
-    const inside = (row) => !range || (values[row] >= range[0] && values[row] <= range[1]);
-    shown = order(state.sort).filter((row) => mask[row] && inside(row));
+    shown = Rows.within(order(), mask, column[state.of].values, range);
     [byId('low').value, byId('high').value] = range ? range.map((value) => Number(value.toPrecision(6))) : ['', ''];
     byId('reset').disabled = !range;
     list();
@@ -495,28 +463,13 @@
     switches('flags', state.flags, [...words, ['none', `none ${count(none)}`]]);
   }
 
-  function tableText(rows, names) {
-    const text = (each, row) => {
-      if (each.name === 'path') return Page.cell(path(row));
-      if (each.text) return Page.cell(each.values[row]);
-      const value = each.values[row];
-      return Number.isNaN(value) ? '' : each.kind === 'whole' ? String(value) : value.toFixed(6);
-    };
-    return [
-      names.map((each) => Page.cell(each.name)).join(','),
-      ...rows.map((row) => names.map((each) => text(each, row)).join(',')),
-    ]
-      .map((line) => `${line}\n`)
-      .join('');
-  }
-
   byId('export').addEventListener('click', () => {
     const what = byId('export-what').value;
     const wanted = { kept: [KEEP], rejected: [REJECT], chosen: [KEEP, REJECT] }[what];
-    const rows = wanted ? order(state.sort).filter((row) => wanted.includes(choice[row])) : shown;
+    const rows = wanted ? order().filter((row) => wanted.includes(choice[row])) : shown;
     const as = byId('export-as').value;
     let left = 0;
-    if (as === 'table') Page.save(`${what}.csv`, tableText(rows, columns), 'text/csv');
+    if (as === 'table') Page.save(`${what}.csv`, Rows.csv(rows, columns, scores.folder), 'text/csv');
     else if (as === 'choices') {
       const lines = rows.map((row) => `${Page.cell(path(row))},${WORDS[choice[row]]}\n`);
       Page.save(`${what}-choices.csv`, `path,choice\n${lines.join('')}`, 'text/csv');
