@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import product
 from typing import Any
@@ -26,11 +26,13 @@ __all__ = [
     'krcc',
     'logistic',
     'plcc',
+    'reversal',
     'srcc',
     'srcc_difference',
 ]
 
 LEVEL = 0.95
+REVERSED = 0.001  # reversal of a fit from which it is noted; less does not show in four digits of PLCC
 
 
 def srcc(scores: np.ndarray, labels: np.ndarray) -> float:
@@ -62,6 +64,35 @@ def logistic(x: np.ndarray, b1: float, b2: float, b3: float, b4: float, b5: floa
         array([17.])
     """
     return b1 * (special.expit(b2 * (x - b3)) - 0.5) + b4 * x + b5  # 1 - 1/(1 + e^u) = expit(u), without overflow
+
+
+def reversal(parameters: Sequence[float], low: float, high: float) -> float:
+    r"""How far `logistic` runs against its main direction between two scores.
+
+    With $s = 1/(1 + e^{-b_2 (x - b_3)})$ its slope is $b_1 b_2\,s(1 - s) + b_4$, where
+    $s(1 - s) = 1 / (4 \cosh^2(b_2 (x - b_3) / 2))$. It is zero at most twice, at the same distance from $b_3$.
+
+    Args:
+        parameters: b1 to b5
+        low, high: the lowest and the highest score
+
+    Returns:
+        all rises or all falls, whichever are smaller in sum, as a share of the range of values; 0: monotone
+
+    Example:
+        >>> reversal((3, 2, 0, 0, 0), -4, 4)
+        0.0
+        >>> round(reversal((3, 2, 0, -0.2, 0), -4, 4), 2)  # falls, rises and falls again
+        0.34
+    """
+    b1, b2, b3, b4, _ = parameters
+    steepest = b1 * b2 / 4  # slope of the sigmoid at b3
+    if b4 * steepest >= 0 or abs(b4) >= abs(steepest):
+        return 0.0
+    distance = 2 * math.acosh(math.sqrt(-steepest / b4)) / abs(b2)
+    values = logistic(np.clip([low, b3 - distance, b3 + distance, high], low, high), *parameters)
+    steps = np.diff(values)
+    return float(min(steps.clip(min=0).sum(), -steps.clip(max=0).sum()) / np.ptp(values))
 
 
 @dataclass(frozen=True)
@@ -194,4 +225,6 @@ def agreement(scores: np.ndarray, labels: np.ndarray, resamples: int = 0) -> tup
     fit = fit_logistic(scores, labels)
     constant = [name for name, v in {'scores': scores, 'labels': labels}.items() if len(v) and np.ptp(v) == 0]
     notes = [f'all {name} are equal' for name in constant] + [f'no logistic fit: {fit.problem}'] * bool(fit.problem)
+    if fit.parameters and (share := reversal(fit.parameters, np.min(scores), np.max(scores))) >= REVERSED:
+        notes.append(f'the logistic fit is not monotone: it turns back by {share:.1%} of its range')
     return row | {'plcc_fit': fit.plcc, 'rmse_fit': fit.rmse, 'note': '; '.join(notes)}, fit

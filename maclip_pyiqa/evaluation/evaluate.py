@@ -13,6 +13,7 @@ import os
 import pickle
 import platform
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,6 +35,7 @@ __all__ = ['Processes', 'check_results', 'evaluate', 'local_device', 'score_data
 logger = logging.getLogger(__name__)
 PIECE = 4 << 20  # bytes; the store takes no value above 8 MiB
 POLL = 0.05  # seconds
+FEW = 5  # images; statistics of fewer are unreliable
 PACKAGES = ('maclip_pyiqa', 'torch', 'torchvision', 'pyiqa', 'open_clip_torch', 'numpy', 'scipy', 'Pillow')
 
 
@@ -170,7 +172,8 @@ def evaluate(
         workers: processes that read images, for each process that computes; 0: that process itself
         processes: None: this process alone
         run: plain data to note in run.json, such as the command
-        warn: gets a message for each image and metric that fails
+        warn: gets a message for each image and metric that fails, and first for each data set with files that are
+            listed more than once, or with fewer than 5 images
 
     Yields:
         each data set, when its tables are written, with the number of scores that failed
@@ -186,6 +189,9 @@ def evaluate(
     check_results(results, datasets, [metric.name for metric in metrics])
     if processes.rank == 0:
         _note_run(results, datasets, metrics, {'processes': processes.size, 'resamples': resamples, **(run or {})})
+        for dataset in datasets:
+            for doubt in _doubts(dataset):
+                warn(f'{dataset.name}: {doubt}')
     for dataset in datasets:
         scores = score_dataset(dataset, metrics, results, device, workers, processes, warn)
         if scores:  # in process 0
@@ -308,6 +314,19 @@ def _from_cache(
     run = {'metadata': metadata, 'cache_key': metric.cache_key, 'lower_better': dataset.lower_better, **metric.extra}
     save_run(results, dataset.name, metric.name, run | {'images': images})
     return scored
+
+
+def _doubts(dataset: DataSet) -> Iterator[str]:
+    """What is doubtful about the list of a data set."""
+    paths = [os.path.normpath(path) for path in dataset.paths]
+    if repeated := [path for path, count in Counter(paths).items() if count > 1]:
+        shown = ', '.join(dataset.names[paths.index(path)] for path in repeated[:3]) + ', ...' * (len(repeated) > 3)
+        yield (
+            f'files listed more than once: {len(repeated)} ({shown}); expected one entry for each file, because each '
+            'entry counts as an image. Remove the others, or keep them to run a published list as it is'
+        )
+    if len(paths) < FEW:
+        yield f'number of images: {len(paths)}, too few for reliable statistics; expected at least {FEW}. Add images'
 
 
 def _note_run(

@@ -40,6 +40,7 @@ COLUMNS = (
 )
 DIFFERENCES = ('dataset', 'metric_a', 'metric_b', 'n', 'srcc_a', 'srcc_b', 'difference', 'low', 'high')
 TEXT = ('metric', 'dataset', 'protocol', 'note', 'fingerprint', 'config', 'metric_a', 'metric_b', 'source')
+RENAMED = {'musiq-koniq': 'musiq', 'tres-koniq': 'tres'}  # names in pyiqa's table -> of its metrics
 AVERAGES = """\
 The averages that the paper prints do not follow from its own rows: its CLIP-IQA row averages 0.6435, not 0.6296, so
 the gain over CLIP-IQA is 7.3%. The averages here are those of the rows."""
@@ -213,6 +214,7 @@ def published(rows: pd.DataFrame) -> list[str]:
     import pandas as pd
 
     facts = pd.concat([pd.read_csv(DATA / f'{name}_results.csv') for name in ('paper', 'pyiqa')])
+    facts['metric'] = facts.metric.replace(RENAMED)
     other = (rows.metric == 'maclip') & ~rows.config.map(_published_backbone)
     facts = facts.merge(rows[~other], 'left', ['metric', 'dataset', 'protocol'], suffixes=('', '_ours'))
     lines = []

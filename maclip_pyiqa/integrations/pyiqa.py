@@ -15,8 +15,10 @@ from .._lazy import need
 __all__ = ['VARIANTS', 'register', 'register_loss', 'register_when_imported']
 
 BUILTIN = 'pyiqa.archs.maclip_arch'
+RANGE = '~0, ~1'  # pyiqa's notation: scores may lie a little outside
 
-# Metric names beside `maclip`, the published metric, and the options that each changes. None of them is in the paper.
+# Metric names beside `maclip`, the published metric, and the options that each changes. The authors' README names RN101
+# and ViT-B/32 as options, without results.
 VARIANTS = {
     'maclip_rn101': {'backbone': 'RN101'},
     'maclip_rn50x4': {'backbone': 'RN50x4'},
@@ -50,9 +52,14 @@ def register() -> None:
     _give_way(ARCH_REGISTRY)
     ARCH_REGISTRY.register(MACLIP, override=True)
     ARCH_REGISTRY.register_lazy('MACLIPBuiltin', f'{BUILTIN}:MACLIP', override=True)
-    names = {name: {'type': 'MACLIP'} | options for name, options in VARIANTS.items()}
-    for name, options in ({'maclip_builtin': {'type': 'MACLIPBuiltin'}} | names).items():
-        DEFAULT_CONFIGS[name] = {'metric_opts': options, 'metric_mode': 'NR', 'score_range': '0, 1'}
+    published = DEFAULT_CONFIGS['maclip']  # pyiqa's entry, whose range stays with pyiqa's implementation
+    DEFAULT_CONFIGS.setdefault('maclip_builtin', published | {'metric_opts': {'type': 'MACLIPBuiltin'}})
+    # Not clamped. Without `import maclip_pyiqa`, pyiqa reads the entry before it calls this function, so that the first
+    # metric of the process shows pyiqa's range.
+    published['score_range'] = RANGE
+    for name, options in VARIANTS.items():
+        opts = {'type': 'MACLIP'} | options
+        DEFAULT_CONFIGS[name] = {'metric_opts': opts, 'metric_mode': 'NR', 'score_range': RANGE}
 
 
 def register_loss() -> None:

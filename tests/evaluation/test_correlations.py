@@ -4,6 +4,8 @@ import math
 
 import numpy as np
 import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
 from scipy import stats
 
 from maclip_pyiqa.evaluation import correlations
@@ -127,6 +129,48 @@ def test_paired_difference_is_narrower_than_unpaired():
     alone = correlations.interval(correlations.srcc, x, y, resamples=200)
     assert high - low < 0.3 * (alone[1] - alone[0])  # resampled together, what both share cancels
     assert correlations.srcc_difference(x, x, y, 50) == (0, 0, 0)
+
+
+@given(
+    b1=st.floats(-20, 20),
+    b2=st.floats(0.01, 100),
+    b3=st.floats(-6, 6),
+    b4=st.floats(-5, 5),
+    ends=st.tuples(st.floats(-4, -0.1), st.floats(0.1, 4)),
+)
+def test_reversal_against_a_dense_grid(b1, b2, b3, b4, ends):
+    values = correlations.logistic(np.linspace(*ends, 100_001), b1, b2, b3, b4, 1.0)
+    assume(np.ptp(values) > 1e-3)
+    steps = np.diff(values)
+    expected = min(steps[steps > 0].sum(), -steps[steps < 0].sum()) / np.ptp(values)
+    got = correlations.reversal((b1, b2, b3, b4, 1.0), *ends)
+    assert got == pytest.approx(expected, abs=1e-3)
+    assert correlations.reversal((-b1, b2, b3, -b4, 1.0), *ends) == pytest.approx(got)  # whichever way it runs
+
+
+def test_fits_that_are_not_monotone_are_noted():
+    """Noise and 145 images; a fit of them falls, rises and falls, or the like."""
+    generator = np.random.default_rng(0)
+    noted = 0
+    for _ in range(10):
+        labels = generator.random(145)
+        scores = labels + 2 * generator.standard_normal(145)
+        row, fit = correlations.agreement(scores, labels)
+        values = correlations.logistic(np.linspace(scores.min(), scores.max(), 100_001), *fit.parameters)
+        steps = np.diff(values)
+        back = min(steps[steps > 0].sum(), -steps[steps < 0].sum()) / np.ptp(values)
+        text = f'the logistic fit is not monotone: it turns back by {back:.1%} of its range'
+        assert row['note'] == (text if back > 0.001 else '')
+        noted += back > 0.1
+    assert noted > 3
+
+
+@pytest.mark.parametrize('sign', [1, -1])
+def test_monotone_fits_are_not_noted(sign):
+    """Also not for the rounding of parameters: b4 is zero here, and the ends are flat."""
+    x = np.linspace(-1, 1, 200)
+    row, fit = correlations.agreement(x, sign * correlations.logistic(x, 2.0, 15.0, 0.1, 0.0, 3.0))
+    assert row['note'] == '' and fit.plcc == pytest.approx(1)
 
 
 @pytest.mark.parametrize('slope', [2.0, -2.0])

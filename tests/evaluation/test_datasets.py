@@ -90,14 +90,19 @@ def test_missing_data_sets(root, name, protocol, error, message):
         load_dataset(name, protocol, root)
 
 
-def test_lists(tmp_path):
-    rows = [{'img_path': 'a.png', 'gt_score': 1.5}, {'img_path': 'b/c.png', 'gt_score': 2}]
-    file = tmp_path / 'authors.json'
-    file.write_text(json.dumps(rows))
+@pytest.mark.parametrize('number', [float, str])
+def test_lists_of_the_authors(tmp_path, number):
+    """In the form of jsons/ of github.com/zhix000/MA-CLIP: labels are numbers, and in csiq.json text."""
+    rows = [{'img_path': 'a.png', 'gt_score': number(1.5)}, {'img_path': 'b/c.png', 'gt_score': number(2)}]
+    file = tmp_path / 'AGIQA-1k.json'
+    file.write_text(json.dumps(rows, indent=4))
     dataset = read_list(file, tmp_path / 'images')
     assert dataset.paths == [str(tmp_path / 'images' / p) for p in ('a.png', 'b/c.png')]
-    assert (dataset.name, dataset.labels, dataset.groups) == ('authors', [1.5, 2.0], None)
+    assert (dataset.name, dataset.labels, dataset.groups) == ('AGIQA-1k', [1.5, 2.0], None)
+    assert not dataset.lower_better and read_list(file, tmp_path, lower_better=True).lower_better
 
+
+def test_direction_of_dmos(tmp_path):
     file = tmp_path / 'table.csv'
     file.write_text('\ufeffref_name,dist_name,DMOS\nr,a,1\nr,b,2\n')
     with pytest.raises(ValueError, match='--labels dmos'):

@@ -215,6 +215,43 @@ def test_nothing_stale_in_the_tables(root, run, table, tmp_path, capsys):
     assert "'piqe' on 'own' with other images" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize('rank', [0, 1])
+def test_doubtful_lists_are_named_before_scoring(root, tiny_metric, tmp_path, monkeypatch, rank):
+    """By process 0 only."""
+    events = []
+    score = lambda dataset, *args: events.append(f'scored {dataset.name}') or []  # noqa: E731
+    monkeypatch.setattr('maclip_pyiqa.evaluation.evaluate.score_dataset', score)
+    monkeypatch.setattr(Processes, 'gather', lambda self, entries: {'failures': 0})
+    names = {'few': 'abcd', 'enough': 'abcde', 'repeated': ['a', 'b/../a', 'b', 'c', 'd', 'd', 'A']}
+    names['often'] = [*'abcde', *'abcd']
+    datasets = []
+    for name, files in names.items():
+        (tmp_path / f'{name}.csv').write_text('file,mos\n' + ''.join(f'{file},1\n' for file in files))
+        datasets.append(read_list(tmp_path / f'{name}.csv', tmp_path))
+    metrics = [MACLIPAdapter('maclip', tiny_metric)]
+    processes = Processes(rank, 2)
+    list(evaluate(datasets, metrics, tmp_path / 'out', processes=processes, warn=events.append))
+    assert events[-4:] == [f'scored {name}' for name in names]
+    warned = [warning.split(';')[0] for warning in events[:-4]]
+    assert warned == [
+        'few: number of images: 4, too few for reliable statistics',
+        'repeated: files listed more than once: 2 (a, d)',
+        'often: files listed more than once: 4 (a, b, c, ...)',
+    ] * (rank == 0)
+
+
+def test_doubtful_lists_in_the_command(root, run, table, tmp_path, capsys):
+    """Both entries of a repeated file are scored."""
+    (tmp_path / 'list.csv').write_text('file,mos\n0_0.png,0.44\n0_1.png,1\n0_0.png,2.08\n')
+    options = ['--list', str(tmp_path / 'list.csv'), '--images', str(root / 'CSIQ/dst_imgs')]
+    assert run(tmp_path / 'out', *options, resamples=0) == 0
+    shown = capsys.readouterr()
+    assert 'list: files listed more than once: 1 (0_0.png); expected one entry' in shown.err
+    assert 'list: number of images: 3, too few' in shown.err and 'more than once' not in shown.out
+    rows = table(tmp_path / 'out' / 'scores' / 'list.maclip.csv')
+    assert [row['label'] for row in rows] == ['0.44', '1.0', '2.08'] and rows[0]['score'] == rows[2]['score'] != ''
+
+
 # --- resuming, and several processes -----------------------------------------------------------------------------
 
 

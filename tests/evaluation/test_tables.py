@@ -4,10 +4,11 @@ import json
 
 import numpy as np
 import pandas as pd
+import pyiqa
 import pytest
 
 from maclip_pyiqa.evaluation.datasets import DATA
-from maclip_pyiqa.evaluation.tables import COLUMNS, markdown_table, published, read_table, save_table
+from maclip_pyiqa.evaluation.tables import COLUMNS, RENAMED, markdown_table, published, read_table, save_table
 
 
 def test_any_text_comes_back(tmp_path):
@@ -80,6 +81,15 @@ def test_beside_pyiqa():
     assert not any('csiq' in line or 'niqe' in line for line in lines)  # not in their table; not run
     paper = published(frame(metric='clipiqa', dataset='livec', config='{}'))
     assert not any('PyTorch' in line for line in paper) and '| livec | clipiqa | 0.7500 | 0.7019 | +0.0481 |' in paper
+    lines = published(frame(metric='musiq', dataset='spaq', protocol='pyiqa', config='{}'))
+    assert '| spaq, SRCC | musiq | 0.7500 | 0.8676 | -0.1176 |' in lines  # their table calls it musiq-koniq
+
+
+def test_names_of_pyiqas_table_are_pyiqas():
+    facts = pd.read_csv(DATA / 'pyiqa_results.csv')
+    assert set(facts.metric.replace(RENAMED)) <= set(pyiqa.list_models('NR'))
+    assert set(facts.dataset) <= set(pyiqa.get_dataset_info()) and len(facts) == 110
+    assert not facts.replace(RENAMED).duplicated(['metric', 'dataset']).any()
 
 
 def test_published_tables_have_one_layout():

@@ -57,6 +57,16 @@ def test_builtin_is_offered(tiny):
         ARCH_REGISTRY.register(torch.nn.Linear, name='MACLIP')
 
 
+def test_score_ranges(tiny):
+    """Our scores are not clamped; pyiqa's metric keeps pyiqa's range, however often we register."""
+    show = 'print([DEFAULT_CONFIGS[n]["score_range"] for n in ("maclip", "maclip_demo", "maclip_builtin")])'
+    lines = ['import pyiqa', 'from pyiqa.default_model_configs import DEFAULT_CONFIGS']
+    lines += ['theirs = DEFAULT_CONFIGS["maclip"]["score_range"]', CREATE, show, 'print(theirs)']
+    lines += ['import maclip_pyiqa; maclip_pyiqa.register()', show, CREATE, 'print(m.score_range)']
+    *_, theirs, _, _, ours = got = python('\n'.join(lines).format(tiny=tiny))
+    assert got[1] == got[3] == str(['~0, ~1', '~0, ~1', theirs]) and ours == '~0, ~1'
+
+
 def test_import_is_light(tiny):
     code = """
 import sys, maclip_pyiqa
