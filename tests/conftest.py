@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import os
+import time
 
 # before torch is imported: its threads sleep while they wait, so that the suite is not slowed by what else runs
 os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')
@@ -24,6 +26,14 @@ settings.register_profile('tests', deadline=None, derandomize=True)  # no timing
 settings.load_profile('tests')
 
 
+@pytest.hookimpl(tryfirst=True)  # before tests are selected by their marks
+def pytest_collection_modifyitems(items) -> None:
+    """Slow are all tests of whole RN50s and of the studies in benchmarks/."""
+    for item in items:
+        if 'rn50_clip' in getattr(item, 'fixturenames', ()) or item.path.parent.name == 'benchmarks':
+            item.add_marker('slow')
+
+
 @pytest.fixture(params=['cpu', *['cuda'] * torch.cuda.is_available()])
 def device(request) -> Iterator[str]:
     """Each device of this machine. Convolutions are in whole float32, as matrix products are by default."""
@@ -33,11 +43,9 @@ def device(request) -> Iterator[str]:
 
 @pytest.fixture
 def workers_at_once(monkeypatch) -> None:
-    """Files are read by workers from the first one on, wherever workers are asked for."""
-    from maclip_pyiqa.scoring import batch
-
-    monkeypatch.setattr(batch, 'TRIAL', 0)
-    monkeypatch.setattr(batch, 'PAYS', 0)
+    """Workers read all files but the first, wherever workers are asked for: at each look at the clock a second passed,
+    so it seems to pay."""
+    monkeypatch.setattr(time, 'perf_counter', itertools.count().__next__)
 
 
 @pytest.fixture(scope='session')

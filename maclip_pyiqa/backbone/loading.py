@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import warnings
 from collections.abc import Callable, Sequence
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -55,7 +57,7 @@ def load(name: str, pretrained: str | os.PathLike, quick_gelu: bool | None = Non
         clip = _load_folder(name, quick_gelu)
         config = open_clip.get_model_config(name)
         facts = architecture_facts(config, config.get('quick_gelu', False) if quick_gelu is None else quick_gelu)
-        return LoadedCLIP(clip, clip.visual.image_mean, clip.visual.image_std, _tokenizer(name), facts)
+        return LoadedCLIP(clip, clip.visual.image_mean, clip.visual.image_std, _tokenizer(name, config), facts)
 
     name = architecture(name)
     config = open_clip.get_model_config(name)
@@ -84,7 +86,7 @@ def load(name: str, pretrained: str | os.PathLike, quick_gelu: bool | None = Non
     _fill(clip, state, path, name)
     first = known[0] if known else {}
     mean, std = (first.get(key) or getattr(clip.visual, f'image_{key}') for key in ('mean', 'std'))
-    return LoadedCLIP(clip, mean, std, _tokenizer(name), architecture_facts(config, quick_gelu))
+    return LoadedCLIP(clip, mean, std, _tokenizer(name, config), architecture_facts(config, quick_gelu))
 
 
 def _load_folder(name: str, quick_gelu: bool | None) -> Any:
@@ -101,16 +103,22 @@ def _load_folder(name: str, quick_gelu: bool | None) -> Any:
         ) from None
 
 
-def _tokenizer(name: str):
-    import open_clip
-
+def _tokenizer(name: str, config: dict[str, Any]) -> Callable[[list[str]], Tensor]:
     try:
-        return open_clip.get_tokenizer(name)
+        return _cached_tokenizer(name, json.dumps(config))
     except (ImportError, OSError) as error:  # SigLIP and others take one from the hub, through transformers
         raise WeightsError(
             f'the tokenizer of {name} cannot be loaded: {" ".join(str(error).split())[:200]}. It needs the package '
             "transformers, and a network, the tokenizer in Hugging Face's cache, or its files in a 'local-dir:' folder."
         ) from None
+
+
+@cache
+def _cached_tokenizer(name: str, config: str) -> Callable[[list[str]], Tensor]:
+    """Making one takes longer than building a small CLIP. The configuration is that of a folder, which may change."""
+    import open_clip
+
+    return open_clip.get_tokenizer(name)
 
 
 def _tag(pretrained: str | os.PathLike, tags: list[str]) -> str | None:

@@ -10,6 +10,7 @@ from pyiqa.default_model_configs import DEFAULT_CONFIGS
 from safetensors.torch import save_file
 
 from maclip_pyiqa import MACLIP, WeightsError
+from maclip_pyiqa.backbone import loading
 from maclip_pyiqa.integrations.pyiqa import VARIANTS
 from maclip_pyiqa.metric import maclip
 
@@ -147,6 +148,7 @@ def test_a_tokenizer_that_is_not_there(kind, monkeypatch):
         raise OSError('cannot reach the hub')
 
     monkeypatch.setattr(open_clip, 'get_tokenizer', missing)
+    loading._cached_tokenizer.cache_clear()
     with pytest.raises(WeightsError, match=r'tokenizer.*cannot reach the hub.*transformers'):
         MACLIP(backbone=kind[0])
 

@@ -43,6 +43,7 @@ def test_one_size(tiny, photos, tmp_path, size, suffix):
     check(metric, path, torch.stack(photos[:3])[..., : size[0], : size[1]])
 
 
+@pytest.mark.slow
 def test_vit_with_its_options(tiny_vit, photos, tmp_path):
     options = {'prompts': 'sharp', 'box_lam': 0, 'alpha': 2.0, 'stride': 50, 'pos_embedding': True}
     metric = MACLIP(backbone=tiny_vit, **options)
@@ -51,7 +52,14 @@ def test_vit_with_its_options(tiny_vit, photos, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ('views', 'kind'), [('windows', 'tiny'), ('windows', 'tiny_vit'), ('global', 'tiny'), ('full', 'tiny')]
+    ('views', 'kind'),
+    [
+        ('windows', 'tiny'),
+        *(
+            pytest.param(*case, marks=pytest.mark.slow)
+            for case in [('windows', 'tiny_vit'), ('global', 'tiny'), ('full', 'tiny')]
+        ),
+    ],
 )
 def test_any_size(request, photos, tmp_path, views, kind):
     """One program for several sizes, also as one ONNX file without weights beside it."""

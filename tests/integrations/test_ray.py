@@ -13,9 +13,7 @@ import subprocess
 import sys
 import tarfile
 import time
-from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
 
 import psutil
 import pyarrow as pa
@@ -88,6 +86,7 @@ def write_tar(path, files, **others):
     return str(path)
 
 
+@pytest.mark.slow
 def test_two_tars_and_a_resume(cluster, folder, plain, tiny, tmp_path):
     files, out = sorted(folder.iterdir()), tmp_path / 'out'
     tars = [write_tar(tmp_path / f'{n}.tar', files[10 * n : 10 * n + 10], txt=f'tar {n}') for n in range(2)]
@@ -115,7 +114,7 @@ def test_two_tars_and_a_resume(cluster, folder, plain, tiny, tmp_path):
         score_collection(tars, out, metric, keep=['txt'])
 
 
-# --- without Ray: the actor, and the driver's answer to deaths --------------------------------------------------------
+# --- without Ray: the actor -------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -173,87 +172,6 @@ def test_columns_of_another_type_are_told(scorer, folder, tmp_path, tiny):
     schema = output_schema(MACLIP(backbone=tiny).attribute_names, pa.schema([('n', pa.int64())]))
     found = scorer(['n'], schema).score(shard, 0, None, 100.0)
     assert found.error and found.is_final and len(found.table) == 0
-
-
-class FakeRay:
-    """Ray as far as the driver uses it. Actors die of images with names in `deadly`, so many times."""
-
-    __spec__ = ray.__spec__
-
-    class exceptions:
-        class RayError(Exception):
-            pass
-
-    def __init__(self, deadly):
-        self.deadly, self.deaths, self.calls = dict(deadly), 0, []
-
-    def is_initialized(self):
-        return True
-
-    def cluster_resources(self):
-        return {'CPU': 1.0}
-
-    available_resources = cluster_resources
-
-    def remote(self, **options):
-        assert options['num_gpus'] == 0
-        return lambda actor: SimpleNamespace(remote=lambda **arguments: self.actor(actor(**arguments)))
-
-    def actor(self, actor):
-        def score(shard, start, stop, seconds, skip):
-            self.calls.append((start, stop))
-            for path in [] if skip else shard.paths[start:stop]:
-                if self.deadly.get(Path(path).name, 0) > 0:
-                    self.deadly[Path(path).name] -= 1
-                    self.deaths += 1
-                    raise self.exceptions.RayError('died')
-            return actor.score(shard, start, stop, 0.0, skip)
-
-        def method(function):
-            return SimpleNamespace(remote=lambda *args: partial(function, *args))
-
-        return SimpleNamespace(load=method(actor.load), score=method(score))
-
-    def wait(self, references, num_returns, timeout):
-        return references[:1], references[1:]
-
-    def get(self, reference):
-        return reference()
-
-    def kill(self, actor):
-        pass
-
-
-@pytest.mark.parametrize('times, retries, expected', [(2, 2, None), (99, 1, 5), (99, 0, 3)])
-def test_deaths_are_retried_then_fewer_images_are_tried(
-    folder, plain, tiny, tmp_path, monkeypatch, times, retries, expected
-):
-    fake = FakeRay({'05.png': times})
-    monkeypatch.setitem(sys.modules, 'ray', fake)
-    monkeypatch.setattr(signal, 'signal', lambda *args: None)
-    threads = torch.get_num_threads()
-    manifest = score_collection([folder], tmp_path / 'out', MACLIP(backbone=tiny), retries=retries, progress=False)
-    torch.set_num_threads(threads)
-    rows = {Path(row['id']).name: row for row in rows_of(tmp_path / 'out')}
-    assert manifest['rows'] == len(rows) == 20 and manifest['complete']
-    if expected is None:  # something that passed
-        assert fake.deaths == times
-        check(list(rows.values()), plain)
-    else:  # with the whole shard, with 16 images, and alone
-        assert fake.deaths == expected
-        assert f'given up: {retries + 1} actors died of it' in rows.pop('05.png')['error']
-        check(list(rows.values()), {name: row for name, row in plain.items() if name != '05.png'})
-
-
-def test_actors_that_cannot_start_end_the_run(folder, tiny, tmp_path, monkeypatch):
-    class Dead(FakeRay):
-        def get(self, reference):
-            raise self.exceptions.RayError('no memory')
-
-    monkeypatch.setitem(sys.modules, 'ray', Dead({}))
-    monkeypatch.setattr(signal, 'signal', lambda *args: None)
-    with pytest.raises(RuntimeError, match='cannot start actors: no memory'):
-        score_collection([folder], tmp_path / 'out', MACLIP(backbone=tiny), progress=False)
 
 
 def test_wrong_use(folder, tiny, tmp_path, run):
@@ -365,6 +283,33 @@ from PIL import Image
 Image.init()
 Image.register_open('POISON', lambda file, name: os.kill(os.getpid(), 9), lambda start: start.startswith(b'POISON'))
 """  # a reader that crashes, see `site`
+DOOMED = """
+import os
+import sys
+
+class Finder:
+    def find_spec(self, name, path=None, target=None):
+        if name == 'open_clip':
+            os.kill(os.getpid(), 9)
+
+if any('default_worker' in word for word in sys.orig_argv):
+    sys.meta_path.insert(0, Finder())
+"""  # Ray's workers die where they load the metric
+CRASHES_ONCE = """
+import io
+import os
+from PIL import Image
+
+def crashing(file, name):
+    if not os.path.exists(os.environ['CRASHED']):
+        open(os.environ['CRASHED'], 'w').close()
+        os.kill(os.getpid(), 9)
+    file.seek(6)
+    return Image.open(io.BytesIO(file.read()))
+
+Image.init()
+Image.register_open('POISON', crashing, lambda start: start.startswith(b'POISON'))
+"""
 SLOW = """
 import time
 from PIL import Image
@@ -550,6 +495,29 @@ def test_an_image_that_kills_its_actor_is_a_row_with_an_error(start, many, tiny,
     failed = {Path(row['id']).name: row['error'] for row in rows if row['score'] is None}
     assert failed.keys() == {'030.png', '119.png'} and 'actors died of it' in failed['030.png']
     assert read_manifest(tmp_path / 'out')['complete']
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('retries', ['0', '2'])
+def test_a_crash_that_passes_is_retried(start, many, tiny, tmp_path, retries):
+    """A reader that crashes once: another try gives the image its score, fewer images at once where none is left."""
+    (many / '030.png').unlink()
+    (many / '030.png').write_bytes(POISON + (many / '031.png').read_bytes())
+    process = start(
+        many, '--retries', retries, PYTHONPATH=site(tmp_path, CRASHES_ONCE), CRASHED=str(tmp_path / 'crashed')
+    )
+    until(lambda: process.poll() is not None, psutil_like(process), start, 400)
+    assert (tmp_path / 'crashed').exists() and process.returncode == 1, start.errors()
+    rows = {Path(row['id']).name: row for row in rows_of(tmp_path / 'out')}
+    assert len(rows) == 120 and [name for name, row in rows.items() if row['score'] is None] == ['119.png']
+    assert rows['030.png']['score'] == pytest.approx(rows['031.png']['score'], abs=1e-6)
+
+
+@pytest.mark.slow
+def test_actors_that_cannot_start_end_the_run(start, many, tmp_path):
+    process = start(many, PYTHONPATH=site(tmp_path, DOOMED))
+    until(lambda: process.poll() is not None, psutil_like(process), start, 400)
+    assert process.returncode == 2 and 'cannot start actors' in start.errors()
 
 
 def free_port():

@@ -95,6 +95,7 @@ def test_wrong_use(tiny_metric, tiny):
 
 
 @pytest.mark.filterwarnings('ignore::DeprecationWarning')  # Ray sets its own deprecated settings
+@pytest.mark.slow
 def test_a_pipeline_of_ray_data(cluster, tiny, files, tmp_path):
     """Contents of files in, the best out as Parquet with the label; a broken image ends nothing."""
     ray = pytest.importorskip('ray')

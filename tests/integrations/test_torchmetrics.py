@@ -124,6 +124,7 @@ os._exit(0)  # torch 2.6 can hang in destroy_process_group
 """
 
 
+@pytest.mark.slow
 def test_two_processes(tiny, images, scores, tmp_path):
     """With 7 images in one process and 3 in the other; and with none in the other."""
     torch.save(images.clone(), tmp_path / 'images.pt')

@@ -224,6 +224,7 @@ def train(rank, world, store, tiny, images, out):
         os._exit(0)  # torch 2.6 can hang in destroy_process_group
 
 
+@pytest.mark.slow
 def test_distributed_data_parallel(tiny, photos, tmp_path):
     images = torch.stack(photos[:4])[..., :80, :110].double()
     train(0, 1, None, tiny, images, tmp_path / 'one.pt')

@@ -1,8 +1,8 @@
 """Files read in order, in this process or by workers, and groups of files that are scored at once."""
 
 import multiprocessing
+import time
 from itertools import pairwise
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,7 +10,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from maclip_pyiqa.scoring import batch
 from maclip_pyiqa.scoring.batch import GROUP_PIXELS, FileRead, groups, read_cell, read_file, read_files
 
 SIZES = st.one_of(st.none(), st.integers(1, 50), st.integers(GROUP_PIXELS // 3, GROUP_PIXELS * 2))
@@ -51,35 +50,38 @@ def test_the_content_of_a_file_is_read_as_the_file_is(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ('trial', 'pays', 'here'),  # seconds, and how many of 20 files are read in this process at a second each
-    [(0.5, 5, 1), (3, 5, 3), (0, 0, 0), (3, 1e6, 20), (100, 0, 20), (10, 10, 10), (12, 9, 20)],
+    ('count', 'seconds', 'here'),  # files, of reading one, and how many are read in this process
+    [
+        (20, 1, 1),  # half a second of reading here, then the rest would take 5 or more
+        (20, 0.3, 2),
+        (18, 0.3, 18),  # 16 files, 4.8 seconds
+        (100, 0.125, 4),
+        (20, 0.125, 20),
+        (20, 0, 20),
+    ],
 )
-def test_workers_take_over_where_they_pay(tmp_path, monkeypatch, trial, pays, here):
+def test_workers_take_over_where_they_pay(tmp_path, monkeypatch, count, seconds, here):
     """Order and errors are the same whoever reads."""
-    names = [str(tmp_path / f'{i}.png') for i in range(20)]
+    names = [str(tmp_path / f'{i}.png') for i in range(count)]
     for i, name in enumerate(names):
         if i % 5:
             Image.new('RGB', (i + 1, 2)).save(name)
-    clock, read, real = [0.0], [], batch.read_file
+    looks = []  # at the clock: before and after each file that is read here, and never by workers
 
-    def slow(path, **options):
-        clock[0] += 1
-        read.append(path)
-        return real(path, **options)
+    def clock():
+        looks.append(None)
+        return len(looks) // 2 * seconds
 
-    monkeypatch.setattr(batch, 'time', SimpleNamespace(perf_counter=lambda: clock[0]))
-    monkeypatch.setattr(batch, 'read_file', slow)
-    monkeypatch.setattr(batch, 'TRIAL', trial)
-    monkeypatch.setattr(batch, 'PAYS', pays)
+    monkeypatch.setattr(time, 'perf_counter', clock)
     files = list(read_files(names, workers=2))
-    assert [file.path for file in files] == names and len(read) == here  # a worker's calls are not seen here
+    assert [file.path for file in files] == names and len(looks) == 2 * here
     assert [None if file.pixels is None else file.pixels.shape[1] for file in files] == [
-        i + 1 if i % 5 else None for i in range(20)
+        i + 1 if i % 5 else None for i in range(count)
     ]
-    assert [file.error for file in files] == ['' if i % 5 else 'No such file or directory' for i in range(20)]
+    assert [file.error for file in files] == ['' if i % 5 else 'No such file or directory' for i in range(count)]
     assert not multiprocessing.active_children()
-    read.clear()
-    assert len(list(read_files(names))) == len(read) == 20  # without workers
+    looks.clear()
+    assert len(list(read_files(names))) == count and len(looks) == 2 * count  # without workers
 
 
 def test_cells_of_tables(tmp_path):
