@@ -8,6 +8,8 @@ import time
 
 # before torch is imported: its threads sleep while they wait, so that the suite is not slowed by what else runs
 os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')
+if processes := int(os.environ.get('PYTEST_XDIST_WORKER_COUNT', 0)):  # of pytest -n, which share the cores
+    os.environ.setdefault('OMP_NUM_THREADS', str(max((os.cpu_count() or 1) // processes, 1)))
 
 from collections.abc import Iterator
 from pathlib import Path

@@ -82,6 +82,7 @@ def test_wheel_holds_the_package_and_its_data_alone(wheel):
     assert all(name.startswith('maclip_pyiqa/') for name in package)
 
 
+@pytest.mark.slow
 def test_pyiqa_finds_the_loss_of_an_installed_wheel(wheel, tmp_path):
     """By its entry point, with no import of ours; the loss is imported when it is built."""
     with zipfile.ZipFile(wheel) as archive:

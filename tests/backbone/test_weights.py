@@ -268,6 +268,7 @@ def test_no_weights_anywhere(tmp_path):
         assert part in done.stderr, done.stderr
 
 
+@pytest.mark.slow
 def test_the_hubs_address_is_honoured(tmp_path):
     """Only HF_ENDPOINT is asked: here a closed port of this machine, which the error names."""
     at_once = 'import time; time.sleep = lambda seconds: None'  # the hub's library waits between its attempts

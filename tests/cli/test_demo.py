@@ -6,11 +6,13 @@ import subprocess
 import sys
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from maclip_pyiqa.cli import main
 
 
+@pytest.mark.slow
 def test_without_a_network(tmp_path):
     """Alone in a fresh process: numbers, a table, a picture, and the note that this is not the published metric."""
     code = (

@@ -106,6 +106,7 @@ def test_errors_of_the_program_itself_are_not_hidden(monkeypatch):
 
 
 @pytest.mark.skipif(sys.platform != 'linux', reason='torch has another OpenMP library there')
+@pytest.mark.slow
 def test_idle_threads_sleep_unless_the_user_has_chosen_otherwise(monkeypatch):
     """As torch's OpenMP library itself reports it: how often a thread looks for work before it sleeps."""
     for name in ('OMP_WAIT_POLICY', 'GOMP_SPINCOUNT', 'KMP_BLOCKTIME'):

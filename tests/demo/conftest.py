@@ -18,7 +18,7 @@ def metric():
     return MACLIP(backbone='demo')
 
 
-@pytest.fixture(scope='session', params=['astronaut', "pyiqa's"])
+@pytest.fixture(scope='session', params=['astronaut', pytest.param("pyiqa's", marks=pytest.mark.slow)])
 def clean(request):
     """Photos of 512x384 that the demonstration backbone was not trained on: the package's own, or five from pyiqa's
     wheel, which not every version of pyiqa has."""

@@ -273,6 +273,7 @@ def computed(monkeypatch) -> list[str]:
     return names
 
 
+@pytest.mark.slow
 def test_killed_and_resumed(finished, arguments, tmp_path, computed):
     """Killed without warning while it writes: what was finished is not computed again."""
     code = """

@@ -71,6 +71,7 @@ def test_known_weights_are_found(cues):
     assert 'prompt_weights' not in plain.options and plain.srcc < found.srcc
 
 
+@pytest.mark.slow
 def test_random_labels_give_no_real_gain(cues, groups):
     """Though on the images that it was fitted to, each fit does gain. Among these labels are three (4, 6, 8) that the
     plain bootstrap would call real; of 100, it did so for 8 where 2.5 are due."""
@@ -81,6 +82,7 @@ def test_random_labels_give_no_real_gain(cues, groups):
         assert srcc(cues.scores(**found.options), labels) > srcc(cues.scores(), labels)
 
 
+@pytest.mark.slow
 def test_interval_is_the_bootstraps_widened(cues, groups):
     """Again with a loop: whole groups drawn, both metrics on the same images, the factor for 4 folds."""
     labels = cues.scores(**TRUE) + np.random.default_rng(2).normal(scale=0.1, size=COUNT)

@@ -274,10 +274,16 @@ KINDS = [
 ]
 
 
+FAST = ('sd  x0', 'sd  denoiser', 'sd Inpaint x0', 'xl Img2Img x0', 'sd3  x0', 'flux Inpaint x0')  # one of each sort
+
+
 @pytest.mark.parametrize(
     ('family', 'task', 'options', 'through'),
-    [(*kind, 'x0') for kind in KINDS]
-    + [pytest.param(*kind, 'denoiser', marks=[pytest.mark.slow] if kind[1] else []) for kind in KINDS],
+    [
+        pytest.param(*kind, through, marks=[] if f'{kind[0]} {kind[1]} {through}' in FAST else [pytest.mark.slow])
+        for kind in KINDS
+        for through in ('x0', 'denoiser')
+    ],
 )
 def test_score_rises(metric, family, task, options, through):
     """For the same seed, both images of a batch; in inpainting their mean, and the part that is kept stays."""

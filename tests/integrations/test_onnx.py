@@ -36,7 +36,11 @@ def check(metric, path, x):
     torch.testing.assert_close(got, want, rtol=0, atol=3e-6)
 
 
-@pytest.mark.parametrize(('suffix', 'size'), [('.pt2', (130, 150)), ('.onnx', (40, 90))], ids=['large', 'enlarged'])
+@pytest.mark.parametrize(
+    ('suffix', 'size'),
+    [('.pt2', (130, 150)), pytest.param('.onnx', (40, 90), marks=pytest.mark.slow)],
+    ids=['large', 'enlarged'],
+)
 def test_one_size(tiny, photos, tmp_path, size, suffix):
     metric, path = MACLIP(backbone=tiny), tmp_path / f'metric{suffix}'
     export(metric, path, size)

@@ -31,7 +31,6 @@ BUILTIN = 'from pyiqa.archs.maclip_arch import MACLIP; print(MACLIP.__module__)'
 @pytest.mark.parametrize(
     'lines',
     [
-        ['import pyiqa', CREATE],
         *(
             pytest.param(lines, marks=pytest.mark.slow)
             for lines in (
@@ -63,16 +62,18 @@ def test_builtin_is_offered(tiny):
         ARCH_REGISTRY.register(torch.nn.Linear, name='MACLIP')
 
 
-def test_score_ranges(tiny):
+def test_no_import_is_needed_and_ranges_are_told(tiny):
     """Our scores are not clamped; pyiqa's metric keeps pyiqa's range, however often we register."""
     show = 'print([DEFAULT_CONFIGS[n]["score_range"] for n in ("maclip", "maclip_demo", "maclip_builtin")])'
     lines = ['import pyiqa', 'from pyiqa.default_model_configs import DEFAULT_CONFIGS']
     lines += ['theirs = DEFAULT_CONFIGS["maclip"]["score_range"]', CREATE, show, 'print(theirs)']
     lines += ['import maclip_pyiqa; maclip_pyiqa.register()', show, CREATE, 'print(m.score_range)']
     *_, theirs, _, _, ours = got = python('\n'.join(lines).format(tiny=tiny))
+    assert got[0] == got[4] == 'maclip_pyiqa.metric.maclip'
     assert got[1] == got[3] == str(['~0, ~1', '~0, ~1', theirs]) and ours == '~0, ~1'
 
 
+@pytest.mark.slow
 def test_without_pyiqa(tiny):
     """As in an environment that has none: neither found nor imported. `test_others.py` has the errors."""
     code = """
@@ -109,6 +110,7 @@ def test_clip_iqa_is_the_cosine_cue_of_the_full_view(rn50_file, photos):
     torch.testing.assert_close(q_sim[:, None], want, rtol=0, atol=2e-5)
 
 
+@pytest.mark.slow
 def test_pyiqas_own_command(tmp_path, tiny, photos):
     """`pyiqa maclip -t FOLDER`, with the tiny backbone as the default."""
     folder = tmp_path / 'images'
@@ -130,6 +132,7 @@ main()
         assert float(found[1]) == pytest.approx(score.item(), abs=1e-5)
 
 
+@pytest.mark.slow
 def test_pyiqas_command_without_weights_says_what_to_do(tmp_path):
     command = Path(sys.executable).with_name('pyiqa')
     Image.new('RGB', (64, 64)).save(tmp_path / 'a.png')

@@ -650,6 +650,7 @@ def large(tmp_path_factory):
     return path, rows
 
 
+@pytest.mark.slow
 def test_a_hundred_thousand_rows(reader, large):
     path, rows = large
     assert path.stat().st_size < 30_000_000
