@@ -11,7 +11,7 @@ os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')
 if processes := int(os.environ.get('PYTEST_XDIST_WORKER_COUNT', 0)):  # of pytest -n, which share the cores
     os.environ.setdefault('OMP_NUM_THREADS', str(max((os.cpu_count() or 1) // processes, 1)))
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -41,6 +41,17 @@ def device(request) -> Iterator[str]:
     """Each device of this machine. Convolutions are in whole float32, as matrix products are by default."""
     with torch.backends.cudnn.flags(allow_tf32=False):
         yield request.param
+
+
+@pytest.fixture(scope='session')
+def close_gradients() -> Callable[..., None]:
+    """Asserts that gradients agree to within a share of the largest element: how far small ones are from what they
+    should be is a matter of the processor."""
+
+    def close_gradients(got: torch.Tensor, want: torch.Tensor, within: float = 1e-4) -> None:
+        torch.testing.assert_close(got, want, rtol=0, atol=within * want.abs().max().item())
+
+    return close_gradients
 
 
 @pytest.fixture

@@ -104,7 +104,7 @@ def test_prompts_are_open_clips(kind):
         f = torch.nn.functional.normalize(metric.features(torch.rand(2, 3, 160, 160))[0], dim=-1)
         logits = clip.logit_scale.exp() * f @ text.T + (clip.logit_bias if clip.logit_bias is not None else 0)
     want = logits.view(2, 2).softmax(-1)[:, 0]
-    torch.testing.assert_close(metric.backbone.text.flatten(0, 1), text, rtol=0, atol=1e-6)
+    torch.testing.assert_close(metric.backbone.text.flatten(0, 1), text, rtol=0, atol=1e-5)
     x = torch.nn.functional.normalize(f, dim=-1)
     torch.testing.assert_close(metric.cues(x).attributes[0], want, rtol=0, atol=1e-5)
 
@@ -159,7 +159,7 @@ def test_shape_batch_gradient_and_device(kind):
     x = torch.rand(2, 3, 170, 250, generator=torch.Generator().manual_seed(2))
     scores = metric(x)
     assert scores.shape == (2, 1) and scores.dtype == torch.float32
-    torch.testing.assert_close(torch.cat([metric(image[None]) for image in x]), scores, rtol=0, atol=2e-6)
+    torch.testing.assert_close(torch.cat([metric(image[None]) for image in x]), scores, rtol=0, atol=1e-5)
 
     double, y = metric.to(torch.float64), x[:1].double().clamp(1e-3, 1 - 1e-3).requires_grad_()
     step = 1e-6 * torch.randn(y.shape, dtype=y.dtype, generator=torch.Generator().manual_seed(3))
@@ -208,7 +208,7 @@ def test_names(monkeypatch, tiny, photos, name):
     got = metric(x)
     assert got.shape == (2, 1)
     twin = MACLIP(**{**options, 'backbone': tiny})
-    torch.testing.assert_close(got, twin(x), rtol=0, atol=1e-6)
+    torch.testing.assert_close(got, twin(x), rtol=0, atol=1e-5)
     same = torch.allclose(got, MACLIP(backbone=tiny)(x), atol=1e-5)
     assert same == ('backbone' in options)  # the others change the score
 
@@ -229,10 +229,10 @@ def test_a_cue_alone(tiny, photos, cue):
     x = torch.stack(photos[:3])
     both, alone = MACLIP(backbone=tiny).analyze(x), MACLIP(backbone=tiny, cue=cue, alpha=3.0)
     want = {'sim': both.q_sim, 'mag': both.q_mag}[cue]
-    torch.testing.assert_close(alone(x)[:, 0], want.mean(1), rtol=0, atol=1e-6)
+    torch.testing.assert_close(alone(x)[:, 0], want.mean(1), rtol=0, atol=1e-5)
     analysis = alone.analyze(x)
     assert torch.equal(analysis.w_sim, torch.full_like(analysis.w_sim, float(cue == 'sim')))
-    torch.testing.assert_close(analysis.q_view, want, rtol=0, atol=1e-6)
+    torch.testing.assert_close(analysis.q_view, want, rtol=0, atol=1e-5)
     y = x[:1].clone().requires_grad_()
     alone(y).sum().backward()
     assert y.grad.isfinite().all() and y.grad.abs().max() > 0

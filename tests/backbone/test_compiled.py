@@ -18,20 +18,20 @@ def compiled(tiny):
     return MACLIP(backbone=tiny, compile=True)
 
 
-def test_scores_and_gradients(tiny, compiled, photos, caplog):
+def test_scores_and_gradients(tiny, compiled, photos, caplog, close_gradients):
     x = torch.stack(photos[:3])[..., :150, :150]
     plain = MACLIP(backbone=tiny)
     with caplog.at_level(logging.WARNING), torch.no_grad():
         got = compiled(x)
         assert [record.message for record in caplog.records if 'compiling the backbone' in record.message]
         caplog.clear()
-        torch.testing.assert_close(got, plain(x), rtol=0, atol=1e-6)
-        torch.testing.assert_close(compiled(x[:1]), plain(x[:1]), rtol=0, atol=1e-6)
+        torch.testing.assert_close(got, plain(x), rtol=0, atol=1e-5)
+        torch.testing.assert_close(compiled(x[:1]), plain(x[:1]), rtol=0, atol=1e-5)
         assert not [record for record in caplog.records if 'compiling the backbone' in record.message]
     y, z = (x.clone().requires_grad_() for _ in range(2))
     compiled(y).sum().backward()
     plain(z).sum().backward()
-    torch.testing.assert_close(y.grad, z.grad, rtol=1e-3, atol=1e-6)
+    close_gradients(y.grad, z.grad, within=1e-3)
 
 
 def test_batch_sizes_do_not_compile_anew(compiled, photos):

@@ -58,7 +58,7 @@ def test_formats_are_detected_from_the_content(tmp_path, tiny_clip, photos, want
     path = tmp_path / f'some weights{suffix}'
     SAVERS[saver](state_dict(tiny_clip, half=False), path)
     got = MACLIP(backbone='tiny-rn', pretrained=path)(torch.stack(photos[:3]))
-    torch.testing.assert_close(got, want, rtol=0, atol=1e-6)
+    torch.testing.assert_close(got, want, rtol=0, atol=1e-5)
 
 
 def test_half_precision_files(tmp_path, tiny_clip, photos):
@@ -313,7 +313,7 @@ def test_quickgelu_changes_the_text_features_and_can_be_set(rn50_file, rn50_clip
     assert any(isinstance(m, QuickGELU) for m in rn50_clip.modules())
     tokens = open_clip.get_tokenizer('RN50')(['Good image', 'bad image'])
     with torch.no_grad(), warnings.catch_warnings():
-        torch.testing.assert_close(right[0], rn50_clip.encode_text(tokens, normalize=True), rtol=0, atol=1e-6)
+        torch.testing.assert_close(right[0], rn50_clip.encode_text(tokens, normalize=True), rtol=0, atol=1e-5)
 
 
 def test_laion_tags_are_not_quickgelu(monkeypatch):

@@ -26,7 +26,7 @@ def test_stand_in_weights_differ(rn50_file):
     assert [check.verdict for check in verification.checks] == ['differs'] * 4 and not verification.ok
     metric = MACLIP(pretrained=rn50_file, views='full')
     scene = torch.from_numpy(images()['scene']).permute(2, 0, 1)[None].float() / 255
-    assert verification.checks[0].ours == pytest.approx(float(metric.analyze(scene).q_sim), abs=1e-6)
+    assert verification.checks[0].ours == pytest.approx(float(metric.analyze(scene).q_sim), abs=1e-5)
     assert verification.checks[0].published == PUBLISHED['scene']
 
 

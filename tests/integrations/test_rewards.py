@@ -55,7 +55,7 @@ def test_every_form_of_images_gets_the_same_rewards(reward, images, scores):
     for name, form in forms.items():
         got, info = reward(form, PROMPTS, {})
         assert got.dtype == np.float32 and got.shape == (5,)
-        np.testing.assert_allclose(got, scores, atol=1e-6, err_msg=name)
+        np.testing.assert_allclose(got, scores, atol=1e-5, err_msg=name)
         np.testing.assert_array_equal(info['score'], got)
         assert info['scored'].all()
     assert np.ptp(scores) > 1e-3
@@ -65,11 +65,11 @@ def test_sizes_and_batches(tiny, images, scores):
     mixed = [images[0], images[1, :, :80, :90], images[2, :, :33], images[3]]
     want = MACLIP(backbone=tiny)(mixed).numpy()[:, 0]
     for batch in (1, 3, 16):
-        np.testing.assert_allclose(MACLIPReward(backbone=tiny, batch=batch)(mixed)[0], want, atol=1e-6)
+        np.testing.assert_allclose(MACLIPReward(backbone=tiny, batch=batch)(mixed)[0], want, atol=1e-5)
     seen = []
     metric = MACLIP(backbone=tiny)
     metric.register_forward_pre_hook(lambda module, args: seen.append((len(args[0]), torch.is_grad_enabled())))
-    np.testing.assert_allclose(MACLIPReward(metric, batch=2)(images)[0], scores, atol=1e-6)
+    np.testing.assert_allclose(MACLIPReward(metric, batch=2)(images)[0], scores, atol=1e-5)
     assert seen == [(2, False), (2, False), (1, False)]
     assert MACLIPReward(metric)([])[0].shape == (0,) and MACLIPReward(metric, deltas=True)([], [])[0].shape == (0,)
 
@@ -87,7 +87,7 @@ def test_bad_images_get_the_lowest_reward_and_a_warning(reward, images, scores):
     for message, image in bad.items():
         with pytest.warns(UserWarning, match=f'image 1 gets the reward 0: .*{message}'):
             got, info = reward([images[0], image, images[1]])
-        np.testing.assert_allclose(got, [scores[0], LOWEST, scores[1]], atol=1e-6)
+        np.testing.assert_allclose(got, [scores[0], LOWEST, scores[1]], atol=1e-5)
         assert info['scored'].tolist() == [True, False, True]
     with pytest.warns(UserWarning) as caught:
         got, _ = reward(torch.full((3, 3, 70, 70), float('inf')))
@@ -104,9 +104,9 @@ def test_no_image_scores_below_the_lowest(reward):
 def test_deltas(tiny, images, scores):
     got, info = MACLIPReward(backbone=tiny, deltas=True)(images, PROMPTS)
     cats = scores[[0, 2, 3]]
-    np.testing.assert_allclose(got[[0, 2, 3]], cats - cats.mean(), atol=1e-6)
+    np.testing.assert_allclose(got[[0, 2, 3]], cats - cats.mean(), atol=1e-5)
     assert got[[1, 4]].tolist() == [0, 0]
-    np.testing.assert_allclose(info['score'], scores, atol=1e-6)
+    np.testing.assert_allclose(info['score'], scores, atol=1e-5)
 
 
 @given(st.lists(st.tuples(st.floats(0, 1, width=32), st.integers(0, 3)), max_size=20))
@@ -118,7 +118,7 @@ def test_paired_deltas(pairs):
         of = [i for i, p in enumerate(prompts) if p == prompt]
         assert abs(got[of].sum()) < 1e-5
         for i in of:  # differences within the prompt stay
-            assert got[i] - got[of[0]] == pytest.approx(scores[i] - scores[of[0]], abs=1e-6)
+            assert got[i] - got[of[0]] == pytest.approx(scores[i] - scores[of[0]], abs=1e-5)
 
 
 def test_wrong_use_ends_the_run(reward, tiny, images):
@@ -151,7 +151,7 @@ def test_as_flow_grpo_calls_it(tiny, images, scores):
         got, info = job.result()
         assert isinstance(info, dict)
         weighted = [0.5 * score for score in got]
-        np.testing.assert_allclose(torch.as_tensor(weighted).float().numpy(), 0.5 * scores, atol=1e-6)
+        np.testing.assert_allclose(torch.as_tensor(weighted).float().numpy(), 0.5 * scores, atol=1e-5)
 
 
 # --- Flow-Factory, by a stand-in of its interface ----------------------------------------------------------------
@@ -203,7 +203,7 @@ def test_flow_factorys_pointwise_reward(flow_factory, tiny, images, scores):
     for form in (images, list(images)):
         output = model(prompt=PROMPTS, image=form)
         got = torch.as_tensor(output.rewards, device='cpu', dtype=torch.float32)
-        np.testing.assert_allclose(got.numpy(), scores, atol=1e-6)
+        np.testing.assert_allclose(got.numpy(), scores, atol=1e-5)
     with pytest.raises(ValueError, match='no image; videos are not scored'):
         model(prompt=PROMPTS)
     with pytest.raises(TypeError, match='deltas'):

@@ -71,7 +71,7 @@ def test_a_ready_metric(tiny_metric, images, scores):
     assert metric.net is tiny_metric and not list(metric.parameters()) and not metric.state_dict()
     metric.update(images.requires_grad_())
     assert not metric.compute().requires_grad
-    assert metric.compute().item() == pytest.approx(scores.mean(), abs=1e-6)
+    assert metric.compute().item() == pytest.approx(scores.mean(), abs=1e-5)
     with pytest.raises(TypeError, match='alpha'):
         MACLIPScore(tiny_metric, alpha=2.0)
     with pytest.raises(TypeError, match='is a Linear'):

@@ -198,8 +198,8 @@ def test_summary(tiny_metric, photos):
     assert tuple(got) == ('score', 'q_sim', 'q_mag', 'w_sim', *(f'attribute_{n}' for n in one.names))
     assert got['score'] == float(one.q)
     for name in ('q_sim', 'q_mag', 'w_sim'):
-        assert got[name] == pytest.approx(getattr(one, name).mean().item(), abs=1e-6)
-    assert got['attribute_edges'] == pytest.approx(one.attributes[0, :, 2].mean().item(), abs=1e-6)
+        assert got[name] == pytest.approx(getattr(one, name).mean().item(), abs=1e-5)
+    assert got['attribute_edges'] == pytest.approx(one.attributes[0, :, 2].mean().item(), abs=1e-5)
     with pytest.raises(ValueError, match='of one image'):
         tiny_metric.analyze(torch.stack(photos[:2])).summary()
 
@@ -208,8 +208,8 @@ def test_summary_of_some_windows_is_weighted_as_the_score(tiny, photos):
     one = MACLIP(backbone=tiny, max_views=4).analyze(photos[0][None, :, :150, :210])
     assert len(set(one.plan.shares[:-1])) > 1
     shares = torch.tensor(one.plan.shares)
-    assert one.summary()['score'] == pytest.approx((one.q_view[0] * shares).sum().item(), abs=1e-6)
-    assert one.summary()['q_mag'] == pytest.approx((one.q_mag[0] * shares).sum().item(), abs=1e-6)
+    assert one.summary()['score'] == pytest.approx((one.q_view[0] * shares).sum().item(), abs=1e-5)
+    assert one.summary()['q_mag'] == pytest.approx((one.q_mag[0] * shares).sum().item(), abs=1e-5)
 
 
 def _rest(analysis):

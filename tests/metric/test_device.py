@@ -44,9 +44,9 @@ def test_scores_alone_in_a_list_and_in_chunks(metric, exact, images, tiny, devic
     assert got.device.type == device and got.shape == (4, 1)
     torch.testing.assert_close(got.cpu(), want, rtol=0, atol=1e-5)
     for other in (torch.cat([metric(i[None]) for i in x]), MACLIP(backbone=tiny, chunk=3).to(device)(x)):
-        torch.testing.assert_close(other, got, rtol=0, atol=2e-6)
+        torch.testing.assert_close(other, got, rtol=0, atol=1e-5)
     batch = torch.stack(x[::2])
-    torch.testing.assert_close(metric(batch), got[::2], rtol=0, atol=2e-6)
+    torch.testing.assert_close(metric(batch), got[::2], rtol=0, atol=1e-5)
 
 
 def test_demonstration_scores(device, photos):
@@ -90,7 +90,7 @@ def test_copies_and_moves(metric, images, device, twin):
     want = metric(x)
     other = twin(metric)
     assert {b.device.type for b in other.buffers()} in ({device}, {'cpu'})
-    torch.testing.assert_close(other.to(device)(x), want, rtol=0, atol=1e-6)
+    torch.testing.assert_close(other.to(device)(x), want, rtol=0, atol=1e-5)
 
 
 def test_compiles_as_one_graph(metric, images, device):

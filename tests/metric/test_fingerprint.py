@@ -143,7 +143,7 @@ def test_equal_whatever_becomes_of_the_tower(tiny, monkeypatch, photos):
 def test_equal_where_scores_are(tiny, photos, options, same):
     a, b = MACLIP(backbone=tiny, **options), MACLIP(backbone=tiny, **same)
     x = photos[1][None, :, :150, :200]
-    torch.testing.assert_close(a(x), b(x), rtol=0, atol=1e-6)
+    torch.testing.assert_close(a(x), b(x), rtol=0, atol=1e-5)
     assert a.fingerprint() == b.fingerprint() and a.features_fingerprint() == b.features_fingerprint()
 
 

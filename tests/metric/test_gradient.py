@@ -44,21 +44,21 @@ def test_gradient_reaches_the_whole_image_and_no_weight(tiny_metric, batch):
     assert not any(b.requires_grad for b in tiny_metric.buffers())
 
 
-def test_same_gradient_for_every_chunk(tiny, batch):
+def test_same_gradient_for_every_chunk(tiny, batch, close_gradients):
     want = gradient(MACLIP(backbone=tiny, chunk=1000).double(), batch.double())
     for chunk in (1, 7, 16):
         got = gradient(MACLIP(backbone=tiny, chunk=chunk).double(), batch.double())
-        torch.testing.assert_close(got, want, rtol=1e-9, atol=1e-12)
+        close_gradients(got, want, within=1e-9)
 
 
-def test_gradient_does_not_depend_on_the_rest_of_the_batch(tiny, batch):
+def test_gradient_does_not_depend_on_the_rest_of_the_batch(tiny, batch, close_gradients):
     metric = MACLIP(backbone=tiny).double()
     whole = gradient(metric, batch.double())
     alone = torch.cat([gradient(metric, image[None].double()) for image in batch])
-    torch.testing.assert_close(whole, alone, rtol=1e-9, atol=1e-12)
+    close_gradients(whole, alone, within=1e-9)
     images = [image.double().requires_grad_() for image in batch]
     listed = torch.autograd.grad(metric(images).sum(), images)
-    torch.testing.assert_close(torch.stack(listed), whole, rtol=1e-9, atol=1e-12)
+    close_gradients(torch.stack(listed), whole, within=1e-9)
 
 
 def count_passes(metric):
@@ -135,11 +135,11 @@ def test_as_loss(tiny, batch):
     for reduction, want in {'mean': plain.mean(), 'sum': plain.sum(), 'none': plain}.items():
         loss = pyiqa.create_metric('maclip', as_loss=True, loss_reduction=reduction, backbone=tiny)
         got = loss(x)
-        torch.testing.assert_close(got.detach(), want, rtol=0, atol=1e-6)
+        torch.testing.assert_close(got.detach(), want, rtol=0, atol=1e-5)
         assert got.requires_grad
     weight = torch.tensor([[1.0], [0.0], [3.0]])
     loss = pyiqa.create_metric('maclip', as_loss=True, loss_weight=weight, backbone=tiny)
-    torch.testing.assert_close(loss(x).detach(), (plain * weight).sum() / weight.sum(), rtol=0, atol=1e-6)
+    torch.testing.assert_close(loss(x).detach(), (plain * weight).sum() / weight.sum(), rtol=0, atol=1e-5)
     (g,) = torch.autograd.grad(loss(x), x)
     assert g[1].eq(0).all() and g[0].abs().max() > 0
 
@@ -170,7 +170,7 @@ def test_sampled_views_are_unbiased(tiny, photos):
     assert sum(draws) / 6 == pytest.approx(full, abs=1e-9)
 
 
-def test_sampled_gradient_is_unbiased(tiny, photos):
+def test_sampled_gradient_is_unbiased(tiny, photos, close_gradients):
     metric = MACLIP(backbone=tiny, sample_views=2).double()
     x = photos[0][None, :, :64, :140].double()  # 1 x 3 windows: three pairs
     want = gradient(MACLIP(backbone=tiny).double(), x)
@@ -180,7 +180,7 @@ def test_sampled_gradient_is_unbiased(tiny, photos):
         g = gradient(metric, x)
         got[round(g.abs().sum().item(), 9)] = g
     assert len(got) == 3
-    torch.testing.assert_close(sum(got.values()) / 3, want, rtol=1e-6, atol=1e-12)
+    close_gradients(sum(got.values()) / 3, want, within=1e-9)
 
 
 def test_sampling_follows_the_seed_and_stays_out_of_inference(tiny, photos):

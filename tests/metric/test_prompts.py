@@ -23,8 +23,8 @@ def test_a_set_of_one_attribute_is_that_attribute(tiny, photos, name):
     x = torch.stack(photos[:2])[..., :150, :150]
     whole, one = MACLIP(backbone=tiny).analyze(x), MACLIP(backbone=tiny, prompts=name).analyze(x)
     assert one.names == (name,)
-    # the logit scale of 100 takes rounding of the cosines to 1e-6
-    torch.testing.assert_close(one.q_sim, whole.attributes[..., whole.names.index(name)], rtol=0, atol=2e-6)
+    # the logit scale of 100 multiplies the rounding of the cosines
+    torch.testing.assert_close(one.q_sim, whole.attributes[..., whole.names.index(name)], rtol=0, atol=1e-5)
 
 
 def test_yaml(tiny, tmp_path, photos):
@@ -100,9 +100,9 @@ def test_prompt_weights(tiny, photos):
     equal = MACLIP(backbone=tiny, cue='sim')
     got = MACLIP(backbone=tiny, cue='sim', prompt_weights=[3, 0, 1, 0, 0])(x)
     a = equal.analyze(x).attributes
-    torch.testing.assert_close(got[:, 0], (0.75 * a[..., 0] + 0.25 * a[..., 2]).mean(1), rtol=0, atol=1e-6)
+    torch.testing.assert_close(got[:, 0], (0.75 * a[..., 0] + 0.25 * a[..., 2]).mean(1), rtol=0, atol=1e-5)
     same = MACLIP(backbone=tiny, prompt_weights=[2.0] * 5)
-    torch.testing.assert_close(same(x), MACLIP(backbone=tiny)(x), rtol=0, atol=1e-6)
+    torch.testing.assert_close(same(x), MACLIP(backbone=tiny)(x), rtol=0, atol=1e-5)
     assert not same.state_dict()
 
 

@@ -91,7 +91,7 @@ def test_a_shape_that_is_refused_fails_alone(tiny_metric, files, tmp_path):
     assert (refused['width'], refused['height'], refused['flags']) == (1, 3000, 'flat enlarged clipped')
     assert refused['score'] is None and '3000x1' in refused['error'] and not refused['error'].startswith('image')
     for row, alone in zip((first, last), score_files(tiny_metric, files[:2]), strict=True):
-        assert row['score'] == pytest.approx(alone['score'], abs=1e-6) and row['error'] == ''
+        assert row['score'] == pytest.approx(alone['score'], abs=1e-5) and row['error'] == ''
 
 
 def test_an_image_that_does_not_fit_into_memory_fails_alone(tiny_metric, files, monkeypatch):
@@ -139,8 +139,8 @@ def test_prompts_with_the_names_of_columns(tiny, files):
     (row,) = score_files(metric, files[:1], others={'niqe': lambda x: 7.0})
     analysis = metric.analyze([read_image(files[0])])[0]
     assert row['path'] == files[0] and row['error'] == '' and row['niqe'] == 7
-    assert row['score'] == pytest.approx(float(analysis.q), abs=1e-6)
-    assert row['q_sim'] == pytest.approx(float(analysis.q_sim.mean()), abs=1e-6)
+    assert row['score'] == pytest.approx(float(analysis.q), abs=1e-5)
+    assert row['q_sim'] == pytest.approx(float(analysis.q_sim.mean()), abs=1e-5)
     assert len([column for column in row if column.startswith('attribute_')]) == len(names)
 
 

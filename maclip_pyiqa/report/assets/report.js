@@ -39,6 +39,7 @@
   }
 
   function remember() {
+    clearTimeout(waiting);
     waiting = 0;
     const paths = (which) => column.path.values.filter((value, row) => choice[row] === which);
     const stored = Page.store.write(shelf, { kept: paths(KEEP), rejected: paths(REJECT) });
