@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from typing import Any
 
@@ -20,10 +21,12 @@ from torch import Tensor, nn
 __all__ = ['architecture_facts', 'image_digest', 'text_digest']
 
 NEUTRAL = ('pretrained', 'tokenizer', 'drop', 'output_tokens')  # parts of names: loading, tokens (hashed), training
+TOLD = ('layers', 'width', 'patch_size', 'image_size', 'mlp_ratio', 'vocab_size', 'context_length')  # by the shapes
 
 
 def architecture_facts(config: Mapping[str, Any], quick_gelu: bool) -> dict[str, dict[str, Any]]:
-    """What tensors do not tell of a CLIP's two towers: heads, activations, norms, pooling.
+    """What tensors do not tell of a CLIP's two towers: heads, activations, norms, pooling; of towers of timm and of
+    Hugging Face the name.
 
     Args:
         config: model configuration of open_clip
@@ -39,7 +42,9 @@ def architecture_facts(config: Mapping[str, Any], quick_gelu: bool) -> dict[str,
         facts[tower] = {'quick_gelu': bool(quick_gelu)} | {
             name: value
             for name, value in config[f'{tower}_cfg'].items()
-            if value != defaults.get(name) and not any(part in name for part in NEUTRAL)
+            if value not in (None, defaults.get(name))
+            and name not in TOLD
+            and not any(part in name for part in NEUTRAL)
         }
     return facts
 
@@ -53,7 +58,10 @@ def image_digest(clip: Any, facts: Mapping[str, Any], window: int, mean: Sequenc
         window: side of its input, pixels
         mean, std: of the normalisation, (3,) each
     """
-    tensors = clip.visual.state_dict() | {'image mean': torch.tensor(mean), 'image std': torch.tensor(std)}
+    constants = {'image mean': mean, 'image std': std}
+    tensors = clip.visual.state_dict() | {
+        name: torch.tensor(value, dtype=torch.float32) for name, value in constants.items()
+    }
     return _digest({'window': window, **facts}, tensors)
 
 
@@ -69,16 +77,21 @@ def text_digest(clip: nn.Module, facts: Mapping[str, Any], tokens: Tensor) -> st
     unused = ('visual.', 'text_decoder.', 'logit_bias')
     # open_clip has two classes of CLIP, which differ in this prefix
     tensors = {k.removeprefix('text.'): v for k, v in clip.state_dict().items() if not k.startswith(unused)}
+    tensors['logit_scale'] = tensors['logit_scale'].reshape(())  # also of models that hold it as (1,)
     if 'token_embedding.weight' in tensors:  # of those tokens only: most of a small CLIP's weights are in this table
         tensors['token_embedding.weight'] = tensors['token_embedding.weight'][tokens.unique()]
     return _digest({'tokens': tokens.tolist(), **facts}, tensors)
 
 
 def _digest(facts: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
-    # BLAKE2b: as safe as SHA-256, and on processors without instructions for SHA twice as fast
-    digest = hashlib.blake2b(json.dumps(facts, sort_keys=True).encode(), digest_size=32)
-    for name, tensor in sorted(tensors.items()):
-        if tensor.is_floating_point():  # counters and positions follow from the architecture
-            digest.update(f'{name} {tuple(tensor.shape)}'.encode())
-            digest.update(np.ascontiguousarray(tensor.detach().float().numpy(), '<f4').data)
-    return digest.hexdigest()
+    floating = {name: tensor for name, tensor in sorted(tensors.items()) if tensor.is_floating_point()}
+    shapes = [[name, *tensor.shape] for name, tensor in floating.items()]  # counters follow from the architecture
+    with ThreadPoolExecutor() as pool:  # hashing lets other threads run
+        values = list(pool.map(_hash, floating.values()))
+    return hashlib.blake2b(json.dumps([facts, shapes, values], sort_keys=True).encode(), digest_size=32).hexdigest()
+
+
+def _hash(tensor: Tensor) -> str:
+    # BLAKE2b: as safe as SHA-256, and on processors without instructions for that twice as fast
+    values = np.ascontiguousarray(tensor.detach().float().numpy(), '<f4')
+    return hashlib.blake2b(values.data, digest_size=32).hexdigest()

@@ -57,7 +57,8 @@ def load(name: str, pretrained: str | os.PathLike, quick_gelu: bool | None = Non
         clip = _load_folder(name, quick_gelu)
         config = open_clip.get_model_config(name)
         facts = architecture_facts(config, config.get('quick_gelu', False) if quick_gelu is None else quick_gelu)
-        return LoadedCLIP(clip, clip.visual.image_mean, clip.visual.image_std, _tokenizer(name, config), facts)
+        mean, std = (_channels(getattr(clip.visual, f'image_{key}'), key, name) for key in ('mean', 'std'))
+        return LoadedCLIP(clip, mean, std, _tokenizer(name, config), facts)
 
     name = architecture(name)
     config = open_clip.get_model_config(name)
@@ -85,7 +86,9 @@ def load(name: str, pretrained: str | os.PathLike, quick_gelu: bool | None = Non
         )
     _fill(clip, state, path, name)
     first = known[0] if known else {}
-    mean, std = (first.get(key) or getattr(clip.visual, f'image_{key}') for key in ('mean', 'std'))
+    mean, std = (
+        _channels(first.get(key) or getattr(clip.visual, f'image_{key}'), key, name) for key in ('mean', 'std')
+    )
     return LoadedCLIP(clip, mean, std, _tokenizer(name, config), architecture_facts(config, quick_gelu))
 
 
@@ -101,6 +104,14 @@ def _load_folder(name: str, quick_gelu: bool | None) -> Any:
             f'{name} cannot be loaded: {" ".join(str(error).split())[:300]}. Expected a folder or hub repository in '
             f"open_clip's layout: open_clip_config.json and open_clip_model.safetensors or open_clip_pytorch_model.bin."
         ) from None
+
+
+def _channels(values: float | Sequence[float], what: str, name: str) -> tuple[float, ...]:
+    """Of red, green and blue; one number is that of all three."""
+    numbers = (values,) * 3 if isinstance(values, (int, float)) else tuple(values)
+    if len(numbers) != 3 or not all(isinstance(number, (int, float)) for number in numbers):
+        raise WeightsError(f'{name}: the {what} of the normalisation is {values!r}; expected three numbers')
+    return tuple(float(number) for number in numbers)
 
 
 def _tokenizer(name: str, config: dict[str, Any]) -> Callable[[list[str]], Tensor]:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:  # seconds to import
 
 __all__ = ['MACLIPAdapter', 'MetricAdapter', 'PyiqaAdapter', 'Scores', 'checksum', 'load_metrics', 'pack']
 
-TOLERANCE = 1e-4  # the most that float16 features may change a score
+TOLERANCE = 1e-4  # the most that float16 features may change a score of the metric that cached them
 
 
 class MetricAdapter(Protocol):
@@ -86,7 +86,7 @@ class MACLIPAdapter:
     def __init__(self, name: str, net: MACLIP) -> None:
         self.name, self.net = name, net
         self.config, self.fingerprint = net.config, net.fingerprint()
-        self.cache_key = {'features': net.features_fingerprint()}
+        self.cache_key = {'features': net.features_fingerprint(), 'dtype': str(net.backbone.mean.dtype)}
         self.extra = {'text': net.backbone.text.tolist(), 'scale': net.backbone.scale.tolist()}
 
     def compute(self, image: Tensor) -> dict[str, np.ndarray]:

@@ -109,7 +109,7 @@ class MACLIP(nn.Module):
         if cue not in ('both', 'sim', 'mag'):
             raise ValueError(f"cue={cue!r}; expected 'both', 'sim' or 'mag'")
         self.prompts = read_prompts(prompts)
-        weights = _check_weights(prompt_weights, len(self.prompts))
+        self._weights = weights = _check_weights(prompt_weights, len(self.prompts))
         self.register_buffer('prompt_weights', None if weights is None else torch.tensor(weights), persistent=False)
         self.cue = cue
         self.constants = _check_constants(
@@ -120,6 +120,12 @@ class MACLIP(nn.Module):
         self.max_views = None if max_views is None else _check_count('max_views', max_views)
         if stride is not None:
             _check_count('stride', stride)
+        for name, value, expected in (
+            ('pos_embedding', pos_embedding, (True, False)),
+            ('quick_gelu', quick_gelu, (True, False, None)),
+        ):
+            if not any(value is each for each in expected):
+                raise TypeError(f'{name}={value!r}; expected {" or ".join(map(str, expected))}')
         self.views = views
         self.backbone = Backbone(backbone, pretrained, self.prompts, pos_embedding, quick_gelu)
         self._source: dict[str, Any] = {  # what `config` repeats of the backbone
@@ -143,11 +149,10 @@ class MACLIP(nn.Module):
     @property
     def config(self) -> dict[str, Any]:
         """The options that rebuild this metric, as plain data: `MACLIP(**metric.config)` gives the same scores."""
-        weights = self.prompt_weights
         return {
             **self._source,
             'prompts': [list(pair) for pair in self.prompts],
-            'prompt_weights': None if weights is None else weights.tolist(),
+            'prompt_weights': None if self._weights is None else list(self._weights),
             'cue': self.cue,
             'views': self.views,
             'stride': self.stride,
@@ -187,8 +192,8 @@ class MACLIP(nn.Module):
         if self.cue != 'both':
             moot |= {'base_cos', 'base_norm', 'alpha'}
         changed = {n: v for n, v in self.config.items() if n not in moot and not (n in defaults and v == defaults[n])}
-        if 'prompt_weights' in changed:  # sums of weights differ in their last bits
-            changed['prompt_weights'] = [round(weight, 6) for weight in changed['prompt_weights']]
+        if 'prompt_weights' in changed:
+            changed['prompt_weights'] = [_rounded(weight) for weight in changed['prompt_weights']]
         return changed
 
     def _stride(self, stride: int | None) -> int:
@@ -422,16 +427,23 @@ def _check_weights(weights: Sequence[float] | None, pairs: int) -> list[float] |
     total = sum(weights)
     if len(weights) != pairs or not (min(weights) >= 0 and 0 < total < math.inf):
         raise ValueError(wrong)
-    return None if len(set(weights)) == 1 else [w / total for w in weights]
+    if not math.isclose(total, 1, abs_tol=1e-9):  # those of a `config` stay as they are
+        weights = [w / total for w in weights]
+    return None if len({_rounded(w) for w in weights}) == 1 else [float(w) for w in weights]
+
+
+def _rounded(weight: float) -> float:
+    """To six digits: the last bits of a weight depend on what it was divided by."""
+    return float(f'{weight:.6g}')
 
 
 def _check_constants(constants: dict[str, float]) -> dict[str, float]:
     for name, value in constants.items():
         if isinstance(value, bool) or not isinstance(value, (int, float)):
             raise TypeError(f'{name}={value!r}; expected a number')
-        if not math.isfinite(value):
+        if not -1e300 < value < 1e300:  # false for NaN too
             raise ValueError(f'{name}={value!r}; expected a finite number')
-    return {name: float(value) for name, value in constants.items()}
+    return {name: float(value) + 0.0 for name, value in constants.items()}  # + 0.0: no -0.0
 
 
 def _check_count(name: str, value: int) -> int:

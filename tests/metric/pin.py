@@ -24,6 +24,8 @@ OPTIONS = [
     {'views': 'windows', 'stride': 50, 'max_views': 9, 'alpha': 2, 'prompt_weights': [3, 1, 1, 1, 2]},
     {'pos_embedding': True, 'box_lam': 0.25, 'base_cos': 0.5, 'prompts': [['a sunny day', 'a rainy day']]},
 ]
+MOVING = ('prompts', 'views', 'stride', 'max_views', 'pos_embedding', 'prompt_weights', 'cue')
+MOVING += ('box_lam', 'base_cos', 'base_norm', 'alpha')
 CUES = ('score', 'q_sim', 'q_mag', 'w_sim')
 
 
@@ -42,6 +44,7 @@ if __name__ == '__main__':
         'source': 'python tests/metric/pin.py, with the demonstration backbone: not CLIP, and not the published metric',
         'versions': {'python': platform.python_version()} | {name: version(name) for name in names},
         'sha256': {name: hashlib.sha256(image.tobytes()).hexdigest() for name, image in pixels.items()},
+        'defaults': {name: MACLIP.__init__.__kwdefaults__[name] for name in MOVING},
         'metrics': [pins(options, pixels) for options in OPTIONS],
     }
     print(json.dumps(pinned, indent=1))

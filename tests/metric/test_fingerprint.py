@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from maclip_pyiqa import MACLIP
+from maclip_pyiqa import MACLIP, WeightsError
 from maclip_pyiqa.backbone import identity, tower
 from maclip_pyiqa.demo import PHOTO
 from maclip_pyiqa.evaluation.known_answers import images
-from maclip_pyiqa.metric import cues
+from maclip_pyiqa.metric import PROMPTS, cues
 from maclip_pyiqa.scoring.read import read_pixels, to_tensor
-from maclip_pyiqa.testing import TINY, save_folder, save_torchscript, state_dict
+from maclip_pyiqa.testing import TINY, make_clip, save_folder, save_torchscript, state_dict, synthetic_images
 
 PINNED = json.loads(Path(__file__).with_name('pinned.json').read_text('utf-8'))
 
@@ -47,6 +47,12 @@ def test_scores_are_what_they_were(pinned, pixels, name):
         got = metric.analyze([to_tensor(pixels[name])])[0].summary()
     values = want['images'][name]
     assert {cue: got[cue] for cue in values} == pytest.approx(values, abs=1e-5)
+
+
+def test_defaults_are_what_they_were():
+    """Another default is another definition of the score: without options, fingerprints would stay as they are."""
+    defaults = json.loads(json.dumps(MACLIP.__init__.__kwdefaults__))
+    assert {name: defaults[name] for name in PINNED['defaults']} == PINNED['defaults']
 
 
 def test_a_new_option_changes_no_fingerprint(monkeypatch):
@@ -105,7 +111,8 @@ def test_equal_for_all_kinds_of_files(half_clip, configured, tmp_path):
     prints = {MACLIP(backbone=configured, pretrained=f, quick_gelu=True).fingerprint() for f in files}
     folder = save_folder(half_clip, TINY, tmp_path / 'folder')
     prints.add(MACLIP(backbone=folder).fingerprint())
-    spelled_out = TINY | {'custom_text': True, 'vision_cfg': TINY['vision_cfg'] | {'timm_drop': 0.0, 'mlp_ratio': 4.0}}
+    spelled_out = copy.deepcopy(TINY) | {'custom_text': True}
+    spelled_out['vision_cfg'] |= {'timm_drop': 0.1, 'mlp_ratio': 3.0, 'patch_size': None, 'output_tokens': True}
     prints.add(MACLIP(backbone=save_folder(half_clip, spelled_out, tmp_path / 'spelled_out')).fingerprint())
     assert len(files) == 5 and len(prints) == 1
 
@@ -119,6 +126,8 @@ def test_equal_whatever_becomes_of_the_tower(tiny, monkeypatch, photos):
     x = photos[0][None, :, :70, :90]
     score = metric(x)
     assert metric.double().fingerprint() == want
+    weighed = MACLIP(backbone=tiny, prompt_weights=[1, 2, 3, 4, 6])
+    assert weighed.fingerprint() == weighed.half().fingerprint() != want
     monkeypatch.setattr(tower, '_fold', lambda visual: None)
     plain = MACLIP(backbone=tiny)
     assert any(isinstance(module, torch.nn.BatchNorm2d) for module in plain.modules())
@@ -134,6 +143,8 @@ def test_equal_whatever_becomes_of_the_tower(tiny, monkeypatch, photos):
         ({'alpha': 1, 'box_lam': 0.5}, {}),
         ({'alpha': 2}, {'alpha': 2.0}),
         ({'prompt_weights': [2, 2, 2, 2, 2]}, {}),
+        ({'prompt_weights': [0.1 + 0.2, 0.3, 0.3, 0.3, 0.3]}, {}),
+        ({'box_lam': -0.0}, {'box_lam': 0}),
         ({'prompt_weights': [0.1, 0.2, 0.3, 0.4, 0.5]}, {'prompt_weights': [1, 2, 3, 4, 5]}),
         ({'prompts': 'sharp'}, {'prompts': [('sharp  Image', 'BLURRY image')]}),  # the same tokens
         ({'views': 'global', 'stride': 8, 'max_views': 2}, {'views': 'global'}),  # there are no windows
@@ -158,7 +169,10 @@ AFTER_FEATURES = [
     {'base_norm': 0.7},
     {'prompts': 'clipiqa'},
     {'prompts': 'sharp'},
+    {'prompts': [(negative, positive) for positive, negative in PROMPTS]},
+    {'prompts': PROMPTS[::-1]},
     {'prompt_weights': [1, 2, 1, 1, 1]},
+    {'prompt_weights': [1, 2.001, 1, 1, 1]},
 ]
 FEATURES = [
     {'views': 'global'},
@@ -215,14 +229,22 @@ def test_different_for_swapped_weights(tiny_clip):
     assert digests(clip)[0] != before
 
 
+def test_different_for_other_names_and_shapes():
+    """The same numbers."""
+    named = [{'a': torch.ones(2, 3)}, {'b': torch.ones(2, 3)}, {'a': torch.ones(3, 2)}, {'a': torch.ones(6)}]
+    assert len({identity._digest({}, tensors) for tensors in named}) == 4
+
+
 @pytest.mark.parametrize(
     'change',
     [
         {'preprocess_cfg': {'mean': [0.5, 0.45, 0.4]}},
         {'preprocess_cfg': {'std': [0.27, 0.26, 0.26]}},
+        {'preprocess_cfg': {'mean': [0, 0, 0], 'std': 1}},
         {'quick_gelu': False},
         {'text_cfg': {'heads': 2}},
         {'text_cfg': {'no_causal_mask': True}},
+        {'text_cfg': {'pool_type': 'last'}},
         {'text_cfg': {'norm_kwargs': {'eps': 1e-3}}},
         {'vision_cfg': {'head_width': 32}},
     ],
@@ -236,6 +258,29 @@ def test_different_for_what_tensors_do_not_tell(tiny, tiny_clip, tmp_path, chang
     path = tmp_path / 'open_clip_config.json'
     path.write_text(json.dumps(json.loads(path.read_text()) | {'preprocess_cfg': preprocess}))
     assert MACLIP(backbone=name).fingerprint() != MACLIP(backbone=tiny).fingerprint()
+
+
+def test_numbers_of_the_normalisation(tiny_clip, photos, tmp_path):
+    """Whole numbers, and one for all channels, as open_clip reads them; anything else is told."""
+    name, x = save_folder(tiny_clip, TINY, tmp_path), photos[0][None, :, :64, :64]
+    path, made = tmp_path / 'open_clip_config.json', []
+    for mean, std in (([0, 0, 0], 1), (0.0, [1.0, 1.0, 1.0]), ([1, 1, 1], [2, 2, 2])):
+        path.write_text(json.dumps({'model_cfg': TINY, 'preprocess_cfg': {'mean': mean, 'std': std}}))
+        made.append(MACLIP(backbone=name))
+    assert made[0].fingerprint() == made[1].fingerprint() != made[2].fingerprint()
+    assert torch.equal(made[0](x), made[1](x)) and not torch.equal(made[0](x), made[2](x))
+    path.write_text(json.dumps({'model_cfg': TINY, 'preprocess_cfg': {'mean': [0.5, 0.5]}}))
+    with pytest.raises(WeightsError, match=r'the mean of the normalisation is .*expected three numbers'):
+        MACLIP(backbone=name)
+
+
+def test_different_activations_and_norms_of_a_vit(tmp_path):
+    vit = TINY | {'vision_cfg': {'image_size': 32, 'layers': 1, 'width': 64, 'head_width': 32, 'patch_size': 16}}
+    clip, prints = make_clip(vit, synthetic_images(1)), []
+    for number, more in enumerate(({}, {'act_kwargs': {'approximate': 'tanh'}}, {'norm_kwargs': {'eps': 1e-3}})):
+        config = vit | {'quick_gelu': False, 'vision_cfg': vit['vision_cfg'] | more}
+        prints.append(MACLIP(backbone=save_folder(clip, config, tmp_path / str(number))).fingerprint())
+    assert len(set(prints)) == 3
 
 
 def test_different_for_another_input_size(tiny_clip):
