@@ -201,7 +201,7 @@ def memory(count: int, folder: Path) -> dict:
         if run.pid in of and (total := sum(mib for _, mib in of.values())) > peak['all_mib']:
             actor = max((mib for name, mib in of.values() if name.startswith('ray::_Scorer')), default=0.0)
             peak = {'all_mib': total, 'driver_mib': of[run.pid][1], 'actor_mib': actor}
-        time.sleep(0.1)
+        time.sleep(0.3)  # looking costs time itself
     if run.returncode:
         raise RuntimeError(f'the run ended with {run.returncode}')
     return peak | {'images': count}
