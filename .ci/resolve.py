@@ -40,11 +40,18 @@ def newest(package: str, python: str) -> str:
     return f'{package}=={found[2]}'
 
 
-def check(row: dict, python: str, resolution: str) -> tuple[str, str]:
+def build(folder: str) -> Path:
+    """A wheel of the package: with the checkout in its place, uv would ask setuptools again each time."""
+    subprocess.run(['uv', 'build', '--wheel', '--quiet', '--out-dir', folder, str(ROOT)], check=True)
+    (wheel,) = Path(folder).glob('*.whl')
+    return wheel
+
+
+def check(wheel: Path, row: dict, python: str, resolution: str) -> tuple[str, str]:
     """-> 'ok', 'conflict' (a known one), 'FAILED' or 'GONE' (a known conflict that is none any more), and why."""
     extras = f'[{",".join(row["extras"])}]' if 'extras' in row else ''
     beside = [newest(row['newest'], python)] if 'newest' in row else row.get('beside', [])
-    done = compile_([f'maclip_pyiqa{extras} @ {ROOT.as_uri()}', *beside], python, resolution)
+    done = compile_([f'maclip_pyiqa{extras} @ {wheel.as_uri()}', *beside], python, resolution)
     error = ' '.join(done.stderr.split())
     if 'conflict' in row:
         return ('GONE', 'resolves now') if done.returncode == 0 else ('conflict', row['conflict'])
@@ -67,8 +74,10 @@ def main() -> int:
         return 0
     cases = [(row, p, r) for row in MATRIX['rows'] for p in MATRIX['pythons'] for r in MATRIX['resolutions']]
     wrong = 0
-    with ThreadPoolExecutor(2) as pool:
-        for (row, python, resolution), (state, why) in zip(cases, pool.map(lambda c: check(*c), cases), strict=True):
+    with ThreadPoolExecutor(2) as pool, tempfile.TemporaryDirectory() as folder:
+        wheel = build(folder)
+        results = pool.map(lambda case: check(wheel, *case), cases)
+        for (row, python, resolution), (state, why) in zip(cases, results, strict=True):
             wrong += state in ('FAILED', 'GONE')
             print(f'{state:9}{python}  {resolution:15}{row["name"]:22}{why}', flush=True)
     print(f'{len(cases)} resolutions, {wrong} not as expected')

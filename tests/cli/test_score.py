@@ -442,6 +442,7 @@ def test_sorted_tables_too_keep_what_is_finished(run, folder, tmp_path, monkeypa
     assert code == 130 and len(rows) == 2 and float(rows[0]['score']) >= float(rows[1]['score'])
 
 
+@pytest.mark.slow
 def test_reader_that_has_enough(tiny, folder):
     command = [sys.executable, '-m', 'maclip_pyiqa', 'score', str(folder), '--backbone', tiny, '--workers', '0']
     process = subprocess.Popen([*command, '--batch', '1'], stdout=subprocess.PIPE, stderr=subprocess.PIPE)

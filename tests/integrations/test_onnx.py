@@ -55,15 +55,9 @@ def test_vit_with_its_options(tiny_vit, photos, tmp_path):
     check(metric, tmp_path / 'vit.onnx', torch.stack(photos[:4])[..., :100, :130])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
-    ('views', 'kind'),
-    [
-        ('windows', 'tiny'),
-        *(
-            pytest.param(*case, marks=pytest.mark.slow)
-            for case in [('windows', 'tiny_vit'), ('global', 'tiny'), ('full', 'tiny')]
-        ),
-    ],
+    ('views', 'kind'), [('windows', 'tiny'), ('windows', 'tiny_vit'), ('global', 'tiny'), ('full', 'tiny')]
 )
 def test_any_size(request, photos, tmp_path, views, kind):
     """One program for several sizes, also as one ONNX file without weights beside it."""
