@@ -47,7 +47,12 @@ def write_yaml(example):
 BLOCKS = Sybil([PythonCodeBlockParser(), CodeBlockParser('yaml', write_yaml)])
 
 
-@pytest.mark.parametrize('page', PAGES, ids=IDS)
+SLOW = {'docs/integrations.md': pytest.mark.slow}  # exports programs
+
+
+@pytest.mark.parametrize(
+    'page', [pytest.param(p, id=i, marks=SLOW.get(i, ())) for p, i in zip(PAGES, IDS, strict=True)]
+)
 def test_blocks_run(page, tmp_path, monkeypatch):
     examples = list(BLOCKS.parse(page))
     if not examples:

@@ -28,19 +28,15 @@ DEMO = "print(type(pyiqa.create_metric('maclip_demo').net).__module__)"
 BUILTIN = 'from pyiqa.archs.maclip_arch import MACLIP; print(MACLIP.__module__)'
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     'lines',
     [
-        *(
-            pytest.param(lines, marks=pytest.mark.slow)
-            for lines in (
-                ['import pyiqa', CREATE, BUILTIN, CREATE],
-                ['import pyiqa', BUILTIN, CREATE, BUILTIN],
-                ['import maclip_pyiqa, pyiqa', BUILTIN, CREATE, DEMO],
-            )
-        ),
+        ['import pyiqa', CREATE, BUILTIN, CREATE],
+        ['import pyiqa', BUILTIN, CREATE, BUILTIN],
+        ['import maclip_pyiqa, pyiqa', BUILTIN, CREATE, DEMO],
         ['import pyiqa, maclip_pyiqa', DEMO, BUILTIN, 'maclip_pyiqa.register(); maclip_pyiqa.register()', CREATE],
-        pytest.param([BUILTIN, 'import maclip_pyiqa, pyiqa', CREATE], marks=pytest.mark.slow),
+        [BUILTIN, 'import maclip_pyiqa, pyiqa', CREATE],
     ],
 )
 def test_ours_is_built_and_pyiqas_stays_importable(tiny, lines):

@@ -364,6 +364,7 @@ def test_meta_device_move(tiny_metric):
     assert not [k for m in moved.modules() for k, v in vars(m).items() if isinstance(v, torch.Tensor)]
 
 
+@pytest.mark.slow  # test_device.py has a shorter one
 def test_compiles_as_one_graph(tiny_metric, photos, close_gradients):
     x = torch.stack(photos[:2])[..., :100, :120]
     want = tiny_metric(x)

@@ -125,6 +125,7 @@ def test_without_matplotlib_the_extra_is_named(monkeypatch):
         plot_analysis(torch.rand(3, 96, 128), analysis_of(96, 128))
 
 
+@pytest.mark.slow
 def test_no_pyplot_and_no_matplotlib_before_it_is_needed(tmp_path):
     code = """if True:
         import sys, torch
