@@ -35,8 +35,8 @@ def need(what: str, *packages: str, extra: str = '') -> None:
 
     Args:
         what: needs them, in words
-        packages: as they are imported
-        extra: of this package, that installs them; '': they are installed by their own names
+        packages: names of packages, as they are imported
+        extra: name of the extra of this package that installs them; '': they are installed by their own names
 
     Raises:
         NotInstalledError: one is not installed

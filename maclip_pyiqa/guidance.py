@@ -25,7 +25,7 @@ class ScoreGradient(NamedTuple):
     """What `score_gradient` returns.
 
     Attributes:
-        grad: of x's shape, float32 (float64 for x in float64); zero for an image whose gradient is not finite
+        grad: gradient of x's shape, float32 (float64 for x in float64); zero for an image whose gradient is not finite
         score: what the metric returned, without gradient: (N, 1) of a `MACLIP`
         norm: Euclidean norm of each image's gradient before normalisation, (N,)
     """
@@ -60,8 +60,8 @@ def score_gradient(
         normalize: scale each image's gradient to a root mean square of 1; a zero gradient stays zero
         shift: show the metric the image shifted by up to this many pixels, at random, mirrored at the borders
         flip: show the metric a mirror image, at random
-        generator: on the CPU; `shift`, `flip` and the metric's `sample_views` draw from it, and torch's global
-            generator is left alone. None: `sample_views` draws from the global one
+        generator: random generator on the CPU; `shift`, `flip` and the metric's `sample_views` draw from it, and
+            torch's global generator is left alone. None: `sample_views` draws from the global one
 
     Raises:
         TypeError, ValueError: an option out of range, or a metric that gives no gradient
@@ -123,13 +123,13 @@ def guided_step(
 
     Args:
         denoiser: (x, sigma) -> predicted clean image, of x's shape
-        metric: as for `score_gradient`
+        metric: see `score_gradient`
         x: noisy images, (N, 3, H, W)
         sigma, sigma_next: noise level before and after the step
-        weight: at least 0; 0 is the plain step
+        weight: strength of the guidance, at least 0; 0 is the plain step
         through: gradient with respect to x0 ('x0'), or with respect to x, through the denoiser ('denoiser', as in
             DPS), which takes more time and memory
-        shift, flip, generator: as for `score_gradient`
+        shift, flip, generator: see `score_gradient`
 
     Returns:
         (N, 3, H, W), of x's dtype, without gradient

@@ -63,8 +63,7 @@ class MACLIPLoss(nn.Module):
 
         Args:
             x: RGB, nominally in [0, 1], (N, 3, H, W); or a sequence of N images (C, H, W) of any sizes
-            target: as x, with images of the same sizes; needed, and used without gradient, where paired=True, ignored
-                otherwise
+            target: images of the sizes of x; needed, and used without gradient, where paired=True, ignored otherwise
             **_: ignored: training frameworks pass more, such as `weight`
 
         Returns:

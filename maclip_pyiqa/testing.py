@@ -48,8 +48,8 @@ def make_clip(config: dict | str, images: list[Tensor], seed: int = 0) -> nn.Mod
 
     Args:
         config: an open_clip model configuration such as `TINY`, or the name of an architecture such as 'RN50'
-        images: at least one, RGB in [0, 1], each (3, H, W); the batch norms' statistics are taken from them
-        seed: of the weights
+        images: one or more images, RGB in [0, 1], each (3, H, W); the batch norms' statistics are taken from them
+        seed: seed of the weights
 
     Raises:
         ValueError: open_clip knows no architecture of that name

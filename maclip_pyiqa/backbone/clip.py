@@ -43,8 +43,8 @@ class Backbone(nn.Module):
         any_size: whether it accepts other sizes than its own
         text: L2-normalised prompt features, (P, 2, D)
         scale: exp(logit_scale), ()
-        image_digest: of all that image features are computed with, see `identity`
-        text_digest: likewise of the prompts' features
+        image_digest: digest of all that image features are computed with, see `identity`
+        text_digest: digest of all that the prompts' features are computed with
 
     Raises:
         ValueError: an unknown architecture or tag

@@ -53,10 +53,10 @@ def image_digest(clip: Any, facts: Mapping[str, Any], window: int, mean: Sequenc
     """Of all that image features are computed with: 64 hexadecimal digits.
 
     Args:
-        clip: of open_clip, as it was loaded
-        facts: of its image tower, see `architecture_facts`
+        clip: model of open_clip, as it was loaded
+        facts: settings of its image tower, see `architecture_facts`
         window: side of its input, pixels
-        mean, std: of the normalisation, (3,) each
+        mean, std: mean and standard deviation of the normalisation, (3,) each
     """
     constants = {'image mean': mean, 'image std': std}
     tensors = clip.visual.state_dict() | {
@@ -70,9 +70,9 @@ def text_digest(clip: nn.Module, facts: Mapping[str, Any], tokens: Tensor) -> st
     themselves, whose last bits differ by machine.
 
     Args:
-        clip: of open_clip, as it was loaded
-        facts: of its text tower, see `architecture_facts`
-        tokens: of the prompts, (prompts, context length)
+        clip: model of open_clip, as it was loaded
+        facts: settings of its text tower, see `architecture_facts`
+        tokens: tokens of the prompts, (prompts, context length)
     """
     unused = ('visual.', 'text_decoder.', 'logit_bias')
     # open_clip has two classes of CLIP, which differ in this prefix

@@ -49,8 +49,8 @@ def draw(images: dict[str, list[Image.Image]], analyses: dict[str, list[Analysis
     """One band for each degradation: images with their scores, maps, and curves of cues and attributes.
 
     Args:
-        images: from `steps`
-        analyses: of each of them, by the demonstration backbone
+        images: images from `steps`
+        analyses: analyses of each of them, by the demonstration backbone
 
     Returns:
         a matplotlib Figure, which says on itself that the backbone is the demonstration one
@@ -104,7 +104,7 @@ def run(photo: Image.Image, folder: Path) -> list[dict[str, str | int | float]]:
 
     Args:
         photo: RGB
-        folder: for the two files; created if it does not exist
+        folder: folder for the two files; created if it does not exist
 
     Returns:
         the rows of demo.csv, see `table`

@@ -54,7 +54,7 @@ def ablate(
         output: folder to write to; None: results/ablation
         datasets: their names; empty: all in the folder
         metric: its name; None: all of this package's that fuse both cues with equal prompt weights
-        resamples: of the bootstrap intervals of `change`; 0: none
+        resamples: number of resamples of the bootstrap intervals of `change`; 0: none
         warn: gets a message for each data set without features
 
     Returns:

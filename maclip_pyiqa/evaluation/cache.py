@@ -34,13 +34,14 @@ class Features:
     """Cached features of a data set, with all that scores are computed from. Images that failed are not among them.
 
     Attributes:
-        features: of each image's views before L2 normalisation, N tensors (V, D), windows row by row, global view last
-        shares: of each view in its image's score, N tensors (V,), each of sum 1
+        features: features of each image's views before L2 normalisation, N tensors (V, D), windows row by row, then the
+            global view
+        shares: share of each view in its image's score, N tensors (V,), each of sum 1
         text: L2-normalised prompt features, (P, 2, D)
         scale: exp(logit_scale), ()
         labels: higher is better (DMOS labels are negated), (N,)
-        groups: of each image, equal for all versions of one photo; None if the data set does not say
-        names: of the images, (N,)
+        groups: group of each image, equal for all versions of one photo; None if the data set does not say
+        names: names of the images, (N,)
         metadata: metric, config (`MACLIP.config`), fingerprint (`MACLIP.fingerprint()`), dataset, protocol, preparation
     """
 

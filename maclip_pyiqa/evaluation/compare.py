@@ -35,8 +35,8 @@ class Result:
     Attributes:
         a, b: names of the versions
         quantity: 'score', 'q_sim', 'q_mag', 'attribute_NAME', or the name of another metric
-        statistics: of its pairs
-        verdict: in words
+        statistics: statistics of its pairs
+        verdict: verdict in words
     """
 
     a: str
@@ -51,14 +51,14 @@ class Comparison:
     """Versions of the same images, compared. `str(comparison)` is a plain table.
 
     Attributes:
-        names: of the versions, in the order given
-        images: of each image, by what pairs it: its row in each version, None where there is none
-        results: for each pair of versions (a before b in the order given) and each quantity
+        names: names of the versions, in the order given
+        images: rows of each image, by what pairs it: one of each version, None where there is none
+        results: results for each pair of versions (a before b in the order given) and each quantity
         failed: (name of the version, row) of each image with an error; numbers that are missing there are left out
         notes: what a reader has to know, such as tables without a label
         label: which metric the scores are from; None: unknown
-        settings: of the bootstrap: `resamples` and `seed`
-        maps: by path, the windows' values of images that were scored, for the page's quality maps
+        settings: settings of the bootstrap: `resamples` and `seed`
+        maps: maps by path, the windows' values of images that were scored, for the page's quality maps
     """
 
     names: tuple[str, ...]
@@ -112,7 +112,7 @@ class Comparison:
         It is one file that needs no server and no network. Images of tables have no quality maps.
 
         Args:
-            path: of the page
+            path: path of the page
             pictures: how many images are shown, at most: those with the largest difference of the score in either
                 direction, and evenly spread ones between. They are read from their files
             source: further pairs for the provenance, such as {'command': ...}
@@ -191,10 +191,10 @@ def compare(
         versions: two or more folders, tables made by `maclip-pyiqa score -o`, or lists of rows of `score_files`
         metric: scores the folders; None: MACLIP(), if there are folders
         by: column of the tables that pairs images; None: the path below the folder, without its suffix
-        names: of the versions; None: those of the folders or tables
+        names: names of the versions; None: those of the folders or tables
         others: other metrics for the folders, see `score_files`
-        lower_better: of the other metrics (columns of tables too), those where lower is better
-        resamples, seed: of the bootstrap
+        lower_better: names of those other metrics (columns of tables too) where lower is better
+        resamples, seed: number of resamples and seed of the bootstrap
         batch, workers: see `score_files`
 
     Raises:
@@ -231,8 +231,8 @@ def score_versions(
     Args:
         images: see `pair`
         versions: see `read_versions`
-        metric: that scores
-        options: of `score_files`
+        metric: metric that scores
+        options: options of `score_files`
 
     Returns:
         the windows' values of the images by their paths
@@ -273,7 +273,7 @@ def summarize(
     Args:
         versions: see `read_versions`
         images: see `pair`
-        label: of the metric that folders were scored with
+        label: label of the metric that folders were scored with
         maps: see `Comparison`
         lower_better, resamples, seed: see `compare`
 

@@ -101,7 +101,7 @@ class LogisticFit:
 
     Attributes:
         parameters: b1 to b5 of `logistic`, with b2 not negative; None if the fit failed
-        plcc, rmse: of the fitted scores with the labels, rmse in the labels' unit; NaN if it failed
+        plcc, rmse: PLCC and RMSE of the fitted scores with the labels, rmse in the labels' unit; NaN if it failed
         problem: why it failed, else empty
     """
 
@@ -167,7 +167,7 @@ def interval(
     """95% bootstrap interval of a statistic of paired samples, by percentiles over resampled images.
 
     Args:
-        statistic: of arrays (N,), one for each sample
+        statistic: function of arrays (N,), one for each sample
         samples: arrays (N,)
         resamples: their number; 0: no interval
 
@@ -198,7 +198,7 @@ def srcc_difference(a: np.ndarray, b: np.ndarray, labels: np.ndarray, resamples:
 
     Args:
         a, b, labels: (N,)
-        resamples: of the bootstrap; 0: no interval
+        resamples: number of resamples of the bootstrap; 0: no interval
 
     Returns:
         (difference, low, high)
@@ -212,7 +212,7 @@ def agreement(scores: np.ndarray, labels: np.ndarray, resamples: int = 0) -> tup
 
     Args:
         scores, labels: (N,)
-        resamples: of the bootstrap intervals; 0: none
+        resamples: number of resamples of the bootstrap intervals; 0: none
 
     Returns:
         the statistics by the names of the columns of results.csv, and the logistic fit

@@ -34,11 +34,11 @@ class DataSet:
     """Images and their labels.
 
     Attributes:
-        name: as it was asked for
-        paths: of the image files, (N,)
+        name: name, as it was asked for
+        paths: paths of the image files, (N,)
         names: the paths relative to the image folder, (N,)
-        labels: as published, (N,)
-        groups: of each image, equal for all versions of one photo (its reference); None if unknown
+        labels: labels, as published, (N,)
+        groups: group of each image, equal for all versions of one photo (its reference); None if unknown
         lower_better: whether a lower label means a better image (DMOS), as declared by the data set
         preparation: what is done to each image before it is scored: pyiqa's `augment`; empty: nothing
         protocol: 'pyiqa', 'paper' or 'list'
@@ -160,7 +160,7 @@ def read_list(
     Args:
         table: .csv with a header, or .json with a list of objects
         images: folder that the file names are relative to
-        name: of the data set; None: the table's
+        name: name of the data set; None: the table's
         file_column, label_column: None: the first usual name that the table has
         lower_better: direction of the labels; None: higher is better, but a column called dmos must be declared, as
             data sets differ there

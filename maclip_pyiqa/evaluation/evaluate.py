@@ -47,7 +47,7 @@ class Processes:
     at the end of one torch 2.6 can hang or abort Python.
 
     Attributes:
-        rank: of this process
+        rank: rank of this process
         size: their number
         store: what they exchange through; None for one process
     """
@@ -164,11 +164,11 @@ def evaluate(
     """Score data sets and write their tables, plots and scores into a results folder.
 
     Args:
-        datasets: of `load_dataset` or `read_list`
-        metrics: of `load_metrics`
+        datasets: datasets of `load_dataset` or `read_list`
+        metrics: metrics of `load_metrics`
         results: the results folder; what it has cached is not recomputed
-        device: of the metrics
-        resamples: of the bootstrap intervals; 0: none
+        device: device of the metrics
+        resamples: number of resamples of the bootstrap intervals; 0: none
         workers: processes that read images, for each process that computes; 0: that process itself
         processes: None: this process alone
         run: plain data to note in run.json, such as the command

@@ -36,10 +36,10 @@ class CueTable:
     """Cues of all views of a data set, to be fused with any constants.
 
     Args:
-        features: of each image's views before L2 normalisation, N tensors (V, D)
+        features: features of each image's views before L2 normalisation, N tensors (V, D)
         text: L2-normalised prompt features, (P, 2, D)
         scale: exp(logit_scale), ()
-        shares: of each view in its image's score, N tensors (V,); None: equal
+        shares: share of each view in its image's score, N tensors (V,); None: equal
 
     Raises:
         ValueError: no images, or shapes that do not fit
@@ -112,12 +112,12 @@ class FittedConstants:
 
     Attributes:
         options: fitted to all images; `create_metric('maclip', **options)` takes them
-        srcc: of the fitted metric on held-out images, mean over the folds, weighted by their sizes
+        srcc: SRCC of the fitted metric on held-out images, mean over the folds, weighted by their sizes
         baseline: the same of the unfitted metric
         interval: 95% of the gain srcc - baseline: paired bootstrap over groups, widened by Nadeau and Bengio's factor,
             as the folds share the images that they are fitted to
         folds: options fitted to the images outside each fold
-        fold: of each image, (N,)
+        fold: fold of each image, (N,)
     """
 
     options: dict[str, Any]
@@ -146,8 +146,8 @@ class FittedConstants:
         """Write the options as YAML for `MACLIP(**yaml.safe_load(file))` or `create_metric('maclip', ...)`.
 
         Args:
-            path: of the file
-            config: of the unfitted metric, `MACLIP.config`; None: its defaults
+            path: path of the file
+            config: config of the unfitted metric, `MACLIP.config`; None: its defaults
 
         Raises:
             OSError: the file cannot be written
@@ -175,10 +175,10 @@ def fit_features(
     """Fit the constants to what `evaluate` cached of a data set.
 
     Args:
-        features: of `load_features`
+        features: features of `load_features`
         output: folder for DATASET.METRIC.yml (.weights.yml with weights), the options of the fitted metric, and .png,
             SRCC of all images along lambda and along alpha
-        weights, folds, resamples, seed: as for `fit_constants`
+        weights, folds, resamples, seed: see `fit_constants`
 
     Returns:
         the fit, and the path of the YAML file
@@ -225,14 +225,14 @@ def fit_constants(
     """Fit the constants to labels by their rank correlation (SRCC), and measure the gain by cross-validation.
 
     Args:
-        cues: of N images
+        cues: cues of N images
         labels: higher is better, (N,)
-        groups: of each image, such as the photo that it is a version of: a group is in one fold, and the bootstrap
-            draws groups; None: each image is its own
+        groups: group of each image, such as the photo that it is a version of: a group is in one fold, and the
+            bootstrap draws groups; None: each image is its own
         weights: fit weights of the prompt pairs too
-        folds: of the cross-validation
-        resamples: of the bootstrap
-        seed: of folds and bootstrap
+        folds: number of folds of the cross-validation
+        resamples: number of resamples of the bootstrap
+        seed: seed of folds and bootstrap
         start: the unfitted metric's constants and prompt_weights; those that it lacks are the paper's
 
     Raises:

@@ -121,7 +121,7 @@ def verify(
     """Compare scores with published ones.
 
     Args:
-        backbone, pretrained: of `MACLIP`; published values are those of OpenAI's RN50
+        backbone, pretrained: options of `MACLIP`; published values are those of OpenAI's RN50
         records: folder of JSON files that `record` wrote; those of the same weights are compared too
 
     Returns:

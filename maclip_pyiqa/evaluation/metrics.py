@@ -31,7 +31,7 @@ class MetricAdapter(Protocol):
     """A metric over cached arrays.
 
     Attributes:
-        name: of the metric in tables
+        name: name of the metric in tables
         lower_better: whether a lower score means a better image
         config: its options, plain data
         fingerprint: SHA-256 of what its scores are computed with
@@ -62,8 +62,8 @@ class Scores:
     """A metric's scores of a data set.
 
     Attributes:
-        metric: that scored
-        scores: as the metric gives them, NaN for images that failed, (N,)
+        metric: metric that scored
+        scores: scores, as the metric gives them, NaN for images that failed, (N,)
         errors: empty for images that were scored, (N,)
     """
 
@@ -77,7 +77,7 @@ class MACLIPAdapter:
     metrics that differ in prompts, constants or cues share them.
 
     Args:
-        name: of the metric in tables
+        name: name of the metric in tables
         net: the metric
     """
 
@@ -118,9 +118,9 @@ class PyiqaAdapter:
     """Any other no-reference metric of pyiqa. Its scores are cached.
 
     Args:
-        name: of the metric in tables
-        metric: as `pyiqa.create_metric` returns it
-        options: that it was made with
+        name: name of the metric in tables
+        metric: metric, as `pyiqa.create_metric` returns it
+        options: options that it was made with
     """
 
     def __init__(self, name: str, metric: Any, options: dict[str, Any]) -> None:
@@ -157,7 +157,7 @@ def load_metrics(
 
     Args:
         names: no-reference metrics, this package's among them
-        backbone, pretrained: for this package's metrics that do not name a backbone themselves; None: their default
+        backbone, pretrained: options of this package's metrics that do not name a backbone themselves; None: default
 
     Raises:
         ValueError: an unknown metric, one that needs a reference, or options that no metric takes

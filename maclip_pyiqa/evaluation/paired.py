@@ -37,7 +37,7 @@ class Paired:
         low, high: 95 % bootstrap interval of `difference`, from 6 pairs on
         wins: share of pairs where b is better; ties count half, so 0.5 means no preference
         wins_low, wins_high: its 95 % interval (Wilson)
-        p: of Wilcoxon's signed-rank test, two-sided; 1 where all differences are zero
+        p: p-value of Wilcoxon's signed-rank test, two-sided; 1 where all differences are zero
         detectable: the true difference that such a comparison shows with 80 % power, see `detectable_difference`
         lower_better: whether a lower value is better
     """
@@ -65,8 +65,8 @@ def paired(a: np.ndarray, b: np.ndarray, *, lower_better: bool = False, resample
     Args:
         a, b: values of the same images in two versions, (N,), finite
         lower_better: whether a lower value is better
-        resamples: of the bootstrap; fewer are drawn where N is above 2000, to bound the time
-        seed: of the bootstrap
+        resamples: number of resamples of the bootstrap; fewer are drawn where N is above 2000, to bound the time
+        seed: seed of the bootstrap
 
     Raises:
         ValueError: arrays of different lengths, or values that are not finite

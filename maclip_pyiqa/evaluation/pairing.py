@@ -28,12 +28,12 @@ class Version:
     """One version of the images.
 
     Attributes:
-        name: in tables and verdicts
+        name: name in tables and verdicts
         source: the folder or table as it was given; empty for rows
-        keys: of each image, what it is paired by
-        rows: of each image: a row of scores; of a folder, a row with the path alone until it is scored
+        keys: key of each image, what it is paired by
+        rows: rows of each image: a row of scores; of a folder, a row with the path alone until it is scored
         scored: whether the rows have scores
-        label: of a table, which metric its scores are from (see `maclip_pyiqa.scoring.label`); None: unknown
+        label: label of a table, which metric its scores are from (see `maclip_pyiqa.scoring.label`); None: unknown
         by: column of the table that the keys are from; None: they are paths
     """
 
@@ -54,7 +54,7 @@ def read_versions(
     Args:
         sources: folders, tables made by `maclip-pyiqa score -o`, or rows as `score_files` returns them
         by: column of the tables that images are paired by; None: by path
-        names: of the versions; None: the last part of their paths, or the whole path where that repeats
+        names: names of the versions; None: the last part of their paths, or the whole path where that repeats
 
     Raises:
         OSError: a folder or table that cannot be read
@@ -96,8 +96,8 @@ def check_labels(versions: Iterable[Version], label: dict[str, Any] | None = Non
     """Check that the scores of tables, as far as their labels say, are from one metric.
 
     Args:
-        versions: of which the labels are compared
-        label: of the metric that folders are scored with
+        versions: those whose labels are compared
+        label: label of the metric that folders are scored with
 
     Raises:
         ValueError: scores of different metrics

@@ -50,8 +50,8 @@ def write_tables(dataset: DataSet, scores: Sequence[Scores], results: Path, resa
     """Write the tables and plots of one data set into a results folder, beside those of others.
 
     Args:
-        scores: of `score_dataset`
-        resamples: of the bootstrap intervals; 0: none
+        scores: scores of `score_dataset`
+        resamples: number of resamples of the bootstrap intervals; 0: none
     """
     labels = dataset.signed_labels
     rows, differences, signed = [], [], {}

@@ -47,8 +47,8 @@ class GuidedStep(NamedTuple):
 
     Attributes:
         step: index of the step after which the latents were moved
-        timestep: of that step, as the scheduler counts
-        score: of each predicted clean image, before the move
+        timestep: timestep of that step, as the scheduler counts
+        score: score of each predicted clean image, before the move
         gradient_norm: Euclidean norm of each image's gradient
     """
 
@@ -77,8 +77,8 @@ class MACLIPGuidance(PipelineCallback):
     One instance guides one call of a pipeline at a time.
 
     Args:
-        metric: on the pipeline's device: a `MACLIP`, or another differentiable metric, see `score_gradient`
-        weight: at least 0; 0 records the history and leaves the image as it is, bit for bit
+        metric: metric on the pipeline's device: a `MACLIP`, or another differentiable metric, see `score_gradient`
+        weight: strength of the guidance, at least 0; 0 records the history and leaves the image as it is, bit for bit
         every: guide after every so many steps
         start_step_ratio, cutoff_step_ratio: part of the steps to guide, each a float in [0, 1]
         through: 'x0' takes the gradient with respect to the predicted clean latents: one more call of the denoiser
@@ -86,8 +86,8 @@ class MACLIPGuidance(PipelineCallback):
             to the noisy latents (DPS): one pass forth and back through the denoiser too, whose activations need
             several times the memory of its plain call, unless the pipeline has gradient checkpointing enabled
         shift, flip: show the metric the image moved at random in each step, see `score_gradient`
-        generator: on the CPU, for `shift`, `flip` and the metric's `sample_views`; None: one with the seed 0. Other
-            generators, torch's global one included, are left alone
+        generator: random generator on the CPU, for `shift`, `flip` and the metric's `sample_views`; None: one with the
+            seed 0. Other generators, torch's global one included, are left alone
 
     Attributes:
         history: a `GuidedStep` for each guided step of the last call
@@ -145,7 +145,7 @@ class MACLIPGuidance(PipelineCallback):
         """Write a figure of the history: score and gradient norm of each image, step by step.
 
         Args:
-            path: of an image file; its suffix says the format
+            path: path of an image file; its suffix says the format
 
         Raises:
             ModuleNotFoundError: matplotlib is not installed (extra `plot`)

@@ -32,8 +32,8 @@ def export(
     is. At a size that it was not made for, a program of torch raises; an ONNX file fails only below one window.
 
     Args:
-        metric: on the device that the program is to run on
-        path: where to write: .pt2 (`torch.export.save`) or .onnx; None: nowhere
+        metric: metric on the device that the program is to run on
+        path: path of the file: .pt2 (`torch.export.save`) or .onnx; None: nowhere
         size: height and width of the images, pixels; None: any from a shortest side on, which is one window and one
             stride with views='windows' (352 for the paper's 224 and 128), 2 with views='global', and twice the
             backbone's shortest side with views='full' (64 for a ResNet)

@@ -68,15 +68,16 @@ def score_collection(
         inputs: image files, Parquet files, WebDataset tars, folders and patterns of them, local or URLs of fsspec;
             '-': the paths in `listing`
         output: folder, local or a URL; see `scoring.collections`
-        metric: of which each actor builds its own from `metric.config`. It is not used for scoring, so leave it on the
-            CPU
-        column: of Parquet files, that holds paths, bytes or {bytes, path}; None: found by type and name
+        metric: metric, of which each actor builds its own from `metric.config`. It is not used for scoring, so leave it
+            on the CPU
+        column: column of Parquet files, that holds paths, bytes or {bytes, path}; None: found by type and name
         keep: columns of Parquet files, or suffixes of a tar's other members, such as 'json', that travel along. One
             that has the name of a column of the output is renamed to input_NAME
         shard_rows: images in a file of scores, at most; tars are not cut
         actors: None: one for each GPU that Ray has, or for each core
-        address: of a cluster: 'auto' or 'ray://HOST:10001'; None: this machine alone
-        retries: of a call whose actor died, before fewer images are tried at once, down to the one that does it
+        address: address of a cluster: 'auto' or 'ray://HOST:10001'; None: this machine alone
+        retries: number of retries of a call whose actor died, before fewer images are tried at once, down to the
+            one that does it
         gpus: None: if there are some
         batch: images that are scored at once, at most
         listing: a binary stream with a path a line
@@ -146,8 +147,8 @@ class _Plan:
         """The shards.
 
         Args:
-            files: of a shard of image files
-            rows: of a shard of a Parquet file
+            files: files of a shard of image files
+            rows: rows of a shard of a Parquet file
         """
         taken = [int(name.removeprefix('files_')) for name in self.folder.shards if name.startswith('files_')]
         yield from cut_files(self.files, files, max(taken, default=-1) + 1)

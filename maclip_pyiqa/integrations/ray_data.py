@@ -30,8 +30,8 @@ class BatchScorer:
 
     Args:
         metric: a `MACLIP`; None: one is built from `options`, once in each actor
-        column: of the images: paths of local files, contents of files, or Hugging Face's {bytes, path}
-        batch: at most this many images are scored at once
+        column: column of the images: paths of local files, contents of files, or Hugging Face's {bytes, path}
+        batch: largest number of images that are scored at once
         device: None: the GPU that Ray gives the actor, or the CPU
         **options: of `MACLIP`, such as backbone or prompts
 

@@ -35,7 +35,7 @@ class MACLIPReward:
         metric: a ready `MACLIP`; None: one is built of `options`
         deltas: subtract the mean score of the images of the same prompt, see `paired_deltas`
         batch: the most images on the metric's device at once
-        device: where to put the metric; None: where it is
+        device: device of the metric; None: where it is
         **options: of `MACLIP`, such as backbone or chunk
 
     Raises:
@@ -120,7 +120,7 @@ def maclip_score(device: str | torch.device | None = None, **options: Any) -> MA
     """A `MACLIPReward` on a device, as the table in flow_grpo's `multi_score` calls for its functions.
 
     Args:
-        device: where the metric computes; None: the CPU
+        device: device of the metric; None: the CPU
         **options: of `MACLIPReward`
     """
     return MACLIPReward(device=device, **options)

@@ -27,7 +27,7 @@ class MACLIPScore(Metric):
     Args:
         metric: a `MACLIP`; None: one is built from `options`
         reduction: 'mean', 'sum', or 'none' (or None) for the scores themselves
-        sync_options: of `torchmetrics.Metric`, such as {'dist_sync_on_step': True}
+        sync_options: options of `torchmetrics.Metric`, such as {'dist_sync_on_step': True}
         **options: of `MACLIP`, such as backbone or prompts
 
     Raises:

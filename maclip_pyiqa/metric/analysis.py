@@ -33,8 +33,8 @@ class Analysis:
         w_sim: weight of the cosine cue in `q_view`, (N, V); the magnitude cue weighs 1 - w_sim
         attributes: probability of the positive prompt of each pair, (N, V, P); `q_sim` is their mean, weighted by
             the metric's prompt_weights where it has some
-        names: of the P attributes
-        plan: where the views lie, and their shares in the score
+        names: names of the P attributes
+        plan: places of the views, and their shares in the score
 
     Example::
 

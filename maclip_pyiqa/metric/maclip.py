@@ -48,12 +48,12 @@ class MACLIP(nn.Module):
         pretrained: an open_clip tag, or the path of a file: OpenAI's TorchScript .pt, a state dict, .safetensors
         prompts: (positive, negative) pairs; or the name of a set: 'maclip', 'clipiqa' ('Good photo.' / 'Bad photo.'),
             one attribute such as 'sharp'; or the path of a .yml file with a list of [positive, negative]
-        prompt_weights: of the pairs in the cosine cue, in proportion; None: equal
+        prompt_weights: weights of the pairs in the cosine cue, in proportion; None: equal
         cue: 'both' (the paper's fusion), 'sim' (q_sim alone) or 'mag' (q_mag alone); the fusion's constants play no
             part in the latter two
         views: 'windows' (windows and global view, the paper), 'global' (the resized image only) or 'full' (the whole
             image once at its own size, as CLIP-IQA does)
-        stride: of the windows, pixels; None: 128 for a window of 224, and in proportion for others
+        stride: stride of the windows, pixels; None: 128 for a window of 224, and in proportion for others
         pos_embedding: keep CLIP's positional embedding, interpolated where the size differs
         box_lam, base_cos, base_norm, alpha: see `cues.magnitude_cue` and `cues.fuse`
         max_views: score at most this many windows, spread evenly, and the global view: an estimate of the score, for
@@ -61,8 +61,9 @@ class MACLIP(nn.Module):
         chunk: the most views encoded at once; bounds memory, changes no score
         compile: encode with a program that torch.compile makes on the first calls, which take up to a few minutes;
             pays for thousands of images, not for views='full', whose sizes differ
-        sample_views: for training: where gradients flow, score each image by this many of its windows, drawn again
-            at each call from torch's generator, and the global view, so that the expectation is the full score
+        sample_views: number of windows in training: where gradients flow, each image is scored by so many of its
+            windows, drawn again at each call from torch's generator, and the global view, so that the expectation is
+            the full score
         quick_gelu: activation of the transformers; None: as the weights were trained (see `Backbone`)
         model_type: accepted and ignored; pyiqa's default configuration passes it
 
@@ -120,12 +121,9 @@ class MACLIP(nn.Module):
         self.max_views = None if max_views is None else _check_count('max_views', max_views)
         if stride is not None:
             _check_count('stride', stride)
-        for name, value, expected in (
-            ('pos_embedding', pos_embedding, (True, False)),
-            ('quick_gelu', quick_gelu, (True, False, None)),
-        ):
-            if not any(value is each for each in expected):
-                raise TypeError(f'{name}={value!r}; expected {" or ".join(map(str, expected))}')
+        for name, flag in {'pos_embedding': pos_embedding, 'quick_gelu': quick_gelu or False}.items():
+            if not isinstance(flag, bool):
+                raise TypeError(f'{name}={flag!r}; expected True or False')
         self.views = views
         self.backbone = Backbone(backbone, pretrained, self.prompts, pos_embedding, quick_gelu)
         self._source: dict[str, Any] = {  # what `config` repeats of the backbone
@@ -267,7 +265,7 @@ class MACLIP(nn.Module):
         """What the score is made of. `sample_views` has no effect here; differentiable as the score is.
 
         Args:
-            x: as for `forward`
+            x: see `forward`
 
         Returns:
             for a tensor one `Analysis` of its N images, for a sequence of images a list of N of one image each

@@ -39,7 +39,7 @@ class ViewPlan(NamedTuple):
         base: height and width that the windows lie in: `size`, or the size after enlargement
         window: side of the windows, pixels of `base`
         places: top and left of each window, pixels of `base`, row by row
-        shares: of each view in the score, the whole image last; their sum is 1
+        shares: share of each view in the score, the whole image last; their sum is 1
         whole: height and width at which the whole image is encoded, pixels
         mode: interpolation of the whole image: 'bilinear', without antialiasing and aspect ratio not kept, as the
             authors do it; 'bicubic' where views='full' has to enlarge it
@@ -58,9 +58,9 @@ class ViewPlan(NamedTuple):
         """Windows, and the whole image resized to one window.
 
         Args:
-            height, width: of the image, pixels
-            window, stride: of the windows, pixels
-            max_views: at most this many windows: a grid of rows and columns spread evenly over all windows, each of
+            height, width: height and width of the image, pixels
+            window, stride: side and stride of the windows, pixels
+            max_views: largest number of windows: a grid of rows and columns spread evenly over all windows, each of
                 which counts for the windows that are nearest to it
 
         Raises:
@@ -166,7 +166,7 @@ def whole_views(images: Sequence[Tensor], plans: Sequence[ViewPlan]) -> list[Ten
 
     Args:
         images: (C, H, W) each
-        plans: of each image
+        plans: plan of each image
     """
     groups: dict[tuple, list[int]] = {}
     for i, plan in enumerate(plans):

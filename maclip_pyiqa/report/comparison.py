@@ -69,10 +69,10 @@ def write_comparison(
     """Write a comparison as one page that needs no server and no network.
 
     Args:
-        path: of the page, .html
-        names: of the versions
-        images: by what pairs them: a row for each version, None where it has no such image
-        results: for each pair of versions and quantity: 'a' and 'b', names; 'quantity', 'verdict', and numbers
+        path: path of the page, .html
+        names: names of the versions
+        images: images by what pairs them: a row for each version, None where it has no such image
+        results: results for each pair of versions and quantity: 'a' and 'b', names; 'quantity', 'verdict', and numbers
         pictures: how many images are shown, at most: of each pair of versions those with the largest difference of the
             first quantity in either direction, and evenly spread ones between. They are read from the files of the rows
         maps: windows' values by path, see `Maps`

@@ -30,7 +30,7 @@ def plot_analysis(image: Tensor, analysis: Analysis, of: str = 'q', note: str = 
 
     Args:
         image: the analysed image, (3, H, W) or (1, H, W), or the same with a batch axis of 1; values in [0, 1]
-        analysis: of this one image
+        analysis: analysis of this one image
         of: what the map shows, see `Analysis.quality_map`
         note: a line below the figure, such as which weights the scores are from
 

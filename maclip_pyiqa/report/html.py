@@ -38,12 +38,12 @@ def save_page(
     """Write a page into one file, which is replaced at once.
 
     Args:
-        path: of the file
-        template: in the folder `assets`; it extends base.html, which says what its blocks are
-        scripts: in the folder `assets`, in the order in which they run
-        data: by the ids of the elements that hold them; what `json` can write
-        context: for the template. base.html needs `title`, and shows `provenance`, pairs of names and values, and
-            `note`
+        path: path of the file
+        template: name of a file in the folder `assets`; it extends base.html, which says what its blocks are
+        scripts: names of files in the folder `assets`, in the order in which they run
+        data: data by the ids of the elements that hold them; what `json` can write
+        context: variables for the template. base.html needs `title`, and shows `provenance`, pairs of names and values,
+            and `note`
 
     Raises:
         OSError: the file cannot be written
@@ -104,7 +104,7 @@ def provenance(
     """Pairs for a page's provenance.
 
     Args:
-        label: of the scores, see `maclip_pyiqa.scoring.label`; None: unknown
+        label: label of the scores, see `maclip_pyiqa.scoring.label`; None: unknown
         counts: names and numbers, such as {'images': 100}
         more: further pairs, such as the command
     """

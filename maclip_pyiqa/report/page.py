@@ -40,11 +40,11 @@ def write_report(
 
     Args:
         rows: see `score_files` and `read_table`; further columns are shown too
-        path: of the page, .html
+        path: path of the page, .html
         label: says what the scores are from, see `maclip_pyiqa.scoring.label`
-        pictures: by path, made while scoring, see `Pictures`. Of images without one, the file is read if there is one
+        pictures: pictures by path, made while scoring, see `Pictures`. For others, the file is read if there is one
         thumbnails: how many images get a picture, at most: the worst, the best, and evenly spread ones between
-        title: of the page
+        title: title of the page
         source: further pairs for the provenance, such as {'command': ...}
 
     Raises:
@@ -84,9 +84,9 @@ class ReportTable(Table):
     """A page as one of the tables that a run writes: rows are collected, and `close` writes the page.
 
     Args:
-        path: of the page
-        columns: of the tables beside it; the page has all that the rows have
-        options: of `write_report`
+        path: path of the page
+        columns: columns of the tables beside it; the page has all that the rows have
+        options: options of `write_report`
     """
 
     def __init__(self, path: str | os.PathLike[str], columns: Iterable[str], **options: Any) -> None:

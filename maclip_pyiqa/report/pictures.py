@@ -38,7 +38,7 @@ class Pictures(Mapping[str, Picture]):
     drawn by a hash of their paths. Memory is bounded by about 2 * count pictures, of some 10 kB each.
 
     Args:
-        count: of pictures on the page
+        count: number of pictures on the page
 
     Example::
 
@@ -91,7 +91,7 @@ def choose(order: Sequence[str], count: int, made: Mapping[str, Any]) -> list[st
 
     Args:
         order: paths, worst first
-        count: of pictures, at most
+        count: number of pictures, at most
         made: pictures that exist; of neighbours between, one of these is preferred
     """
     if len(order) <= count:
@@ -114,7 +114,7 @@ def thumbnail(image: Tensor | np.ndarray, longest: int = LONGEST, quality: int =
     Args:
         image: (3, H, W) tensor in [0, 1], or (H, W, 3) array as `read_pixels` gives it
         longest: side of the JPEG, pixels, at most
-        quality: of the JPEG
+        quality: quality of the JPEG
     """
     import numpy as np
     from PIL import Image

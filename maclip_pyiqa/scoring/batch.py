@@ -37,9 +37,9 @@ def read_file(path: str, data: bytes | None = None, window: int = 0) -> FileRead
     """Read an image file. One that cannot be read is returned with an error.
 
     Args:
-        path: of the file, or another name for it where its content is given
+        path: path of the file, or another name for it where its content is given
         data: content of the file, compressed as it is; None: read it from `path`
-        window: for the flags, see `find_flags`
+        window: side of the metric's windows, pixels; for the flags, see `find_flags`
     """
     try:
         pixels = read_pixels(path if data is None else data)
@@ -53,7 +53,7 @@ def read_cell(cell: Any, window: int = 0) -> FileRead:
 
     Args:
         cell: None or empty text is an image that cannot be read
-        window: for the flags, see `find_flags`
+        window: side of the metric's windows, pixels; for the flags, see `find_flags`
 
     Raises:
         TypeError: something else
@@ -76,9 +76,9 @@ def read_files(paths: Sequence[str], workers: int = 0, window: int = 0) -> Itera
     Reading starts in this process. Workers take over once it turns out that they pay: on long lists.
 
     Args:
-        paths: of image files
+        paths: paths of image files
         workers: processes that read ahead; 0: read in this process
-        window: for the flags, see `find_flags`
+        window: side of the metric's windows, pixels; for the flags, see `find_flags`
     """
     seconds = 0.0
     for done, path in enumerate(paths):

@@ -86,10 +86,10 @@ class Collection:
     """The folder of a run, locked for it. One process writes it; a rerun continues it.
 
     Args:
-        path: of the folder, local or a URL; created if it does not exist
-        label: of the metric, see `tables.label`
-        options: that a rerun must repeat, since rows would be doubled or differ otherwise; plain data
-        inputs: as given, for the manifest
+        path: path of the folder, local or a URL; created if it does not exist
+        label: label of the metric, see `tables.label`
+        options: options that a rerun must repeat, since rows would be doubled or differ otherwise; plain data
+        inputs: inputs as given, for the manifest
 
     Raises:
         ValueError: the folder holds scores of other weights or options, or other files; the message says what differs
@@ -192,7 +192,7 @@ class Collection:
         """Write the manifest.
 
         Args:
-            seconds: of this run since the last call
+            seconds: seconds of this run since the last call
             complete: all shards of the run are finished, see `is_complete`
         """
         self.manifest |= {'updated': _now(), 'complete': complete, 'seconds': self.manifest['seconds'] + seconds}
@@ -347,7 +347,7 @@ def open_collection(path: str | os.PathLike[str]) -> pyarrow.dataset.Dataset:
     Rows of shards that are not finished are not in it.
 
     Args:
-        path: of the folder, local or a URL
+        path: path of the folder, local or a URL
 
     Returns:
         a dataset; `schema.metadata[b'maclip_pyiqa']` is its label, JSON

@@ -33,9 +33,9 @@ def score_files(
     memory or of a shape that the metric refuses; the other images of its batch keep their scores.
 
     Args:
-        metric: on the device to compute on
-        paths: of image files; `find_images` finds them in folders
-        batch: at most this many images are scored at once
+        metric: metric on the device to compute on
+        paths: paths of image files; `find_images` finds them in folders
+        batch: largest number of images that are scored at once
         workers: processes that read files ahead, once reading turns out to take long; 0: read in this process. On macOS
             and Windows, scripts that use them need `if __name__ == '__main__':`
         others: other metrics, each a function of an image (1, 3, H, W) in [0, 1] that returns one number; by the names

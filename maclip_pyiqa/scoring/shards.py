@@ -64,15 +64,15 @@ class Shard:
     """A part of the input that gives one file of scores.
 
     Args:
-        name: of its file, without suffix
+        name: name of its file, without suffix
         kind: 'files', 'parquet' or 'tar'
         source: path or URL of its file; '' for `files`
         size: bytes of the source
         share: bytes of it that are this shard's, about
         of: rows of the source; None: not known before it is read
         start, stop: rows of the source; None: to its end
-        paths: of `files`
-        column: of a Parquet file, that holds the images
+        paths: paths of `files`
+        column: column of a Parquet file, that holds the images
         keep: columns of a Parquet file, or suffixes of a tar's members, that travel along
     """
 
@@ -260,8 +260,8 @@ def cut_table(
     Args:
         source: path or URL
         size: bytes
-        rows: of a shard, about
-        column: with the images; None: found by type and name
+        rows: number of rows of a shard, about
+        column: column with the images; None: found by type and name
         keep: columns that travel along
 
     Returns:

@@ -56,7 +56,7 @@ def columns(attributes: Iterable[str], others: Iterable[str] = (), details: bool
     Args:
         attributes: names of the metric's attributes, `MACLIP.attribute_names`
         others: names of other metrics
-        details: with the cues and the attributes
+        details: whether there are cues and attributes
 
     Raises:
         ValueError: another metric's name is that of a column
@@ -303,7 +303,7 @@ def open_table(path: str | os.PathLike[str], columns: Sequence[str]) -> Table:
     """A table in a file, in the format of its suffix: see FORMATS.
 
     Args:
-        path: of the file; nothing is written before `Table.fill`
+        path: path of the file; nothing is written before `Table.fill`
         columns: see `columns`
 
     Raises:
@@ -402,9 +402,9 @@ def finished(path: str | os.PathLike[str], columns: Sequence[str], label: dict[s
     """Rows of an earlier table that have a score, to be kept when a run is resumed.
 
     Args:
-        path: of the table; it need not exist
-        columns: that it must have
-        label: of the metric that its scores must be from; None: any
+        path: path of the table; it need not exist
+        columns: columns that it must have
+        label: label of the metric that its scores must be from; None: any
 
     Raises:
         OSError: the file cannot be read
