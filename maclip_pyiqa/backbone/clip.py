@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from .guest import GUEST, plain_torch
 from .identity import image_digest, text_digest
 from .loading import load
 from .tower import freeze, simplify
@@ -68,26 +69,31 @@ class Backbone(nn.Module):
         super().__init__()
         self._compiled: Callable[[Tensor], Tensor] | None = None
         self._announced = False
-        clip, mean, std, tokenizer, facts = load(name, pretrained, quick_gelu)
-        clip.eval()
-        size = clip.visual.image_size
-        size = size if isinstance(size, tuple) else (size, size)
-        if size[0] != size[1]:
-            raise ValueError(f'backbone {name!r} takes images of {size[0]}x{size[1]}; expected a square input')
-        self.window = size[0]
-        with torch.inference_mode(False), torch.no_grad():
+        with GUEST, plain_torch():
+            clip, mean, std, tokenizer, facts = load(name, pretrained, quick_gelu)
+            clip.eval()
+            size = clip.visual.image_size
+            size = size if isinstance(size, tuple) else (size, size)
+            if size[0] != size[1]:
+                raise ValueError(f'backbone {name!r} takes images of {size[0]}x{size[1]}; expected a square input')
+            self.window = size[0]
+            # as open_clip sets it: threads of a tokenizer would make later forks of the process warn
+            os.environ.setdefault('TOKENIZERS_PARALLELISM', 'false')
             tokens = tokenizer([prompt for pair in prompts for prompt in pair])
             text = clip.encode_text(tokens, normalize=True).unflatten(0, (-1, 2))
             scale = clip.logit_scale.exp().reshape(())
             self.image_digest = image_digest(clip, facts['vision'], self.window, mean, std)
             self.text_digest = text_digest(clip, facts['text'], tokens)
             self.visual, self.min_size, self.any_size = simplify(clip.visual, self.window, pos_embedding)
-        for key, value in {'text': text, 'scale': scale}.items():
-            self.register_buffer(key, value.detach().clone(), persistent=False)
-        for key, value in {'mean': mean, 'std': std}.items():
-            self.register_buffer(key, torch.tensor(value).view(3, 1, 1), persistent=False)
-        freeze(self.visual)
-        self.to(memory_format=torch.channels_last)
+            for key, value in {'text': text, 'scale': scale}.items():
+                self.register_buffer(key, value.detach().clone(), persistent=False)
+            for key, value in {'mean': mean, 'std': std}.items():
+                self.register_buffer(key, torch.tensor(value).view(3, 1, 1), persistent=False)
+            freeze(self.visual)
+            self.to(memory_format=torch.channels_last)
+        device = torch.get_default_device()
+        if device.type != 'meta':  # the weights are values, not placeholders
+            self.to(device)
 
     def forward(self, views: Tensor) -> Tensor:
         """RGB images in [0, 1], (K, 3, H, W) -> features before L2 normalisation, (K, D)."""
@@ -107,12 +113,19 @@ class Backbone(nn.Module):
     def compile_encoding(self) -> None:
         """Encode with a program that torch's inductor compiles on the first call: same features to float rounding."""
         # freezing: weights as constants of the program, where no gradient is required
-        self._compiled = torch.compile(self._encode, options={'freezing': True})
+        with GUEST:
+            self._compiled = torch.compile(self._encode, options={'freezing': True})
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Backbone:
+        with torch.inference_mode(False):  # inference tensors would stay so, and allow no gradients
+            return super()._apply(fn, recurse)
 
     def __getstate__(self) -> dict[str, Any]:
         return super().__getstate__() | {'_compiled': self._compiled is not None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state | {'_compiled': None})
+        if torch.is_inference_mode_enabled():  # the copies, or what was unpickled, are inference tensors
+            self._apply(torch.clone)
         if state['_compiled']:
             self.compile_encoding()

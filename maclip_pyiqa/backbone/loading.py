@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -16,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from .guest import OPEN_CLIP_LOGGER, quiet_open_clip
 from .identity import architecture_facts
 from .weights import WeightsError, architecture, find, read
 
@@ -80,7 +80,7 @@ def load(name: str, pretrained: str | os.PathLike, quick_gelu: bool | None = Non
                 stacklevel=4,
             )
     state = read(path)
-    with _quiet():
+    with _unfilled():
         clip = open_clip.create_model(
             name, force_quick_gelu=quick_gelu, pretrained_text=False, **({} if quick_gelu else {'quick_gelu': False})
         )
@@ -96,7 +96,7 @@ def _load_folder(name: str, quick_gelu: bool | None) -> Any:
     import open_clip
 
     try:
-        with _quiet():
+        with _unfilled():
             kwargs = {} if quick_gelu is None else {'quick_gelu': quick_gelu}
             return open_clip.create_model(name, require_pretrained=True, **kwargs)
     except Exception as error:
@@ -129,7 +129,8 @@ def _cached_tokenizer(name: str, config: str) -> Callable[[list[str]], Tensor]:
     """Making one takes longer than building a small CLIP. The configuration is that of a folder, which may change."""
     import open_clip
 
-    return open_clip.get_tokenizer(name)
+    with OPEN_CLIP_LOGGER:
+        return open_clip.get_tokenizer(name)
 
 
 def _tag(pretrained: str | os.PathLike, tags: list[str]) -> str | None:
@@ -205,16 +206,10 @@ def _describe(state: dict[str, Tensor]) -> str:
 
 
 @contextmanager
-def _quiet():
-    """Silences open_clip's warning that a model without weights is random, and keeps the caller's random state."""
-    root = logging.getLogger()
-    level = root.level
-    root.setLevel(logging.CRITICAL)
-    try:
-        with torch.random.fork_rng(devices=[]), _NoInit():
-            yield
-    finally:
-        root.setLevel(level)
+def _unfilled() -> Iterator[None]:
+    """For making a model whose weights come from a file: no warning that they are random, and no random numbers."""
+    with quiet_open_clip(), torch.random.fork_rng(devices=[]), _NoInit():
+        yield
 
 
 class _NoInit(TorchFunctionMode):

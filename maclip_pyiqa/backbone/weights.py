@@ -12,6 +12,7 @@ from urllib.parse import urlparse
 import torch
 from torch import Tensor
 
+from .guest import GUEST
 from .names import architecture
 
 __all__ = ['WeightsError', 'architecture', 'find', 'places', 'read', 'sha256']
@@ -171,8 +172,9 @@ def read(path: str | os.PathLike) -> dict[str, Tensor]:
                 raise ValueError(f'checksum of {damaged} differs')
             if script:
                 kind = 'TorchScript archive'
-                with warnings.catch_warnings():  # torch deprecates TorchScript; OpenAI's files are in it
-                    warnings.simplefilter('ignore')
+                with GUEST:  # not catch_warnings, which is not made for threads
+                    # OpenAI's files are in this format
+                    warnings.filterwarnings('ignore', '`torch.jit.load` is deprecated')
                     state = torch.jit.load(str(path), map_location='cpu').state_dict()
             else:
                 kind = 'file written by torch.save'

@@ -146,7 +146,7 @@ class Analysis:
         """S(p) of `quality_map`: how much weight of windows falls on each pixel, (1, 1, H, W), with sum V - 1, the
         number of windows. All ones where the whole image is the only view."""
         if self.plan.views == 1:
-            return torch.ones(1, 1, *self.size, device=self.q.device)
+            return torch.ones(1, 1, *self.size, dtype=torch.float32, device=self.q.device)
         rows, columns = (w.sum(0).float().to(self.q.device) for w in self._window_weights())
         return torch.outer(rows, columns)[None, None]
 
@@ -172,8 +172,8 @@ class Analysis:
 def _weights(spans: Sequence[tuple[float, float]], length: int) -> Tensor:
     """A raised cosine over each span (start, end), integrated over each of `length` pixels: (K, length), rows of
     sum 1."""
-    start, end = torch.tensor(spans, dtype=torch.float64).unbind(1)
-    edges = torch.arange(length + 1, dtype=torch.float64)
+    start, end = torch.tensor(spans, dtype=torch.float64, device='cpu').unbind(1)
+    edges = torch.arange(length + 1, dtype=torch.float64, device='cpu')
     t = ((edges - start[:, None]) / (end - start)[:, None]).clamp(0, 1)
     return (FLOOR * t + (1 - FLOOR) * (t - torch.sin(2 * math.pi * t) / (2 * math.pi))).diff()
 
@@ -181,8 +181,8 @@ def _weights(spans: Sequence[tuple[float, float]], length: int) -> Tensor:
 def _nearest(weights: Tensor) -> Tensor:
     """(K, L) with the columns without any weight replaced by the nearest that has some."""
     seen = weights.sum(0).nonzero()[:, 0]
-    after = torch.searchsorted(seen, torch.arange(weights.shape[1])).clamp(max=len(seen) - 1)
+    pixel = torch.arange(weights.shape[1], device=weights.device)
+    after = torch.searchsorted(seen, pixel).clamp(max=len(seen) - 1)
     before = (after - 1).clamp(min=0)
-    pixel = torch.arange(weights.shape[1])
     nearer = torch.where((pixel - seen[before]).abs() <= (seen[after] - pixel).abs(), before, after)
     return weights[:, seen[nearer]]

@@ -130,7 +130,7 @@ class ViewPlan(NamedTuple):
         total = len(self.places)
         if count >= total:
             return self
-        drawn = torch.randperm(total)[:count].tolist()
+        drawn = torch.randperm(total, device='cpu')[:count].tolist()  # whatever the default device
         shares = tuple(self.shares[i] * total / count for i in drawn)
         return self._replace(places=tuple(self.places[i] for i in drawn), shares=(*shares, self.shares[-1]))
 

@@ -1,0 +1,139 @@
+"""A guest in its caller's process: what a metric is built with changes nothing else, and nothing else changes it.
+
+What the whole process shares (environment, warnings filters, default dtype, modules of open_clip) may be changed by
+several threads that build at once: the first one in changes it, the last one out puts it back.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+import sys
+import threading
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+
+__all__ = ['GUEST', 'OPEN_CLIP_LOGGER', 'plain_torch', 'quiet_open_clip', 'same_random']
+
+
+class Shared:
+    """A context that several threads are in at once: entered by the first one, left by the last one.
+
+    Args:
+        make: makes the context
+    """
+
+    def __init__(self, make: Callable[[], AbstractContextManager]) -> None:
+        self._make, self._lock, self._inside, self._exit = make, threading.Lock(), 0, ExitStack()
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if not self._inside:
+                self._exit.enter_context(self._make())
+            self._inside += 1
+
+    def __exit__(self, *exception: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if not self._inside:
+                self._exit.close()
+
+
+@contextmanager
+def _process() -> Iterator[None]:
+    environ: dict[str, str] = dict(os.environ)
+    filters: Any = warnings.filters
+    before = list(filters)
+    try:
+        yield
+    finally:
+        for name in [name for name, value in os.environ.items() if environ.get(name) != value]:
+            del os.environ[name]
+        os.environ.update({name: value for name, value in environ.items() if name not in os.environ})
+        if filters != before:
+            filters[:] = before  # in place, not by catch_warnings: other threads may have entered or left one since
+
+
+@contextmanager
+def plain_torch() -> Iterator[None]:
+    """Tensors are made as by default: float32, on the CPU, without autocast and inference mode; and no gradients."""
+    with (
+        FLOAT32,
+        torch.device('cpu'),
+        torch.autocast('cpu', enabled=False),
+        torch.inference_mode(False),
+        torch.no_grad(),
+    ):
+        yield
+
+
+@contextmanager
+def _float32() -> Iterator[None]:
+    dtype = torch.get_default_dtype()
+    if dtype == torch.float32:
+        yield
+        return
+    torch.set_default_dtype(torch.float32)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(dtype)
+
+
+@contextmanager
+def quiet_open_clip() -> Iterator[None]:
+    """Drops what open_clip logs in this thread."""
+    thread = threading.get_ident()
+
+    def of_others(record: logging.LogRecord) -> bool:
+        return threading.get_ident() != thread
+
+    with OPEN_CLIP_LOGGER:
+        LOGGER.addFilter(of_others)
+        try:
+            yield
+        finally:
+            LOGGER.removeFilter(of_others)
+
+
+@contextmanager
+def _own_logger() -> Iterator[None]:
+    """open_clip's modules log by functions of `logging`, which give the root logger a handler where it has none. Here
+    they log on a logger of their own, below the root logger."""
+    modules: list[Any] = [
+        module
+        for name, module in list(sys.modules.items())
+        if name.startswith('open_clip.') and vars(module).get('logging') is logging
+    ]
+    for module in modules:
+        module.logging = LOGGER
+    try:
+        yield
+    finally:
+        for module in modules:
+            module.logging = logging
+
+
+@contextmanager
+def same_random() -> Iterator[None]:
+    """The states of the random generators of Python, NumPy and torch are afterwards what they were before."""
+    python, numpy = random.getstate(), np.random.get_state()
+    try:
+        with torch.random.fork_rng():
+            yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(numpy)
+
+
+LOGGER = logging.getLogger('open_clip')
+# Environment variables and warnings filters are afterwards what they were before: importing open_clip, transformers or
+# pyiqa changes some of both.
+GUEST = Shared(_process)
+FLOAT32, OPEN_CLIP_LOGGER = Shared(_float32), Shared(_own_logger)
