@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from .metric import MACLIP
+from .metric.checks import OVERSHOOT, RangeCheck, flag, number, wants_grad
 
 __all__ = ['MACLIPLoss']
 
@@ -25,7 +26,8 @@ class MACLIPLoss(nn.Module):
     paired form stops where the target's score is reached, since what lies above it is not in the target.
 
     x is clamped to [0, 1] first, as an image is when it is saved, so that values outside get no gradient from this
-    loss. The module has no parameters and an empty state dict, and follows `.to()`.
+    loss. Values outside by more than 0.5 are an error: a network whose output is in [-1, 1] needs (x + 1) / 2. The
+    module has no parameters and an empty state dict, and follows `.to()`.
 
     Args:
         loss_weight: factor of the loss
@@ -45,18 +47,16 @@ class MACLIPLoss(nn.Module):
 
     def __init__(self, loss_weight: float = 1.0, reduction: str = 'mean', paired: bool = False, **options: Any) -> None:
         super().__init__()
-        if isinstance(loss_weight, bool) or not isinstance(loss_weight, (int, float)):
-            raise TypeError(f'loss_weight={loss_weight!r}; expected a number')
-        if not 0 <= loss_weight < float('inf'):  # false for NaN too
-            raise ValueError(f'loss_weight={loss_weight!r}; expected a finite number of at least 0')
+        loss_weight = number('loss_weight', loss_weight)
+        if loss_weight < 0:
+            raise ValueError(f'loss_weight={loss_weight:g}; expected a finite number of at least 0')
         if reduction not in ('mean', 'sum', 'none'):
             raise ValueError(f"reduction={reduction!r}; expected 'mean', 'sum' or 'none'")
-        if not isinstance(paired, bool):
-            raise TypeError(f'paired={paired!r}; expected True or False')
         self.loss_weight = loss_weight
         self.reduction = reduction
-        self.paired = paired
+        self.paired = flag('paired', paired)
         self.metric = MACLIP(**options)
+        self._check_range = RangeCheck()
 
     def forward(self, x: Images, target: Images | None = None, **_: Any) -> Tensor:
         """The loss of images.
@@ -70,8 +70,11 @@ class MACLIPLoss(nn.Module):
             (), or (N, 1) where reduction='none'
 
         Raises:
-            TypeError, ValueError: as `MACLIP.forward`, or a missing target, or one of other sizes than x
+            TypeError, ValueError: as `MACLIP.forward` (values of x may leave [0, 1] by 0.5), or a missing target, or
+                one of other sizes than x
         """
+        if isinstance(x, (Tensor, list, tuple)):
+            self._check_range([image for image in x if isinstance(image, Tensor)], OVERSHOOT)
         x = _clamp(x)
         ceiling = self._score_of(target, x) if self.paired else 1
         loss = ceiling - self.metric(x)
@@ -91,7 +94,7 @@ class MACLIPLoss(nn.Module):
         sizes, expected = _sizes(target), _sizes(x)
         if sizes != expected:
             raise ValueError(f'the target has the shapes {sizes}, x has {expected}; expected the same')
-        if self.metric.sample_views is None or not (torch.is_grad_enabled() and any(i.requires_grad for i in x)):
+        if self.metric.sample_views is None or not wants_grad(x):
             with torch.no_grad():
                 return self.metric(target)
         # The metric samples views only where gradients flow. Drawn from the same state of the generator, they are

@@ -7,6 +7,8 @@ https://github.com/yifan123/flow_grpo, commit 94e23ee5405ab7241fc1f75d30cac8147e
 
 from __future__ import annotations
 
+import math
+import re
 import warnings
 from collections.abc import Hashable, Sequence
 from typing import Any
@@ -17,7 +19,8 @@ from PIL import Image
 from torch import Tensor
 
 from ..metric import MACLIP
-from ..scoring.read import to_tensor
+from ..metric.checks import as_images, check_range, flag, whole
+from ..scoring.read import read_pixels, to_tensor
 
 __all__ = ['LOWEST', 'MACLIPReward', 'maclip_score', 'paired_deltas']
 
@@ -29,7 +32,8 @@ class MACLIPReward:
     """A reward function: MA-CLIP's scores of generated images, without gradient.
 
     An image that cannot be scored (wrong shape, not finite, outside [0, 1], too long and thin) gets `LOWEST` and a
-    warning, so that one of them does not end a run.
+    warning, so that one of them does not end a run. Where most images of a batch have a wrong type, shape or range, the
+    caller's format is wrong, and that is an error.
 
     Args:
         metric: a ready `MACLIP`; None: one is built of `options`
@@ -60,13 +64,14 @@ class MACLIPReward:
             raise TypeError(f'metric is a {type(metric).__name__}; expected a MACLIP')
         if metric is not None and options:
             raise TypeError(f'a ready metric together with its options {", ".join(options)}; pass one of both')
-        if isinstance(batch, bool) or not isinstance(batch, int) or batch < 1:
-            raise ValueError(f'batch={batch!r}; expected a whole number of at least 1')
+        try:
+            self.batch = whole('batch', batch)
+        except TypeError as error:
+            raise ValueError(f'{error} of at least 1') from None
+        self.deltas = flag('deltas', deltas)
         self.metric = MACLIP(**options) if metric is None else metric
         if device is not None:
             self.metric.to(device)
-        self.deltas = deltas
-        self.batch = batch
 
     def __call__(
         self,
@@ -78,7 +83,8 @@ class MACLIPReward:
 
         Args:
             images: a tensor (N, 3, H, W), an array (N, H, W, 3), or a sequence of N PIL images, tensors (3, H, W) or
-                arrays (H, W, 3) of any sizes; RGB, floating point in [0, 1] or uint8
+                arrays (H, W, 3) of any sizes; RGB, floating point in [0, 1] or uint8; PIL images of all modes are
+                read as `read_image` reads files
             prompts: N, one for each image; used where deltas=True
             metadata: ignored
 
@@ -87,32 +93,40 @@ class MACLIPReward:
             {'score': the scores, 'scored': False for images that could not be scored}, (N,) each
 
         Raises:
-            TypeError, ValueError: `images` as a whole has a wrong type or shape, or the prompts are not N
+            TypeError, ValueError: `images` as a whole, or more than half of them, have a wrong type, shape or range, or
+                the prompts are not N
         """
         items = _split(images)
         if prompts is not None and len(prompts) != len(items):
             raise ValueError(f'{len(items)} images and {len(prompts)} prompts; expected one prompt for each image')
         if self.deltas and prompts is None:
             raise ValueError('deltas=True without prompts; pass the prompt of each image')
+        wrong = _wrong(items)
+        if 2 * len(wrong) > len(items):
+            error = next(iter(wrong.values()))
+            raise type(error)(f'{len(wrong)} of {len(items)} images cannot be scored; {error}')
         scores = np.full(len(items), np.nan, np.float32)
+        good = [i for i in range(len(items)) if i not in wrong]
         with torch.inference_mode():
-            for first in range(0, len(items), self.batch):
-                scores[first : first + self.batch] = self._score(items[first : first + self.batch], first)
+            for first in range(0, len(good), self.batch):
+                part = good[first : first + self.batch]
+                scores[part] = self._score([items[i] for i in part], part, wrong)
+        for i, error in sorted(wrong.items()):
+            warnings.warn(f'image {i} gets the reward {LOWEST:g}: {error}', stacklevel=2)
         scored = ~np.isnan(scores)
         scores[~scored] = LOWEST
         rewards = paired_deltas(scores, prompts) if self.deltas and prompts is not None else scores
         return rewards, {'score': scores.copy(), 'scored': scored}
 
-    def _score(self, items: list[Any], first: int) -> list[float]:
-        """Scores of a batch, NaN for images that cannot be scored. `first` is the number of its first image."""
+    def _score(self, items: list[Any], numbers: list[int], wrong: dict[int, Exception]) -> list[float]:
+        """Scores of a batch, NaN for images that cannot be scored, whose errors go to `wrong` by their numbers."""
         device = self.metric.backbone.mean.device
         try:
             return self.metric([_tensor(item).to(device) for item in items]).squeeze(1).tolist()
-        except (TypeError, ValueError) as error:
+        except (OSError, ValueError) as error:
             if len(items) > 1:
-                return [self._score([item], first + i)[0] for i, item in enumerate(items)]
-            reason = str(error).replace('image 0', f'image {first}', 1)
-            warnings.warn(f'image {first} gets the reward {LOWEST:g}: {reason}', stacklevel=3)
+                return [self._score([item], [number], wrong)[0] for item, number in zip(items, numbers, strict=True)]
+            wrong[numbers[0]] = _of_image(error, numbers[0])
             return [float('nan')]
 
 
@@ -171,14 +185,47 @@ def _split(images: Any) -> list[Any]:
     raise TypeError(f'the images are a {type(images).__name__}; expected a tensor, an array or a list of images')
 
 
+def _wrong(items: list[Any]) -> dict[int, Exception]:
+    """Errors of the images whose type, shape or range is wrong, by their numbers."""
+    errors: dict[int, Exception] = {}
+    for i, item in enumerate(items):
+        try:
+            if isinstance(item, np.ndarray):
+                if item.ndim != 3 or item.shape[2] not in (1, 3) or 0 in item.shape:
+                    first = item.ndim == 3 and item.shape[0] in (1, 3)
+                    hint = '; channels come last in arrays: x.transpose(1, 2, 0), or pass a tensor' if first else ''
+                    raise ValueError(f'an array of the shape {item.shape}; expected (H, W, 3){hint}')
+                if item.dtype != np.uint8 and not np.issubdtype(item.dtype, np.floating):
+                    raise TypeError(f'an array of {item.dtype}; expected uint8, or floating point in [0, 1]')
+                low, high = (0, 0) if item.dtype == np.uint8 else (item.min(), item.max())
+            elif isinstance(item, Tensor):
+                image = item.float() if item.dtype == torch.uint8 else item
+                as_images([image], image.device)
+                low, high = (0, 0) if image is not item else image.detach().aminmax()
+            elif isinstance(item, Image.Image):
+                continue
+            else:
+                raise TypeError(
+                    f'is a {type(item).__name__}; expected a PIL image, a tensor (3, H, W) or an array (H, W, 3)'
+                )
+            if math.isfinite(low + high):  # NaN is a fault of one image
+                check_range(0, float(low), float(high))
+        except (TypeError, ValueError) as error:
+            errors[i] = _of_image(error, i)
+    return errors
+
+
+def _of_image(error: Exception, number: int) -> Exception:
+    """The error of a batch of one as that of an image of this number."""
+    kind = TypeError if isinstance(error, TypeError) else ValueError
+    text = re.sub(r'^image \d+:? ', '', str(error))
+    return kind(f'image {number} {text}' if text.startswith(('has ', 'is ')) else f'image {number}: {text}')
+
+
 def _tensor(image: Any) -> Tensor:
-    """-> (C, H, W), floating point; other channels than RGB are left for the metric to refuse."""
+    """-> (C, H, W), floating point, of an image whose form is right."""
     if isinstance(image, Image.Image):
-        image = np.array(image.convert('RGB'))
+        image = read_pixels(image, None)
     if isinstance(image, np.ndarray):
-        if image.ndim != 3:
-            raise ValueError(f'the array has the shape {image.shape}; expected (H, W, 3)')
-        image = to_tensor(np.ascontiguousarray(image))  # torch takes no negative strides, as of a mirrored view
-    if not isinstance(image, Tensor):
-        raise TypeError(f'a {type(image).__name__}; expected a PIL image, a tensor (3, H, W) or an array (H, W, 3)')
+        return to_tensor(np.ascontiguousarray(image))  # torch takes no negative strides, as of a mirrored view
     return image.float() / 255 if image.dtype == torch.uint8 else image

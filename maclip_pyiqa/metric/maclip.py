@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import os
 from collections.abc import Sequence
 from typing import Any, overload
@@ -19,6 +18,7 @@ from torch.utils.checkpoint import checkpoint
 
 from ..backbone import Backbone
 from .analysis import Analysis
+from .checks import RangeCheck, as_images, flag, numbers, rounded, shares, wants_grad, whole
 from .cues import DEFINITION, Cues, cosine_cue, fuse, magnitude_cue
 from .prompts import PROMPTS, attribute_names, read_prompts, summary_columns
 from .views import ViewPlan, whole_views
@@ -110,22 +110,22 @@ class MACLIP(nn.Module):
         if cue not in ('both', 'sim', 'mag'):
             raise ValueError(f"cue={cue!r}; expected 'both', 'sim' or 'mag'")
         self.prompts = read_prompts(prompts)
-        self._weights = weights = _check_weights(prompt_weights, len(self.prompts))
-        self.register_buffer('prompt_weights', None if weights is None else torch.tensor(weights), persistent=False)
+        self._weights = shares(prompt_weights, len(self.prompts))
         self.cue = cue
-        self.constants = _check_constants(
-            {'box_lam': box_lam, 'base_cos': base_cos, 'base_norm': base_norm, 'alpha': alpha}
-        )
-        self.chunk = _check_count('chunk', chunk)
-        self.sample_views = None if sample_views is None else _check_count('sample_views', sample_views)
-        self.max_views = None if max_views is None else _check_count('max_views', max_views)
-        if stride is not None:
-            _check_count('stride', stride)
-        for name, flag in {'pos_embedding': pos_embedding, 'quick_gelu': quick_gelu or False}.items():
-            if not isinstance(flag, bool):
-                raise TypeError(f'{name}={flag!r}; expected True or False')
+        self.constants = numbers({'box_lam': box_lam, 'base_cos': base_cos, 'base_norm': base_norm, 'alpha': alpha})
+        self.chunk = whole('chunk', chunk)
+        self.sample_views = None if sample_views is None else whole('sample_views', sample_views)
+        self.max_views = None if max_views is None else whole('max_views', max_views)
+        stride = None if stride is None else whole('stride', stride)
+        pos_embedding = flag('pos_embedding', pos_embedding)
+        quick_gelu = None if quick_gelu is None else flag('quick_gelu', quick_gelu)
+        compile = flag('compile', compile)
+        self._check_range = RangeCheck()
         self.views = views
         self.backbone = Backbone(backbone, pretrained, self.prompts, pos_embedding, quick_gelu)
+        with torch.inference_mode(False):
+            weights = None if self._weights is None else self.backbone.mean.new_tensor(self._weights)
+        self.register_buffer('prompt_weights', weights, persistent=False)
         self._source: dict[str, Any] = {  # what `config` repeats of the backbone
             'backbone': backbone,
             'pretrained': os.fspath(pretrained),
@@ -137,12 +137,21 @@ class MACLIP(nn.Module):
             raise ValueError(f"views='full' needs a backbone that takes any image size; {backbone!r} does not")
         if compile:
             self.backbone.compile_encoding()
-        self._source['compile'] = bool(compile)
+        self._source['compile'] = compile
         self.eval()
 
     def train(self, mode: bool = True) -> MACLIP:
         """Stays in eval mode, also inside a model that is set to train."""
         return super().train(False)
+
+    def _apply(self, *args: Any, **kwargs: Any) -> MACLIP:
+        with torch.inference_mode(False):  # its tensors can be used with gradients wherever it is moved
+            return super()._apply(*args, **kwargs)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        if torch.is_inference_mode_enabled():  # a copy, or what was unpickled: its own tensors too
+            self._apply(torch.clone)
 
     @property
     def config(self) -> dict[str, Any]:
@@ -191,7 +200,7 @@ class MACLIP(nn.Module):
             moot |= {'base_cos', 'base_norm', 'alpha'}
         changed = {n: v for n, v in self.config.items() if n not in moot and not (n in defaults and v == defaults[n])}
         if 'prompt_weights' in changed:
-            changed['prompt_weights'] = [_rounded(weight) for weight in changed['prompt_weights']]
+            changed['prompt_weights'] = [rounded(weight) for weight in changed['prompt_weights']]
         return changed
 
     def _stride(self, stride: int | None) -> int:
@@ -240,10 +249,12 @@ class MACLIP(nn.Module):
         Raises:
             TypeError: not tensors, or not of a floating dtype
             ValueError: a wrong shape, an empty batch, mixed devices, an image that is too long and thin (see
-                `ViewPlan.windows`), or, where no gradient is required, values that are not finite or outside [0, 1]
+                `ViewPlan.windows`), values that are not finite, or values outside [0, 1]: by more than 0.5 where a
+                gradient is required, since a step of an optimiser may leave it by a little. On an accelerator the
+                values of images that require a gradient are looked at in the first call only
         """
         given = {'box_lam': box_lam, 'base_cos': base_cos, 'base_norm': base_norm, 'alpha': alpha}
-        constants = _check_constants({name: value for name, value in given.items() if value is not None})
+        constants = numbers({name: value for name, value in given.items() if value is not None})
         images, plans = self._see(x)
         q = self.cues(self._encode(images, plans), **constants).q  # (all views,)
         parts = zip(q.split([len(plan.shares) for plan in plans]), plans, strict=True)
@@ -312,7 +323,7 @@ class MACLIP(nn.Module):
                 plans.append(self.plan(*image.shape[-2:]))
             except ValueError as error:
                 raise ValueError(f'image {i}: {error}') from None
-        if sample and self.sample_views is not None and _wants_grad(images):
+        if sample and self.sample_views is not None and wants_grad(images):
             plans = [plan.sample(self.sample_views) for plan in plans]
         return images, plans
 
@@ -329,7 +340,7 @@ class MACLIP(nn.Module):
 
         wholes = whole_views(images, plans)
         chunks = _chunks(plans, self.chunk)
-        if len(chunks) > 1 and _wants_grad(images):
+        if len(chunks) > 1 and wants_grad(images):
             features = [checkpoint(encode, c, use_reentrant=False, preserve_rng_state=False) for c in chunks]
         else:
             features = [encode(c) for c in chunks]
@@ -338,56 +349,9 @@ class MACLIP(nn.Module):
     def _images(self, x: Tensor | Sequence[Tensor]) -> list[Tensor]:
         """Check what was given; -> N images (3, H, W) in the module's dtype."""
         mean = self.backbone.mean
-        if isinstance(x, Tensor):
-            if x.ndim != 4:
-                hint = '; add the batch axis with x[None]' if x.ndim == 3 else ''
-                raise ValueError(
-                    f'the images have the shape {tuple(x.shape)}; expected (N, 3, H, W) or (N, 1, H, W){hint}'
-                )
-            images = list(x.unbind(0))
-        elif isinstance(x, (list, tuple)):
-            images = list(x)
-        else:
-            hint = '; maclip_pyiqa.scoring.read_image reads a file' if isinstance(x, (str, os.PathLike)) else ''
-            raise TypeError(
-                f'the images are a {type(x).__name__}; expected a tensor (N, 3, H, W) or a list of tensors '
-                f'(C, H, W){hint}'
-            )
-        if not images:
-            raise ValueError('the batch is empty; expected at least one image')
-        for i, image in enumerate(images):
-            if not isinstance(image, Tensor):
-                raise TypeError(f'image {i} is a {type(image).__name__}; expected a tensor (C, H, W)')
-            if not image.is_floating_point():
-                hint = '; divide by 255 (x.float() / 255)' if image.dtype == torch.uint8 else ''
-                raise TypeError(f'image {i} is {image.dtype}; expected floating point in [0, 1]{hint}')
-            if image.ndim != 3 or image.shape[0] not in (1, 3) or 0 in image.shape:
-                hint = '; drop the alpha channel or composite it' if image.ndim == 3 and image.shape[0] == 4 else ''
-                if image.ndim == 3 and image.shape[0] > 4 and image.shape[2] in (1, 3, 4):
-                    hint = '; channels come first: x.movedim(-1, -3)'
-                raise ValueError(f'image {i} has the shape {tuple(image.shape)}; expected (3, H, W) or (1, H, W){hint}')
-            if image.device != mean.device:
-                raise ValueError(f'image {i} is on {image.device}, the metric on {mean.device}; move one with .to()')
-        if not torch.compiler.is_compiling():
-            _check_values(images)
+        images = as_images(x, mean.device)
+        self._check_range(images)
         return [image.to(mean.dtype).expand(3, -1, -1) for image in images]
-
-
-def _check_values(images: list[Tensor]) -> None:
-    """Check that images are finite and in [0, 1], but for those with gradient. Waits for the device once."""
-    checked = [i for i, image in enumerate(images) if not _wants_grad([image])]
-    if not checked:
-        return
-    ranges = torch.stack([torch.stack(images[i].aminmax()).float() for i in checked]).tolist()
-    for i, (low, high) in zip(checked, ranges, strict=True):
-        if not -1e-4 <= low <= high <= 1 + 1e-4:  # false for NaN too
-            hint = '; divide by 255' if high > 2 else '; clamp it to [0, 1]'
-            hint = hint if math.isfinite(low + high) else '; it holds values that are not finite'
-            raise ValueError(f'image {i} has values in [{low:.4g}, {high:.4g}]; expected [0, 1]{hint}')
-
-
-def _wants_grad(images: list[Tensor]) -> bool:
-    return torch.is_grad_enabled() and any(image.requires_grad for image in images)
 
 
 def _chunks(plans: list[ViewPlan], most: int) -> list[list[tuple[int, int, int]]]:
@@ -408,45 +372,3 @@ def _chunks(plans: list[ViewPlan], most: int) -> list[list[tuple[int, int, int]]
             chunks.append([(i, first, last) for i, (first, last) in pieces.items()])
         begin = end
     return chunks
-
-
-def _check_weights(weights: Sequence[float] | None, pairs: int) -> list[float] | None:
-    """-> of sum 1; None: equal."""
-    if weights is None:
-        return None
-    wrong = (
-        f'prompt_weights={weights!r}; expected {pairs} numbers, one for each pair of prompts, none negative, not all '
-        'zero'
-    )
-    if isinstance(weights, (str, bytes)) or not isinstance(weights, Sequence):
-        raise TypeError(wrong)
-    if any(isinstance(w, bool) or not isinstance(w, (int, float)) for w in weights):
-        raise TypeError(wrong)
-    total = sum(weights)
-    if len(weights) != pairs or not (min(weights) >= 0 and 0 < total < math.inf):
-        raise ValueError(wrong)
-    if not math.isclose(total, 1, abs_tol=1e-9):  # those of a `config` stay as they are
-        weights = [w / total for w in weights]
-    return None if len({_rounded(w) for w in weights}) == 1 else [float(w) for w in weights]
-
-
-def _rounded(weight: float) -> float:
-    """To six digits: the last bits of a weight depend on what it was divided by."""
-    return float(f'{weight:.6g}')
-
-
-def _check_constants(constants: dict[str, float]) -> dict[str, float]:
-    for name, value in constants.items():
-        if isinstance(value, bool) or not isinstance(value, (int, float)):
-            raise TypeError(f'{name}={value!r}; expected a number')
-        if not -1e300 < value < 1e300:  # false for NaN too
-            raise ValueError(f'{name}={value!r}; expected a finite number')
-    return {name: float(value) + 0.0 for name, value in constants.items()}  # + 0.0: no -0.0
-
-
-def _check_count(name: str, value: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f'{name}={value!r}; expected a whole number')
-    if value < 1:
-        raise ValueError(f'{name}={value}; expected at least 1')
-    return value

@@ -12,10 +12,11 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageFile
 
 from maclip_pyiqa import MACLIP
 from maclip_pyiqa.integrations.rewards import LOWEST, MACLIPReward, maclip_score, paired_deltas
+from maclip_pyiqa.scoring import read_image
 
 
 @pytest.fixture(scope='module')
@@ -215,3 +216,70 @@ def test_flow_factory_is_needed_for_its_class_alone(monkeypatch):
     monkeypatch.delitem(sys.modules, 'maclip_pyiqa.integrations.flow_factory', raising=False)
     with pytest.raises(ModuleNotFoundError, match='Flow-Factory is not installed'):
         __import__('maclip_pyiqa.integrations.flow_factory')
+
+
+# --- the form of a batch ----------------------------------------------------------------------------------------------
+
+
+def arrays(images):
+    return np.stack([image[:, :64, :64].numpy() for image in images])
+
+
+@pytest.mark.parametrize(
+    ('change', 'error', 'message'),
+    [
+        (
+            lambda x: x,
+            ValueError,
+            r'image 0: an array of the shape \(3, 64, 64\); expected \(H, W, 3\); channels come last',
+        ),
+        (lambda x: list(x), ValueError, r'the shape \(3, 64, 64\); .*transpose'),
+        (lambda x: torch.tensor(x).movedim(1, -1), ValueError, r'shape \(64, 64, 3\); expected .*channels come first'),
+        (lambda x: torch.tensor(x) * 2 - 1, ValueError, r'looks like \[-1, 1\]: use \(x \+ 1\) / 2'),
+        (lambda x: list(torch.tensor(x) * 255), ValueError, r'looks like \[0, 255\]'),
+        (lambda x: x.transpose(0, 2, 3, 1) * 255, ValueError, r'looks like \[0, 255\]'),
+        (lambda x: (torch.tensor(x) - 0.45) / 0.225, ValueError, 'normalised'),
+        (lambda x: torch.tensor(x) * 1.2 - 0.1, ValueError, 'clamp it'),
+        (lambda x: (x.transpose(0, 2, 3, 1) * 255).astype(int), TypeError, 'an array of int64; expected uint8'),
+        (lambda x: (torch.tensor(x) * 255).int(), TypeError, 'torch.int32; expected floating point'),
+        (lambda x: torch.tensor(x)[:, [0, 1, 2, 0]], ValueError, 'alpha'),
+        (lambda x: ['a.png'] * 3, TypeError, 'image 0 is a str; expected a PIL image'),
+        (lambda x: [None], TypeError, 'image 0 is a NoneType'),
+    ],
+)
+def test_a_batch_of_a_wrong_format_is_an_error(reward, images, change, error, message):
+    with pytest.raises(error, match=f'images cannot be scored; .*{message}'):
+        reward(change(arrays(images)))
+
+
+def test_few_images_of_a_wrong_format_are_warnings(reward, images, scores):
+    mixed = [images[0], images[1] * 255, images[2]]
+    with pytest.warns(UserWarning, match=r'image 1 gets the reward 0: image 1 has values .*divide by 255'):
+        got, info = reward(mixed)
+    assert info['scored'].tolist() == [True, False, True]
+    np.testing.assert_allclose(got, [scores[0], LOWEST, scores[2]], atol=1e-5)
+    with pytest.warns(UserWarning) as caught:
+        assert reward([images[0], None])[1]['scored'].tolist() == [True, False]  # one of two may be the bad one
+    assert len(caught) == 1
+
+
+def test_pil_images_are_read_as_files_are(reward, tiny_metric, tmp_path, monkeypatch):
+    monkeypatch.setattr(ImageFile, 'LOAD_TRUNCATED_IMAGES', False)  # which pyiqa sets
+    rng = np.random.default_rng(0)
+    rgba = Image.fromarray(rng.integers(0, 256, (70, 80, 4), dtype=np.uint8))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    files = {
+        'rgba.png': (rgba, {}),
+        '16.png': (Image.fromarray(rng.integers(0, 65536, (70, 80), dtype=np.uint16)), {}),
+        'turned.png': (rgba.convert('RGB'), {'exif': exif}),
+        'p.png': (rgba.convert('RGB').quantize(8), {'transparency': 1}),
+    }
+    for name, (image, options) in files.items():
+        image.save(tmp_path / name, **options)
+        with Image.open(tmp_path / name) as opened:
+            got, _ = reward([opened, image.convert('RGB')])
+        assert got[0] == pytest.approx(tiny_metric(read_image(tmp_path / name)[None]).item(), abs=1e-5)
+    (tmp_path / 'cut.png').write_bytes((tmp_path / 'rgba.png').read_bytes()[:2000])
+    with Image.open(tmp_path / 'cut.png') as cut, pytest.warns(UserWarning, match='image 1: .*truncated'):
+        assert reward([rgba, cut])[1]['scored'].tolist() == [True, False]

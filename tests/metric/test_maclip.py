@@ -307,7 +307,7 @@ def test_wrong_constants_of_a_call(tiny_metric):
 
 
 def test_nothing_to_train_or_to_save(tiny_metric, photos):
-    parent = torch.nn.Sequential(torch.nn.Conv2d(3, 3, 1), tiny_metric).train()
+    parent = torch.nn.Sequential(torch.nn.Conv2d(3, 3, 1), torch.nn.Sigmoid(), tiny_metric).train()
     assert not tiny_metric.training and not any(m.training for m in tiny_metric.modules())
     assert set(parent.state_dict()) == {'0.weight', '0.bias'}
     parent.load_state_dict(parent.state_dict(), strict=True)

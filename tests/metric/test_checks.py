@@ -1,0 +1,181 @@
+"""Checks of what a metric is given: ranges of images, and numbers of NumPy as options."""
+
+import re
+
+import numpy as np
+import pytest
+import torch
+
+from maclip_pyiqa import MACLIP, MACLIPLoss
+from maclip_pyiqa.metric.checks import OVERSHOOT, RangeCheck, check_range, flag, number, shares, whole
+
+
+@pytest.fixture
+def photo(photos):
+    return photos[0][:, :96, :128]
+
+
+FORMATS = {  # what people pass instead of [0, 1], and what the message says about it
+    '[-1, 1]': (lambda x: 2 * x - 1, r'looks like \[-1, 1\]: use \(x \+ 1\) / 2$'),
+    '[0, 255]': (lambda x: 255 * x, r'looks like \[0, 255\]: divide by 255$'),
+    '16 bits': (lambda x: 65535 * x, 'divide by its largest value, such as 65535$'),
+    'normalised': (lambda x: (x - 0.45) / 0.225, r'looks normalised .*x \* std \+ mean$'),
+    'overshoot of [0, 255]': (lambda x: 255 * (1.1 * x - 0.05), 'divide by 255$'),
+}
+
+
+@pytest.mark.parametrize('form', FORMATS)
+def test_other_ranges_are_refused_with_gradient_as_without(tiny_metric, tiny, photo, form):
+    change, hint = FORMATS[form]
+    x = change((photo - photo.min()) / (photo.max() - photo.min()))[None]
+    loss = MACLIPLoss(backbone=tiny)
+    for call in (tiny_metric, tiny_metric.analyze, tiny_metric.features, loss, lambda x: loss([x[0]])):
+        for image in (x, x.clone().requires_grad_(), 1 * x.clone().requires_grad_()):
+            with pytest.raises(ValueError, match=rf'image 0 has values in .*; expected \[0, 1\]; .*{hint}'):
+                call(image)
+    with pytest.raises(ValueError, match='image 1 has'):
+        tiny_metric([photo, x[0].requires_grad_()])
+    paired = MACLIPLoss(backbone=tiny, paired=True)
+    with pytest.raises(ValueError, match=hint):
+        paired(photo[None].clone().requires_grad_(), x)
+
+
+@pytest.mark.parametrize('by', [0.01, 0.2, OVERSHOOT])
+def test_a_step_of_an_optimiser_may_leave_the_range(tiny_metric, tiny, photo, by):
+    x = (photo * (1 + 2 * by) - by)[None].requires_grad_()
+    assert tiny_metric(x).isfinite().all()
+    MACLIPLoss(backbone=tiny)(x).backward()
+    assert x.grad.abs().sum() > 0
+    with pytest.raises(ValueError, match='clamp it' if by < 0.5 else 'x \\+ 1'):
+        tiny_metric(x.detach())
+    with torch.no_grad():
+        MACLIPLoss(backbone=tiny)(x)  # as in the validation of a training
+
+
+def test_overflow_goes_through_with_gradient(tiny_metric, photo):
+    """Mixed precision skips steps by it."""
+    for value in (float('nan'), float('inf')):
+        x = photo[None].clone()
+        x[0, 0, 0, 0] = value
+        with pytest.raises(ValueError, match='not finite'):
+            tiny_metric(x)
+        assert not tiny_metric(x.requires_grad_()).isfinite().all()
+
+
+class OnAnAccelerator:
+    """An image that counts how often its values are looked at, each of which would wait for the device."""
+
+    device = torch.device('cuda')
+    looks = 0
+
+    def __init__(self, high=1.0, requires_grad=True):
+        self.high, self.requires_grad = high, requires_grad
+
+    def detach(self):
+        return self
+
+    def aminmax(self):
+        OnAnAccelerator.looks += 1
+        return torch.tensor(0.0), torch.tensor(self.high)
+
+
+def test_training_on_an_accelerator_waits_once():
+    check = RangeCheck()
+    for _ in range(3):
+        check([OnAnAccelerator()])
+    assert OnAnAccelerator.looks == 1
+    check([OnAnAccelerator(requires_grad=False)])  # scoring waits for its result anyway
+    assert OnAnAccelerator.looks == 2
+    with pytest.raises(ValueError, match='divide by 255'):
+        RangeCheck()([OnAnAccelerator(255.0)])
+
+
+def test_functional_transforms(tiny, photo):
+    metric = MACLIP(backbone=tiny, views='global')
+    score = lambda image: metric(image[None]).sum()  # noqa: E731
+    x = photo.clone().requires_grad_()
+    (want,) = torch.autograd.grad(score(x), x)
+    torch.testing.assert_close(torch.func.grad(score)(photo), want)
+    with pytest.raises(ValueError, match='divide by 255'):
+        torch.func.grad(score)(photo * 255)
+
+
+@pytest.mark.parametrize(
+    ('low', 'high', 'hint'),
+    [
+        (-0.1, 1.1, r'^clamp it to \[0, 1\]$'),
+        (-0.3, 1, r'x \+ 1\) / 2, or clamp it'),
+        (-1.1, 1.2, r'\(x \+ 1\) / 2$'),
+        (-2.1, 0.4, 'mean'),
+        (-1.8, 2.6, 'mean'),
+        (-20, 280, '255'),
+        (-127, 127, '^scale or clamp'),
+        (0, 3, '^scale or clamp'),
+        (0, float('inf'), 'not finite'),
+    ],
+)
+def test_hints(low, high, hint):
+    with pytest.raises(ValueError, match=r'expected \[0, 1\]') as error:
+        check_range(0, low, high)
+    assert re.search(hint, str(error.value).split('; ', 2)[2])
+
+
+# --- options ----------------------------------------------------------------------------------------------------------
+
+
+def test_numbers_of_numpy_as_options(tiny, photo):
+    options = {
+        'max_views': np.int64(3),
+        'stride': np.int32(40),
+        'chunk': np.uint8(4),
+        'sample_views': np.array(2),
+        'pos_embedding': np.bool_(False),
+        'box_lam': np.float32(0.25),
+        'base_norm': np.float64(0.5),
+        'alpha': np.int16(2),
+        'prompt_weights': np.array([1, 2, 3, 4, 5.0]),
+    }
+    plain = {name: value.tolist() if name != 'sample_views' else 2 for name, value in options.items()}
+    ours, theirs = MACLIP(backbone=tiny, **options), MACLIP(backbone=tiny, **plain)
+    assert ours.config == theirs.config and ours.fingerprint() == theirs.fingerprint()
+    assert {type(value) for value in ours.config.values()} <= {int, float, str, bool, list, type(None)}
+    assert ours(photo[None]).item() == theirs(photo[None]).item()
+    assert ours(photo[None], box_lam=np.float32(0.5)).item() == theirs(photo[None], box_lam=0.5).item()
+    assert MACLIPLoss(backbone=tiny, loss_weight=np.float32(0.5), paired=np.bool_(True)).paired is True
+    for weights in (np.ones(5), torch.ones(5), (np.float32(1),) * 5):
+        assert MACLIP(backbone=tiny, prompt_weights=weights).config['prompt_weights'] is None
+
+
+@pytest.mark.parametrize(
+    ('check', 'value', 'error'),
+    [
+        *[(whole, value, TypeError) for value in (True, np.bool_(True), 1.0, np.float64(2), '3', None, np.ones(2))],
+        (whole, np.int64(0), ValueError),
+        *[(number, value, TypeError) for value in (True, np.bool_(True), '1', b'1', None, [1], np.ones(2))],
+        (number, torch.tensor(1.0, requires_grad=True), TypeError),
+        *[(number, value, ValueError) for value in (np.float32('nan'), np.inf)],
+        *[(flag, value, TypeError) for value in (1, 0, 'yes', None, np.int64(1))],
+    ],
+)
+def test_what_is_no_number(check, value, error):
+    with pytest.raises(error, match='name='):
+        check('name', value)
+
+
+@pytest.mark.parametrize(
+    ('weights', 'error'),
+    [
+        ('12345', TypeError),
+        ({1: 2}, TypeError),
+        (3, TypeError),
+        (np.array(['1'] * 5), TypeError),
+        (np.ones((5, 1)), TypeError),
+        (np.ones(4), ValueError),
+        ([1, 1, 1, 1, -1], ValueError),
+        (np.zeros(5), ValueError),
+        ([1, 1, 1, 1, np.nan], ValueError),
+    ],
+)
+def test_what_is_no_weights(weights, error):
+    with pytest.raises(error, match='expected 5 numbers'):
+        shares(weights, 5)
