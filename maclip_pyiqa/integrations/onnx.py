@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
@@ -16,6 +17,9 @@ from torch import Tensor, nn
 from .._lazy import need
 from ..metric import MACLIP
 from ..metric.views import window_count
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
 
 __all__ = ['export']
 
@@ -29,14 +33,14 @@ def export(
 
     H and W are dynamic too where `size` is None; this is not possible with `max_views`, nor with views='full' and
     `pos_embedding`. The program does not check its values, and encodes all views of a batch at once, whatever `chunk`
-    is. At a size that it was not made for, a program of torch raises; an ONNX file fails only below one window.
+    is. It gives the metric's score at the sizes that it is made for, and fails at all others.
 
     Args:
         metric: metric on the device that the program is to run on
         path: path of the file: .pt2 (`torch.export.save`) or .onnx; None: nowhere
-        size: height and width of the images, pixels; None: any from a shortest side on, which is one window and one
-            stride with views='windows' (352 for the paper's 224 and 128), 2 with views='global', and twice the
-            backbone's shortest side with views='full' (64 for a ResNet)
+        size: height and width of the images, pixels; None: any from a shortest side on, which is one window with
+            views='windows' (224 for the paper's), 1 with views='global', and with views='full' the backbone's shortest
+            side in an ONNX file (32 for a ResNet) and twice that in a program of torch
 
     Returns:
         the program; `program.module()(x)` runs it
@@ -49,7 +53,7 @@ def export(
 
     Example::
 
-        export(MACLIP(), 'maclip.onnx')                    # any size from 352 pixels on
+        export(MACLIP(), 'maclip.onnx')                    # any size from 224 pixels on
         export(MACLIP(), 'small.onnx', size=(240, 320))
     """
     if not isinstance(metric, MACLIP):
@@ -72,8 +76,9 @@ def export(
     if size is None and metric.max_views is not None and metric.views == 'windows':
         raise ValueError('a metric with max_views cannot be exported for any size; give size=(height, width)')
     window, mean = metric.backbone.window, metric.backbone.mean
-    # dynamic sides start where nothing has a single row, windows or the tower's steps: the exporter would fix it
-    least = {'windows': window + metric.stride, 'global': 2, 'full': 2 * metric.backbone.min_size}[metric.views]
+    shortest = {'windows': window, 'global': 1, 'full': metric.backbone.min_size}[metric.views]
+    # where the tower's last grid may have a single row, the exporter would fix its size; ONNX's operators do not
+    least = 2 * shortest if metric.views == 'full' else shortest
     x = torch.full((2, 3, *(size or (least + window, least + window + 32))), 0.5, dtype=mean.dtype, device=mean.device)
     sides = {2: torch.export.Dim('height', min=least), 3: torch.export.Dim('width', min=least)} if size is None else {}
     with torch.no_grad():
@@ -92,18 +97,39 @@ def export(
             torch.export.save(program, os.fspath(path))
         else:
             weights = sum(b.numel() * b.element_size() for b in metric.buffers())
-            torch.onnx.export(
+            converted = torch.onnx.export(
                 program,
                 (),
-                path,
                 dynamo=True,
                 dynamic_shapes=shapes,  # for their names
-                external_data=weights > PROTOBUF_LIMIT,
                 verbose=False,
                 input_names=['images'],
                 output_names=['scores'],
             )
+            assert converted is not None  # as it is not written to a file
+            if size is None:
+                _refuse_below(converted.model, shortest)
+            converted.save(os.fspath(path), external_data=weights > PROTOBUF_LIMIT)
     return program
+
+
+def _refuse_below(model: ir.Model, side: int) -> None:
+    """Make an ONNX model of images (N, 3, H, W) fail where a side is shorter.
+
+    The images are reshaped to (N, 3, max(H, side), max(W, side)): the same shape, or one of more elements, which a
+    runtime has to refuse. The node's name is in onnxruntime's message.
+    """
+    import onnx_ir as ir
+
+    images = model.graph.inputs[0]
+    given = ir.node('Shape', [images])
+    least = ir.node('Constant', [], attributes={'value': ir.tensor([0, 0, side, side], dtype=ir.DataType.INT64)})
+    shape = ir.node('Max', [*given.outputs, *least.outputs])
+    checked = ir.val('checked_images', type=images.type)  # of no known shape, or the check may look needless
+    ir.convenience.replace_all_uses_with(images, checked)
+    given.replace_input_with(0, images)
+    check = ir.node('Reshape', [images, *shape.outputs], outputs=[checked], name=f'sides_are_at_least_{side}_pixels')
+    model.graph.insert_before(model.graph[0], [given, least, shape, check])
 
 
 class _Batched(nn.Module):
@@ -137,10 +163,11 @@ class _Batched(nn.Module):
         whole = F.interpolate(flat[None], (window, window), mode='bilinear', align_corners=False)
         if net.views == 'global':
             return whole
-        rows, columns = (
-            torch.arange(window_count(side, window, net.stride), device=flat.device)[:, None] * net.stride
-            + torch.arange(window, device=flat.device)
-            for side in flat.shape[-2:]
-        )  # each (windows along it, window)
-        windows = flat[:, rows][..., columns].permute(1, 3, 0, 2, 4).flatten(0, 1)
-        return torch.cat([windows, whole])
+        rows, columns = (window_count(side, window, net.stride) for side in flat.shape[-2:])
+        # one view more than windows, the whole image: the exporter would fix a number that may be 1
+        view, span = (torch.arange(count, device=flat.device) for count in (rows * columns + 1, window))
+        is_window = view < rows * columns  # (V,)
+        row = view * is_window // columns
+        top, left = row * net.stride, (view * is_window - row * columns) * net.stride
+        windows = flat[:, (top[:, None] + span)[:, :, None], (left[:, None] + span)[:, None, :]].transpose(0, 1)
+        return torch.where(is_window[:, None, None, None], windows, whole)

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from maclip_pyiqa import MACLIP
-from maclip_pyiqa.integrations.onnx import export
+from maclip_pyiqa.integrations.onnx import _refuse_below, export
 from maclip_pyiqa.testing import TINY, make_clip, save_folder
 
 pytest.importorskip('onnxscript', reason='extra `export` is not installed')
@@ -60,22 +60,83 @@ def test_vit_with_its_options(tiny_vit, photos, tmp_path):
     ('views', 'kind'), [('windows', 'tiny'), ('windows', 'tiny_vit'), ('global', 'tiny'), ('full', 'tiny')]
 )
 def test_any_size(request, photos, tmp_path, views, kind):
-    """One program for several sizes, also as one ONNX file without weights beside it."""
+    """One program for all sizes from a shortest side on, also as one ONNX file without weights beside it."""
     metric = MACLIP(backbone=request.getfixturevalue(kind), views=views, prompt_weights=[1, 2, 3, 4, 0])
-    least = {'windows': 64 + 37, 'global': 2, 'full': 64}[views]  # the documented shortest side
+    least = {'windows': 64, 'global': 1, 'full': 32}[views]  # the documented shortest side
     path = tmp_path / 'any.onnx'
     program = export(metric, path).module()
     assert [f.name for f in tmp_path.iterdir()] == ['any.onnx']
     session = onnxruntime.InferenceSession(path)
     shapes = [node.shape for node in (*session.get_inputs(), *session.get_outputs())]
     assert shapes == [['batch', 3, 'height', 'width'], ['batch', 1]]
-    for size in ((least, least + 17), (233, least), (150, 150)):
+    below = 2 * least if views == 'full' else least  # of the program of torch
+    sides = {least, least + 1, least + 36, least + 37, 2 * least - 1, 2 * least, 150, 233}  # 37 is the stride
+    sizes = [(least, side) for side in sides] + [(side, least) for side in sides] + [(150, 233), (least, 3000)]
+    for size in sizes:
         x = F.interpolate(torch.stack(photos[:3]), size, mode='bilinear')
-        check(metric, path, x)
-        torch.testing.assert_close(program(x), metric(x), rtol=0, atol=1e-5)
-    if views == 'windows':
-        with pytest.raises(Exception, match='101'):  # a program refuses what is too small
-            program(photos[0][None, :, :100, :150])
+        want = metric(x)
+        for n in (1, 3):
+            (scores,) = session.run(['scores'], {'images': x[:n].numpy()})
+            torch.testing.assert_close(torch.from_numpy(scores), want[:n], rtol=0, atol=1e-5)
+        if min(size) >= below:
+            torch.testing.assert_close(program(x), want, rtol=0, atol=1e-5)
+
+    x = photos[0][None]
+    for height, width in ((least - 1, 150), (150, least - 1), (least - 1, least - 1), (least // 2, least)):
+        with pytest.raises(Exception, match=f'sides_are_at_least_{least}_pixels'):
+            session.run(None, {'images': x[..., :height, :width].numpy()})
+    for height, width in ((below - 1, 150), (150, below - 1)):
+        with pytest.raises(Exception, match=rf'>= {below}|greater than 0'):
+            program(x[..., :height, :width])
+    grey = x[:, :1, :150, :150]
+    for run in (program, lambda grey: session.run(None, {'images': grey.numpy()})):
+        with pytest.raises(Exception, match=r'(?i)index: 1|size\(\)\[1\] == 3'):
+            run(grey)
+
+
+@pytest.mark.slow
+def test_a_fixed_size_is_the_only_one(tiny, photos, tmp_path):
+    metric = MACLIP(backbone=tiny)
+    for size in ((130, 150), (40, 90)):
+        program = export(metric, tmp_path / 'a.onnx', size).module()
+        session = onnxruntime.InferenceSession(tmp_path / 'a.onnx')
+        for height, width in ((1, 0), (0, 1), (-1, 0), (0, -1), (100, 100)):
+            x = photos[0][None, :, : size[0] + height, : size[1] + width]
+            with pytest.raises(Exception, match='INVALID_ARGUMENT'):
+                session.run(None, {'images': x.numpy()})
+            with pytest.raises(Exception, match='Guard failed'):
+                program(x)
+
+
+def test_the_check_of_sides_stays_whatever_optimises_a_model(tmp_path):
+    """On a model that takes any size, with each optimiser of the libraries at hand."""
+    import onnx
+    from onnxscript import ir, optimizer
+
+    graph = onnx.parser.parse_graph(
+        'g (float[batch, 3, height, width] images) => (float[batch, 1, 1, 1] scores) '
+        '{ scores = ReduceMean <axes: ints = [1, 2, 3]> (images) }'
+    )
+    model = ir.from_proto(onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid('', 17)], ir_version=8))
+    _refuse_below(model, 5)
+    proto = ir.to_proto(model)
+    onnx.checker.check_model(proto, full_check=True)
+    inferred = onnx.shape_inference.infer_shapes(proto, data_prop=True)
+    levels = onnxruntime.GraphOptimizationLevel
+    for level in (levels.ORT_DISABLE_ALL, levels.ORT_ENABLE_ALL):
+        for proto in (inferred, optimizer.optimize(inferred)):
+            options = onnxruntime.SessionOptions()
+            options.graph_optimization_level = level
+            options.optimized_model_filepath = str(tmp_path / 'optimized.onnx')
+            onnxruntime.InferenceSession(proto.SerializeToString(), options, providers=['CPUExecutionProvider'])
+            session = onnxruntime.InferenceSession(tmp_path / 'optimized.onnx', providers=['CPUExecutionProvider'])
+            for height, width in ((5, 5), (5, 6), (70, 5)):
+                x = torch.rand(2, 3, height, width)
+                (got,) = session.run(None, {'images': x.numpy()})
+                torch.testing.assert_close(torch.from_numpy(got), x.mean((1, 2, 3), keepdim=True))
+            for height, width in ((4, 5), (5, 4), (4, 4), (1, 25), (25, 1), (4, 500)):
+                with pytest.raises(Exception, match='sides_are_at_least_5_pixels'):
+                    session.run(None, {'images': torch.rand(2, 3, height, width).numpy()})
 
 
 @pytest.mark.parametrize(
