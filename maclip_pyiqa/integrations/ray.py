@@ -25,6 +25,7 @@ from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 from .._lazy import need
 from ..scoring.collections import Collection, output_schema, to_table
+from ..scoring.find import as_paths
 from ..scoring.shards import Inputs, Shard, absolute, cut_files, cut_table, find_inputs, load, read_shard, shard_name
 from ..scoring.tables import label, one_line, unescape_text
 
@@ -45,12 +46,12 @@ BATCH = 16
 
 
 def score_collection(
-    inputs: Iterable[str | os.PathLike[str]],
+    inputs: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
     output: str | os.PathLike[str],
     metric: MACLIP,
     *,
     column: str | None = None,
-    keep: Sequence[str] = (),
+    keep: str | Sequence[str] = (),
     shard_rows: int = 10_000,
     actors: int | None = None,
     address: str | None = None,
@@ -71,8 +72,9 @@ def score_collection(
         metric: metric, of which each actor builds its own from `metric.config`. It is not used for scoring, so leave it
             on the CPU
         column: column of Parquet files, that holds paths, bytes or {bytes, path}; None: found by type and name
-        keep: columns of Parquet files, or suffixes of a tar's other members, such as 'json', that travel along. One
-            that has the name of a column of the output is renamed to input_NAME
+        keep: columns of Parquet files, or suffixes of a tar's other members, such as 'json' or '.JSON', that travel
+            along, see 'unmatched' of the manifest. One that has the name of a column of the output is renamed to
+            input_NAME
         shard_rows: images in a file of scores, at most; tars are not cut
         actors: None: one for each GPU that Ray has, or for each core
         address: address of a cluster: 'auto' or 'ray://HOST:10001'; None: this machine alone
@@ -105,12 +107,12 @@ def score_collection(
             f'shard_rows={shard_rows}, actors={actors}, retries={retries}, batch={batch}; expected at least 1, and at '
             'least 0 for retries'
         )
-    names = [os.fspath(path) for path in inputs]
+    names, keep = as_paths(inputs), [keep] if isinstance(keep, str) else list(keep)
     found = find_inputs(names, listing, output)
     if keep and found.files:
         raise ValueError('image files have no columns to keep; expected Parquet files or tars, or no `keep`')
     options = _Options(shard_rows, actors, address, retries, gpus, batch, progress)
-    same = {'column': column, 'keep': list(keep), 'shard_rows': shard_rows}
+    same = {'column': column, 'keep': keep, 'shard_rows': shard_rows}
     folder = Collection(output, label(metric), same, names)
     try:
         plan = _Plan(folder, found, metric, column, tuple(keep))
@@ -118,6 +120,7 @@ def score_collection(
             with _ray(address, actors):
                 _Run(folder, plan, metric, options).run()
         else:
+            plan.enter_unmatched()
             folder.save_manifest(complete=folder.is_complete)
         return folder.manifest
     finally:
@@ -161,6 +164,14 @@ class _Plan:
                 self.folder.manifest['missing'][shard_name(path)] = {'source': path, 'error': one_line(error)}
                 continue
             yield from (shard for shard in shards if not self._has(shard.name, size))
+
+    def enter_unmatched(self) -> None:
+        """Enter into the manifest the suffixes of `keep` that no image of the tars has a member with."""
+        names = set(map(shard_name, self.found.tars)) if self.keep else set()
+        entries = [entry for name, entry in self.folder.shards.items() if name in names and entry['rows']]
+        # entries of earlier versions do not say
+        matched = {name for entry in entries for name in entry.get('matched', self.keep)}
+        self.folder.manifest['unmatched'] = [name for name in self.keep if entries and name not in matched]
 
     def _new_files(self) -> list[str]:
         """Image files that no finished shard has."""
@@ -426,7 +437,11 @@ class _Run:
         import pyarrow as pa
 
         table = pa.concat_tables([self.plan.schema.empty_table(), *job.tables])
-        self.folder.finish(job.shard.name, table, job.about(lost))
+        about = job.about(lost)
+        if job.shard.kind == 'tar':
+            columns = zip(self.plan.keep, self.plan.names, strict=True)
+            about['matched'] = [suffix for suffix, name in columns if table[name].null_count < len(table)]
+        self.folder.finish(job.shard.name, table, about)
         self.bar.end(job)
 
     def _save(self, job: _Job) -> None:
@@ -438,6 +453,8 @@ class _Run:
 
     def _save_manifest(self, complete: bool = False) -> None:
         now = time.monotonic()
+        if complete:
+            self.plan.enter_unmatched()
         complete = complete and self.folder.is_complete
         self.folder.save_manifest(round(now - self.saved, 1), complete)
         self.saved = now

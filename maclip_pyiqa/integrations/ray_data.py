@@ -12,6 +12,7 @@ from ..metric import MACLIP
 from ..scoring.batch import read_cell
 from ..scoring.collections import LABEL, output_schema, to_table
 from ..scoring.score import score_read
+from ..scoring.shards import plain_column
 from ..scoring.tables import label
 
 if TYPE_CHECKING:
@@ -30,7 +31,8 @@ class BatchScorer:
 
     Args:
         metric: a `MACLIP`; None: one is built from `options`, once in each actor
-        column: column of the images: paths of local files, contents of files, or Hugging Face's {bytes, path}
+        column: column of the images: paths of local files, contents of files, or Hugging Face's {bytes, path}, in
+            any Arrow type of text and bytes
         batch: largest number of images that are scored at once
         device: None: the GPU that Ray gives the actor, or the CPU
         **options: of `MACLIP`, such as backbone or prompts
@@ -91,7 +93,7 @@ class BatchScorer:
         if taken:
             raise ValueError(f'the table already has columns {", ".join(taken)}; rename or drop them before')
         window = self.metric.backbone.window
-        files = (read_cell(cell.as_py(), window) for cell in table[self.column])
+        files = (read_cell(cell.as_py(), window) for cell in plain_column(table[self.column]))
         scores = to_table(list(score_read(self.metric, files, batch=self.batch)), self._rows)
         for field in self.schema:
             table = table.append_column(field, scores[field.name])

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
 import signal
+import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -11,11 +14,12 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from .find import MAX_PIXELS
 from .flags import find_flags
 from .read import read_pixels
 from .tables import one_line
 
-__all__ = ['GROUP_PIXELS', 'FileRead', 'groups', 'read_cell', 'read_file', 'read_files']
+__all__ = ['GROUP_PIXELS', 'FileRead', 'groups', 'read_cell', 'read_file', 'read_files', 'start_worker']
 
 GROUP_PIXELS = 16_000_000  # of a group: bounds memory where images are large
 
@@ -33,16 +37,17 @@ class FileRead(NamedTuple):
     flags: str = ''
 
 
-def read_file(path: str, data: bytes | None = None, window: int = 0) -> FileRead:
+def read_file(path: str, data: bytes | None = None, window: int = 0, max_pixels: int | None = MAX_PIXELS) -> FileRead:
     """Read an image file. One that cannot be read is returned with an error.
 
     Args:
         path: path of the file, or another name for it where its content is given
         data: content of the file, compressed as it is; None: read it from `path`
         window: side of the metric's windows, pixels; for the flags, see `find_flags`
+        max_pixels: largest number of pixels, see `read_image`
     """
     try:
-        pixels = read_pixels(path if data is None else data)
+        pixels = read_pixels(path if data is None else data, max_pixels)
         return FileRead(path, pixels, '', find_flags(pixels, window))
     except Exception as error:
         return FileRead(path, None, one_line(error))
@@ -70,33 +75,37 @@ def read_cell(cell: Any, window: int = 0) -> FileRead:
     return read_file(path or '', data or None, window)
 
 
-def read_files(paths: Sequence[str], workers: int = 0, window: int = 0) -> Iterator[FileRead]:
+def read_files(
+    paths: Sequence[str], workers: int = 0, window: int = 0, max_pixels: int | None = MAX_PIXELS
+) -> Iterator[FileRead]:
     """Read image files in order. Files that cannot be read are returned with an error.
 
-    Reading starts in this process. Workers take over once it turns out that they pay: on long lists.
+    Reading starts in this process. Workers take over once it turns out that they pay: on long lists. They end with this
+    process, whatever ends it.
 
     Args:
         paths: paths of image files
         workers: processes that read ahead; 0: read in this process
         window: side of the metric's windows, pixels; for the flags, see `find_flags`
+        max_pixels: largest number of pixels of an image, see `read_image`
     """
     seconds = 0.0
     for done, path in enumerate(paths):
         if workers and seconds >= TRIAL and seconds * (len(paths) - done) >= PAYS * done:
             break
         start = time.perf_counter()
-        file = read_file(path, window=window)
+        file = read_file(path, None, window, max_pixels)
         seconds += time.perf_counter() - start
         yield file
     else:
         return
     rest = paths[done:]
     yield from DataLoader(
-        _Files(rest, window),
+        _Files(rest, window, max_pixels),
         batch_size=None,
         num_workers=min(workers, len(rest)),
         collate_fn=_same,
-        worker_init_fn=_ignore_interrupts,
+        worker_init_fn=start_worker,
         generator=torch.Generator(),  # for the workers' seeds, so that the caller's random state stays as it is
     )
 
@@ -119,14 +128,14 @@ def groups(files: Iterable[FileRead], batch: int = 16) -> Iterator[list[FileRead
 class _Files(Dataset):
     """Data set of FileRead, for torch's DataLoader."""
 
-    def __init__(self, paths: Sequence[str], window: int) -> None:
-        self.paths, self.window = paths, window
+    def __init__(self, paths: Sequence[str], window: int, max_pixels: int | None) -> None:
+        self.paths, self.window, self.max_pixels = paths, window, max_pixels
 
     def __len__(self) -> int:
         return len(self.paths)
 
     def __getitem__(self, index: int) -> FileRead:
-        return read_file(self.paths[index], window=self.window)
+        return read_file(self.paths[index], None, self.window, self.max_pixels)
 
 
 def _same(item: Any) -> Any:
@@ -134,5 +143,20 @@ def _same(item: Any) -> Any:
     return item
 
 
-def _ignore_interrupts(worker: int) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the main process handles Ctrl-C and ends its workers
+def start_worker(worker: int) -> None:
+    """What a process that reads for another one does first: leave Ctrl-C to that one, and end with it.
+
+    Torch's own watch on the parent ends a worker's loop, but then it waits for ever to send what it has read.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        # forked siblings keep this process's line to the parent open, so the parent's number is watched too
+        number = parent.pid if multiprocessing.get_start_method() == 'fork' else None
+        threading.Thread(target=_end_with, args=(parent, number), daemon=True).start()
+
+
+def _end_with(parent: Any, number: int | None) -> None:
+    while parent.is_alive() and number in (None, os.getppid()):
+        parent.join(0.5)
+    os._exit(1)

@@ -120,6 +120,7 @@ class Collection:
             'seconds': 0.0,
             'shards': {},
             'missing': {},
+            'unmatched': [],
         }
         self.fs.makedirs(self.root, exist_ok=True)
         self._lock()
@@ -324,7 +325,8 @@ def read_manifest(path: str | os.PathLike[str]) -> dict[str, Any]:
         `label`; `inputs`, `keep`, `shard_rows`; `complete`, whether all shards of the last run are there; `rows`,
         `failed` (rows without a score); `started`, `updated`, `seconds` of all runs; `shards`, each with `source`,
         `rows`, `failed`, `seconds` and `lost`, which says what could not be read behind its rows; `missing`, shards
-        that gave no file, each with its `error`
+        that gave no file, each with its `error`; `unmatched`, suffixes of `keep` that no image of the last run's tars
+        has a member with
 
     Raises:
         FileNotFoundError: not a collection

@@ -7,6 +7,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from .._lazy import need
+from .._lists import as_names
 from .tables import one_line
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ def check_metrics(names: Iterable[str]) -> None:
         ValueError: not a metric of pyiqa that works without a reference
         ModuleNotFoundError: pyiqa is not installed
     """
-    names = list(names)
+    names = as_names('names', names)
     need(', '.join(names), 'pyiqa')
     from pyiqa.default_model_configs import DEFAULT_CONFIGS
 
@@ -38,33 +39,32 @@ def check_metrics(names: Iterable[str]) -> None:
 def load_metrics(names: Iterable[str], device: torch.device | str) -> dict[str, Callable[[Tensor], Tensor]]:
     """Metrics of pyiqa by their names, for `score_files(others=...)`.
 
-    pyiqa prints what it downloads. The state of torch's random generators is left as it was.
+    pyiqa prints what it downloads. Random generators, environment variables and warnings filters are left as they were.
 
     Raises:
         ValueError: not a metric of pyiqa that works without a reference
         WeightsError: a metric cannot be loaded, or its weights cannot be downloaded
         ModuleNotFoundError: pyiqa is not installed
     """
-    names = list(dict.fromkeys(names))
-    check_metrics(names)
-    import pyiqa
-    import torch
-
     from ..backbone import WeightsError
+    from ..backbone.guest import GUEST, same_random
 
-    metrics = {}
-    for name in names:
-        try:
-            with torch.random.fork_rng():
+    names, metrics = list(dict.fromkeys(as_names('names', names))), {}
+    with GUEST, same_random():
+        check_metrics(names)
+        import pyiqa
+
+        for name in names:
+            try:
                 metrics[name] = pyiqa.create_metric(name, device=device)
-        except Exception as error:  # downloads fail in many ways
-            raise WeightsError(f"pyiqa's metric {name!r} cannot be loaded: {one_line(error)}") from error
+            except Exception as error:  # downloads fail in many ways
+                raise WeightsError(f"pyiqa's metric {name!r} cannot be loaded: {one_line(error)}") from error
     return metrics
 
 
 def lower_better(names: Iterable[str]) -> set[str]:
     """Of these names, those of pyiqa's metrics where lower is better; none where pyiqa is not installed."""
-    names = set(names)
+    names = set(as_names('names', names))
     if not names or find_spec('pyiqa') is None:
         return set()
     from pyiqa.default_model_configs import DEFAULT_CONFIGS

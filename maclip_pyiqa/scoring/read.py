@@ -2,55 +2,89 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
+from typing import IO, Any, TypeAlias
 
 import numpy as np
 import torch
-from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
-from .find import check_file
+from .find import MAX_PIXELS, check_file, describe
+from .pillow import open_image
 
-__all__ = ['read_image', 'read_pixels', 'to_tensor']
+__all__ = ['Source', 'read_image', 'read_pixels', 'to_tensor']
+
+Source: TypeAlias = str | os.PathLike[str] | bytes | bytearray | memoryview | IO[bytes] | Image.Image
+
+UPRIGHT = {  # by EXIF's orientation
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+# tags of TIFF
+SUBFILE, BITS, PHOTOMETRIC, SAMPLE_FORMAT, DNG = 254, 258, 262, 339, 50706
+UNSIGNED, SIGNED = 1, 2  # of SAMPLE_FORMAT
+
+PNG = b'\x89PNG\r\n\x1a\n'
+PNG_TEXT = (b'tEXt', b'zTXt', b'iTXt', b'iCCP')  # chunks that hold no pixels; Pillow refuses large ones
+PNG_EXIF = (b'XML:com.adobe.xmp\0', b'Raw profile type exif\0')  # but these may say how the image is rotated
 
 
-def read_image(path: str | os.PathLike[str]) -> Tensor:
+def read_image(source: Source, max_pixels: int | None = MAX_PIXELS) -> Tensor:
     """RGB image of a file, (3, H, W), float32 in [0, 1].
 
-    EXIF orientation is applied, transparency is composited on white, 16-bit grey keeps its 16 bits, animations give
-    their first frame, and grey, palette and CMYK images become RGB. Colour profiles are not applied, as in pyiqa.
+    EXIF orientation is applied, transparency is composited on white, grey images of more than 8 bits keep their bits,
+    animations give their first frame, and grey, palette and CMYK images become RGB. Colour profiles are not applied, as
+    in pyiqa. Globals of Pillow, such as LOAD_TRUNCATED_IMAGES and MAX_IMAGE_PIXELS, are neither used nor changed.
+
+    Args:
+        source: path of a file, its content as bytes, a file open for reading in binary mode (read from its start, and
+            left open), or a PIL image
+        max_pixels: the largest number of pixels, height x width; None: any
 
     Raises:
-        OSError: the file is missing, not a regular file, not an image, truncated or broken
+        OSError: the file is missing, empty, not a regular file, not an image, truncated, broken, or larger than
+            `max_pixels`
         ValueError: an image of 32-bit numbers in an unknown range
+        TypeError: `source` is something else
+
+    Example::
+
+        read_image('photo.jpg')
+        read_image(Image.open('photo.jpg'))
     """
-    return to_tensor(read_pixels(path))
+    return to_tensor(read_pixels(source, max_pixels))
 
 
-def read_pixels(file: str | os.PathLike[str] | bytes) -> np.ndarray:
+def read_pixels(source: Source, max_pixels: int | None = MAX_PIXELS) -> np.ndarray:
     """The same before scaling, (H, W, 3): uint8 in [0, 255], or float32 in [0, 1] where the file holds more bits.
 
     Args:
-        file: path, or content of a file
+        source, max_pixels: as in `read_image`
 
     Raises:
         as `read_image`
     """
-    if not isinstance(file, bytes):
-        check_file(file)
-    tolerant, ImageFile.LOAD_TRUNCATED_IMAGES = ImageFile.LOAD_TRUNCATED_IMAGES, False  # pyiqa may have set it
     try:
-        with Image.open(io.BytesIO(file) if isinstance(file, bytes) else file) as image:
-            return _rgb(ImageOps.exif_transpose(image))
+        if isinstance(source, Image.Image):
+            return _pixels(source, max_pixels)
+        with contextlib.ExitStack() as stack:
+            return _decode(_file(source, stack), max_pixels)
     except UnidentifiedImageError:
-        raise OSError('not an image, or in a format that Pillow does not read') from None
-    except (OSError, ValueError):
+        raise OSError(describe(source if isinstance(source, (str, os.PathLike)) else '')) from None
+    except (OSError, ValueError, MemoryError):
         raise
+    except _WrongSourceError as error:
+        raise TypeError(str(error)) from None
     except Exception as error:  # Pillow's readers raise all kinds of exceptions on broken files
         raise OSError(f'broken image file: {type(error).__name__}: {error}') from error
-    finally:
-        ImageFile.LOAD_TRUNCATED_IMAGES = tolerant
 
 
 def to_tensor(pixels: np.ndarray) -> Tensor:
@@ -59,17 +93,112 @@ def to_tensor(pixels: np.ndarray) -> Tensor:
     return image if image.is_floating_point() else image.float().div_(255)
 
 
+class _WrongSourceError(Exception):
+    """A TypeError of the caller, kept apart from those of Pillow."""
+
+
+def _file(source: Any, stack: contextlib.ExitStack) -> IO[bytes]:
+    """The source as a file that can be searched."""
+    if isinstance(source, (str, os.PathLike)):
+        check_file(source)
+        return stack.enter_context(open(source, 'rb'))
+    data = source
+    if hasattr(source, 'read'):
+        if not hasattr(source, 'seekable') or source.seekable():
+            source.seek(0)
+        data = source.read()
+    if not isinstance(data, (bytes, bytearray, memoryview)):
+        what = 'a file open in text mode' if isinstance(data, str) else f'a {type(source).__name__}'
+        raise _WrongSourceError(
+            f'the image is {what}; expected a path, bytes, a file open in binary mode, or a PIL image'
+        )
+    return io.BytesIO(data)
+
+
+def _decode(file: IO[bytes], max_pixels: int | None) -> np.ndarray:
+    start = file.read(len(PNG))
+    if not start:
+        raise OSError('the file is empty; expected an image')
+    try:
+        return _open(file, max_pixels)
+    except Exception:
+        if start != PNG:
+            raise
+    # text may be too large or broken: the pixels are fine without it
+    file.seek(0)
+    data = file.read()
+    try:
+        return _open(io.BytesIO(_without_text(data, exif=True)), max_pixels)
+    except Exception:
+        return _open(io.BytesIO(_without_text(data, exif=False)), max_pixels)
+
+
+def _open(file: IO[bytes], max_pixels: int | None) -> np.ndarray:
+    image = open_image(file)
+    if image is None:
+        raise UnidentifiedImageError
+    with image:
+        return _pixels(image, max_pixels)
+
+
+def _pixels(image: Image.Image, max_pixels: int | None) -> np.ndarray:
+    if max_pixels is not None and image.width * image.height > max_pixels:
+        raise OSError(
+            f'the image of {image.width}x{image.height} pixels is larger than {max_pixels:,} pixels; raise max_pixels '
+            '(--max-pixels), or make it smaller'
+        )
+    tags = getattr(image, 'tag_v2', {})
+    if DNG in tags or tags.get(SUBFILE, 0) & 1:
+        raise OSError('a camera raw file, of which Pillow reads a thumbnail; develop it to a TIFF, PNG or JPEG first')
+    image.load()  # outside the next block, which takes all errors for those of EXIF
+    try:
+        turn = UPRIGHT.get(image.getexif().get(0x0112, 1))
+    except Exception:  # EXIF may be broken in many ways
+        turn = None
+    pixels = image if turn is None else image.transpose(turn)
+    is_grey = image.mode[0] in 'IF' or (image.mode == 'L' and tags.get(SAMPLE_FORMAT) == (SIGNED,))
+    return _grey(pixels, tags) if is_grey else _rgb(pixels)
+
+
 def _rgb(image: Image.Image) -> np.ndarray:
-    if image.mode[0] in 'IF':  # numbers of 16 or 32 bits, which Pillow's convert() would clip to 8
-        grey, top = np.array(image, np.float32), 1.0 if image.mode == 'F' else 65535.0
-        if not (grey >= 0).all() or not (grey <= top).all():
-            raise ValueError(
-                f'{image.mode} image with values in [{grey.min():g}, {grey.max():g}]; expected values in [0, {top:g}]'
-            )
-        if isinstance(image.info.get('transparency'), int):
-            grey[grey == image.info['transparency']] = top
-        return np.repeat(grey[..., None] / np.float32(top), 3, axis=2)
     if image.has_transparency_data:
         image = image.convert('RGBA')
         image = Image.alpha_composite(Image.new('RGBA', image.size, 'white'), image)
     return np.array(image.convert('RGB'))
+
+
+def _grey(image: Image.Image, tags: Any) -> np.ndarray:
+    """Grey of more than 8 bits, which Pillow's convert() would clip to 8, or signed."""
+    values, top = np.array(image), 65535.0
+    bits, kind = (tags.get(tag, (default,))[0] for tag, default in ((BITS, 16), (SAMPLE_FORMAT, UNSIGNED)))
+    if image.mode == 'F':
+        top = 1.0
+    elif tags:
+        top = 2.0 ** (bits - (kind == SIGNED)) - 1
+        if (bits, kind) in ((32, UNSIGNED), (8, SIGNED)):  # which Pillow has the other way round
+            values = values.view(np.uint32 if bits == 32 else np.int8)
+    if not (values >= 0).all() or not (values <= top).all():
+        raise ValueError(
+            f'{image.mode} image with values in [{values.min():g}, {values.max():g}]; expected values in [0, {top:g}]'
+        )
+    grey = values.astype(np.float32)
+    if isinstance(image.info.get('transparency'), int):
+        grey[values == image.info['transparency']] = top
+    grey = np.minimum(grey / np.float32(top), 1)  # float32 rounds 2**32 - 1 up
+    return np.repeat((1 - grey if tags.get(PHOTOMETRIC) == 0 else grey)[..., None], 3, axis=2)
+
+
+def _without_text(data: bytes, exif: bool) -> bytes:
+    """A PNG file without its text and colour profile.
+
+    Args:
+        data: content of the file
+        exif: keep text that says how the image is rotated
+    """
+    parts, at = [PNG], len(PNG)
+    while at < len(data):
+        end = at + 12 + int.from_bytes(data[at : at + 4], 'big')
+        if data[at + 4 : at + 8] not in PNG_TEXT or (exif and data[at + 8 : end].startswith(PNG_EXIF)):
+            parts.append(data[at:end])
+        at = end
+    return b''.join(parts)

@@ -10,8 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .._lists import as_paths
 from ..metric import MACLIP, Analysis
+from ..metric.checks import whole
 from .batch import FileRead, groups, read_files
+from .find import MAX_PIXELS
 from .read import to_tensor
 from .tables import LAST, columns, one_line
 
@@ -20,10 +23,11 @@ __all__ = ['score_files', 'score_read']
 
 def score_files(
     metric: MACLIP,
-    paths: Iterable[str | os.PathLike[str]],
+    paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
     *,
     batch: int = 16,
     workers: int = 0,
+    max_pixels: int | None = MAX_PIXELS,
     others: Mapping[str, Callable[[Tensor], Tensor]] | None = None,
     each: Callable[[dict[str, Any], Tensor, Analysis], None] | None = None,
 ) -> Iterator[dict[str, Any]]:
@@ -38,6 +42,7 @@ def score_files(
         batch: largest number of images that are scored at once
         workers: processes that read files ahead, once reading turns out to take long; 0: read in this process. On macOS
             and Windows, scripts that use them need `if __name__ == '__main__':`
+        max_pixels: largest number of pixels of an image, height x width; a larger one is an error in its row; None: any
         others: other metrics, each a function of an image (1, 3, H, W) in [0, 1] that returns one number; by the names
             of their columns
         each: called as each(row, image, analysis) with each scored row before it is returned, for figures or reports:
@@ -58,11 +63,10 @@ def score_files(
             print(row['path'], row['score'], row['error'])
     """
     # checked now rather than when the first row is asked for
-    if batch < 1 or workers < 0:
-        raise ValueError(f'batch={batch}, workers={workers}; expected at least 1 and at least 0')
+    batch, workers = whole('batch', batch), whole('workers', workers, 0)
     others = dict(others or {})
     columns(metric.attribute_names, others)
-    files = read_files([os.fspath(path) for path in paths], workers, metric.backbone.window)
+    files = read_files(as_paths(paths), workers, metric.backbone.window, max_pixels)
     return score_read(metric, files, batch=batch, others=others, each=each)
 
 

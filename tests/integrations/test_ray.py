@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 import os
 import secrets
 import shutil
@@ -24,9 +25,11 @@ from PIL import Image
 
 from maclip_pyiqa import MACLIP, WeightsError, score_files
 from maclip_pyiqa.cli import main
-from maclip_pyiqa.integrations.ray import _Scorer, score_collection
+from maclip_pyiqa.integrations.ray import _Job, _Plan, _Run, _Scorer, score_collection
 from maclip_pyiqa.scoring import find_images, open_collection, output_schema, read_manifest
-from maclip_pyiqa.scoring.shards import Shard, cut_table
+from maclip_pyiqa.scoring.collections import Collection, to_table
+from maclip_pyiqa.scoring.shards import Shard, cut_table, find_inputs, read_shard
+from maclip_pyiqa.scoring.tables import label
 from maclip_pyiqa.testing import TINY, make_clip, save_folder
 
 ray = pytest.importorskip('ray')
@@ -93,6 +96,7 @@ def test_two_tars_and_a_resume(cluster, folder, plain, tiny, tmp_path):
     metric = MACLIP(backbone=tiny)
     manifest = score_collection(tars, out, metric, keep=['txt'], actors=1, progress=False)
     check(rows_of(out), plain)
+    assert manifest['unmatched'] == []
     assert [row['txt'] for row in rows_of(out)].count('tar 1') == 10
     failed = sum(row['score'] is None for row in plain.values())
     assert (manifest['rows'], manifest['failed'], manifest['complete']) == (20, failed, True)
@@ -174,6 +178,73 @@ def test_columns_of_another_type_are_told(scorer, folder, tmp_path, tiny):
     assert found.error and found.is_final and len(found.table) == 0
 
 
+def test_links_and_formats_that_are_not_read_are_rows_of_an_actor(scorer, folder, tmp_path):
+    path = tmp_path / 'a.tar'
+    with tarfile.open(path, 'w') as tar:
+        tar.add(folder / '00.png', '0.png')
+        for name, target in (('1.png', '0.png'), ('2.png', 'gone.png')):
+            link = tarfile.TarInfo(name)
+            link.type, link.linkname = tarfile.SYMTYPE, target
+            tar.addfile(link)
+        tar.add(folder / '00.png', '3.xcf')
+        tar.add(folder / '00.png', '4.PNG')
+    shard, actor = Shard('a', 'tar', str(path)), scorer()
+    rows = actor.score(shard, 0, None, 100.0).table.to_pylist()
+    assert [row['score'] is None for row in rows] == [False, False, True, True, False]
+    assert rows[0]['score'] == pytest.approx(rows[1]['score'], abs=1e-5)
+    assert [row['error'].partition(';')[0] for row in rows[2:4]] == [
+        'a link to gone.png, which is not in the tar',
+        '.xcf files are not read',
+    ]
+    for start in range(5):
+        ids = [row['id'] for row in actor.score(shard, start, None, 100.0).table.to_pylist()]
+        assert ids == [row['id'] for row in rows[start:]]
+
+
+def test_what_is_kept_of_tars_and_never_there_is_said(tiny, tmp_path, folder, run, monkeypatch):
+    """By the run that ends with it, and by each rerun, which has nothing to do."""
+    keep = ('json', '.TXT', 'jsno', '__key__')
+    tars = [write_tar(tmp_path / f'{n}.tar', [folder / f'0{n}.png'], **{'TXT': 'a', 'seg.json': 'b'}) for n in range(2)]
+    metric, out = MACLIP(backbone=tiny), tmp_path / 'out'
+
+    class Bar:
+        def end(self, job):
+            pass
+
+    options = {'column': None, 'keep': list(keep), 'shard_rows': 10_000}
+    collection = Collection(out, label(metric), options)
+    plan = _Plan(collection, find_inputs(tars), metric, None, keep)
+    driver = object.__new__(_Run)  # without Ray
+    driver.folder, driver.plan, driver.bar, driver.saved = collection, plan, Bar(), 0.0
+    for job in map(_Job, plan.shards(9, 9)):
+        rows = [
+            dict(zip(keep, image.kept, strict=True)) | {'path': image.id, 'error': ''}
+            for image in read_shard(job.shard)
+        ]
+        job.tables.append(to_table(rows, plan.schema))
+        driver._finish(job)
+    driver._save_manifest(complete=True)
+    collection.close()
+    assert open_collection(out).to_table()['.TXT'].to_pylist() == ['a', 'a']
+    assert read_manifest(out)['unmatched'] == ['json', 'jsno']
+
+    assert score_collection(tars, out, metric, keep=keep)['unmatched'] == ['json', 'jsno']
+    error = run(*tars, '--engine', 'ray', '-o', out, '--keep', ','.join(keep))[2]
+    assert [line.split(':')[1].strip() for line in error.splitlines()[:-1]] == ['--keep json', '--keep jsno']
+
+    # entries that an earlier version wrote do not say
+    manifest = read_manifest(out)
+    for entry in manifest['shards'].values():
+        del entry['matched']
+    (out / '_manifest.json').write_text(json.dumps(manifest))
+    assert score_collection(tars[0], out, metric, keep=keep)['unmatched'] == []
+
+
+def test_one_suffix_is_a_list_of_one(tiny, tmp_path, folder):
+    with pytest.raises(ValueError, match='no columns to keep'):
+        score_collection(folder, tmp_path / 'out', MACLIP(backbone=tiny), keep='json')
+
+
 def test_wrong_use(folder, tiny, tmp_path, run):
     assert 'of --engine ray' in run(folder, '--actors', 2)[2]
     assert 'expected one folder' in run(folder, '--engine', 'ray', '-o', tmp_path / 'a.csv')[2]
@@ -218,6 +289,15 @@ def test_parquet(cluster, folder, plain, tiny, tmp_path, kind):
     check(rows, plain, lambda row: row['input_score'])
     assert len(list(out.glob('*.parquet'))) == (3 if kind == 'paths' else 4)
     assert rows[0]['id'] == (str(files[0]) if kind == 'paths' else f'{tmp_path}/a.parquet#0')
+
+
+@pytest.mark.slow
+def test_what_is_kept_and_never_there_is_said_by_the_run(cluster, folder, tiny, tmp_path, run):
+    path = write_tar(tmp_path / 'a.tar', [folder / '00.png'], json='{}')
+    code, _, error = run(path, '--engine', 'ray', '-o', f'{tmp_path}/out/', '--keep', 'JSON,jsno')
+    assert code == 0 and '--keep jsno: no image' in error and '--keep JSON' not in error
+    (row,) = rows_of(tmp_path / 'out')
+    assert (row['JSON'], row['jsno']) == ('{}', None)
 
 
 @pytest.mark.slow
@@ -312,15 +392,15 @@ Image.register_open('POISON', crashing, lambda start: start.startswith(b'POISON'
 """
 SLOW = """
 import time
-from PIL import Image
+from PIL import ImageFile
 
-original = Image.open
+original = ImageFile.ImageFile.__init__
 
 def slowly(*args, **options):
     time.sleep(0.1)
-    return original(*args, **options)
+    original(*args, **options)
 
-Image.open = slowly
+ImageFile.ImageFile.__init__ = slowly
 """  # so that a run lasts until it is killed, on a fast machine too
 
 

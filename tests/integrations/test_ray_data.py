@@ -63,6 +63,52 @@ def test_scores_are_those_of_the_files(tiny_metric, files, kind):
     assert json.loads(table.schema.metadata[b'maclip_pyiqa']) == json.loads(json.dumps(label(tiny_metric)))
 
 
+class Wrapped(pa.ExtensionType):
+    """A type of somebody's own, whose cells are not text or bytes."""
+
+    def __init__(self, storage):
+        super().__init__(storage, 'tests.wrapped')
+
+    def __arrow_ext_serialize__(self):
+        return b''
+
+    def __arrow_ext_scalar_class__(self):
+        return Opaque
+
+
+class Opaque(pa.ExtensionScalar):
+    def as_py(self, **kwargs):
+        return object()
+
+
+def run_ends(array):
+    return pa.RunEndEncodedArray.from_arrays(pa.array(range(1, len(array) + 1), pa.int32()), array)
+
+
+TYPES = {
+    'large': lambda array: array.cast(pa.large_string() if array.type == pa.string() else pa.large_binary()),
+    'view': lambda array: array.cast(pa.string_view() if array.type == pa.string() else pa.binary_view()),
+    'categories': lambda array: array.dictionary_encode(),
+    'run ends': run_ends,
+    'extension': lambda array: pa.ExtensionArray.from_storage(Wrapped(array.type), array),
+    'extension of categories': lambda array: TYPES['extension'](array.dictionary_encode()),
+    'run ends of categories': lambda array: run_ends(array.dictionary_encode()),
+}
+
+
+@pytest.mark.parametrize('name', TYPES)
+def test_all_types_of_text_and_bytes(tiny_metric, files, name):
+    paths, data = TYPES[name](pa.array(files[:2])), TYPES[name](pa.array([content(path) for path in files[:2]]))
+    struct = pa.StructArray.from_arrays([data, paths], ['bytes', 'path'])
+    scorer, want = BatchScorer(tiny_metric), [row['score'] for row in score_files(tiny_metric, files[:2])]
+    for cells in (paths, data, struct):
+        for column in (cells, pa.chunked_array([cells[:1], cells[1:]])):
+            before = pa.table({'image': column})
+            table = scorer(before)
+            assert table['score'].to_pylist() == pytest.approx(want, abs=1e-5)
+            assert table.select(['image']).schema.field('image').equals(before.schema.field('image'))
+
+
 def test_the_schema_is_the_same_whatever_a_batch_holds(tiny, files):
     scorer = BatchScorer(backbone=tiny, prompts='sharp', batch=2, column='path')
     tables = [

@@ -1,10 +1,14 @@
 """Files read in order, in this process or by workers, and groups of files that are scored at once."""
 
 import multiprocessing
+import signal
+import subprocess
+import sys
 import time
 from itertools import pairwise
 
 import numpy as np
+import psutil
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -46,7 +50,9 @@ def test_the_content_of_a_file_is_read_as_the_file_is(tmp_path):
     file, content = read_file(str(path), window=64), read_file('x', path.read_bytes(), window=64)
     assert content.path == 'x' and (content.pixels == file.pixels).all() and content.flags == file.flags != ''
     broken = read_file('x', path.read_bytes()[:50])
-    assert broken.pixels is None and broken.error and 'not an image' in read_file('x', b'').error
+    assert (
+        broken.pixels is None and broken.error and read_file('x', b'').error == 'the file is empty; expected an image'
+    )
 
 
 @pytest.mark.parametrize(
@@ -95,3 +101,40 @@ def test_cells_of_tables(tmp_path):
     for cell in (3, [name], {'path': name}, {'bytes': name, 'path': name}):
         with pytest.raises(TypeError, match='expected a path, bytes'):
             read_cell(cell)
+
+
+READS_FOR_EVER = """
+import multiprocessing, sys, time
+from maclip_pyiqa.scoring import batch
+
+if __name__ == '__main__':
+    multiprocessing.set_start_method(sys.argv[1])
+    batch.TRIAL = batch.PAYS = 0  # workers at once
+    for number, file in enumerate(batch.read_files([sys.argv[2]] * 100_000, workers=2)):
+        if number == 1:
+            print(*(child.pid for child in multiprocessing.active_children()), flush=True)
+            time.sleep(float(sys.argv[3]))  # the workers have much to send by now, and nobody who takes it
+"""
+
+
+@pytest.mark.parametrize(
+    ('method', 'end'),
+    [
+        ('fork', signal.SIGKILL),
+        *[pytest.param('fork', end, marks=pytest.mark.slow) for end in (signal.SIGTERM, signal.SIGHUP)],
+        *[pytest.param(method, signal.SIGKILL, marks=pytest.mark.slow) for method in ('spawn', 'forkserver')],
+    ],
+)
+def test_workers_end_with_their_parent_whatever_ends_it(tmp_path, method, end):
+    image = tmp_path / 'a.png'
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (400, 400, 3), dtype=np.uint8)).save(image)
+    (tmp_path / 'reads.py').write_text(READS_FOR_EVER)
+    command = [sys.executable, tmp_path / 'reads.py', method, image, '60']
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as parent:
+        workers = [int(pid) for pid in parent.stdout.readline().split()]
+        assert len(workers) == 2 and all(map(psutil.pid_exists, workers))
+        time.sleep(1)
+        parent.send_signal(end)
+        parent.communicate(timeout=20)  # ends when nobody holds its standard error open any more
+    _, alive = psutil.wait_procs([psutil.Process(pid) for pid in workers if psutil.pid_exists(pid)], timeout=10)
+    assert not alive or {process.status() for process in alive} == {psutil.STATUS_ZOMBIE}

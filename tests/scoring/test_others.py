@@ -1,7 +1,13 @@
 """Metrics of pyiqa beside ours."""
 
+import contextlib
+import logging
+import os
+import random
 import sys
+import warnings
 
+import numpy as np
 import pytest
 import torch
 
@@ -20,12 +26,38 @@ def test_they_are_pyiqas(photos):
         assert float(metric(x)) == float(pyiqa.create_metric(name, device='cpu')(x))
 
 
-def test_the_random_state_is_kept():
-    torch.manual_seed(3)
-    want = torch.rand(1)
-    torch.manual_seed(3)
-    load_metrics(['entropy'], 'cpu')
-    assert torch.equal(torch.rand(1), want)
+@pytest.mark.parametrize('error', [None, OSError('no network')])
+def test_nothing_else_changes(monkeypatch, error):
+    """Random numbers, environment and warnings filters, whatever pyiqa does to them."""
+    import pyiqa
+
+    def create_metric(name, device):
+        os.environ['OF_PYIQA'] = '1'
+        warnings.simplefilter('ignore')
+        random.seed(0), np.random.seed(0), torch.manual_seed(0)
+        if error:
+            raise error
+
+    def drawn():
+        return random.random(), np.random.rand(), torch.rand(1).item()
+
+    monkeypatch.setattr(pyiqa, 'create_metric', create_metric)
+    random.seed(3), np.random.seed(3), torch.manual_seed(3)
+    want = drawn()
+    random.seed(3), np.random.seed(3), torch.manual_seed(3)
+    before = dict(os.environ), list(warnings.filters), list(logging.getLogger().handlers)
+    with pytest.raises(WeightsError, match='no network') if error else contextlib.nullcontext():
+        load_metrics(['entropy'], 'cpu')
+    assert drawn() == want
+    assert (dict(os.environ), list(warnings.filters), list(logging.getLogger().handlers)) == before
+
+
+def test_registering_changes_nothing_else():
+    import pyiqa  # noqa: F401
+
+    before = dict(os.environ), list(warnings.filters), list(logging.getLogger().handlers), random.getstate()
+    register()
+    assert (dict(os.environ), list(warnings.filters), list(logging.getLogger().handlers), random.getstate()) == before
 
 
 @pytest.mark.parametrize('name', ['nix', 'psnr'])

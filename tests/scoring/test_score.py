@@ -174,6 +174,7 @@ def test_the_random_state_is_kept(tiny_metric, files, workers, workers_at_once):
     assert torch.equal(torch.get_rng_state(), before)
 
 
+@pytest.mark.slow
 def test_workers_end_with_the_reader(tiny, files):
     code = """if True:
         import itertools, multiprocessing, sys, time
