@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ..backbone.names import is_known
 from ..metric.prompts import read_prompts
+from ..scoring.find import MAX_PIXELS
 from ..scoring.tables import one_line
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ class Parents(NamedTuple):
     """Parsers with shared options, for `add_parser(parents=[...])`."""
 
     backbone: argparse.ArgumentParser  # --backbone, --pretrained
-    metric: argparse.ArgumentParser  # those, --prompts, --max-views, --compile, --device
+    metric: argparse.ArgumentParser  # those, --prompts, --max-views, --compile, --max-pixels, --device
     files: argparse.ArgumentParser  # --metrics, --batch, --workers
 
 
@@ -81,6 +82,14 @@ def parent_parsers() -> Parents:
     )
     metric.add_argument(
         '--compile', action='store_true', help='compile the backbone first, for minutes: pays for thousands of images'
+    )
+    metric.add_argument(
+        '--max-pixels',
+        type=whole_number(1),
+        default=MAX_PIXELS,
+        metavar='N',
+        help='refuse images of more than N pixels, width x height, which take about 20 bytes a pixel to score '
+        '(default: %(default)s)',
     )
     metric.add_argument('--device', help='such as cpu, cuda or cuda:1 (default: cuda if available, else cpu)')
     files = argparse.ArgumentParser(add_help=False)
@@ -212,10 +221,10 @@ def save_figure(image: Tensor, analysis: Analysis, path: str, of: str, backbone:
         ValueError: a format that matplotlib does not know
     """
     from ..backbone import NOTE
-    from ..report.figures import plot_analysis
+    from ..report.figures import plot_analysis, save
 
     os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
-    plot_analysis(image, analysis, of, NOTE if backbone == 'demo' else '').savefig(path)
+    save(plot_analysis(image, analysis, of, NOTE if backbone == 'demo' else ''), path)
 
 
 def _backbone(name: str) -> str:

@@ -29,8 +29,8 @@ Compares two or more versions of the same images: is B better than A, by how muc
 
 Images of folders are paired by their path below the folder, those of tables by a column, or by their path below the
 folder that gives the most pairs. The suffix does not count (x/1.png and x/1.jpg are a pair), unless one version has
-several images that differ in it alone. Images without a partner are listed and not scored; images that fail are listed
-and left out.
+several images that differ in it alone. Tables may be from Windows. Images without a partner are listed and not scored;
+images that fail are listed and left out.
 
 For the score, both cues, each attribute and each of --metrics: the means, the mean difference (second minus first) with
 its 95 % bootstrap interval over pairs, the share of pairs in which the second is better (ties count half) with its 95 %
@@ -69,7 +69,7 @@ def add(commands: Any, parents: Parents) -> None:
         metavar='FILE',
         help='FILE.csv: the statistics; FILE.html: a page; repeatable',
     )
-    option('--pairs', metavar='FILE.csv', help='the values of each pair of images')
+    option('--pairs', metavar='FILE.csv', help='the values of each pair of images, and further text of tables')
     option('--by', metavar='COLUMN', help='column of the tables that pairs images (default: their paths)')
     option(
         '--lower-better',
@@ -127,7 +127,9 @@ def run(args: argparse.Namespace) -> int:
         source = label(metric)
         with usage_errors(ValueError):
             check_labels(versions, source)
-        maps = score_versions(images, versions, metric, others=loaded, batch=args.batch, workers=args.workers)
+        maps = score_versions(
+            images, versions, metric, others=loaded, batch=args.batch, workers=args.workers, max_pixels=args.max_pixels
+        )
     settings = {'resamples': args.resamples, 'seed': args.seed}
     with usage_errors(ValueError):
         result = summarize(versions, images, source, maps, lower_better=split_names(args.lower_better), **settings)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -108,6 +109,10 @@ def run(args: argparse.Namespace) -> int:
 def _run(args: argparse.Namespace, processes: Processes) -> int:
     from ..evaluation.evaluate import check_results, evaluate, local_device
 
+    for option, names in (('-m', args.metrics), ('-d', args.datasets)):
+        again = [name for name, count in Counter(names).items() if count > 1]
+        if again and processes.rank == 0:
+            say(f'{option} has {", ".join(again)} more than once; expected each name once. It is evaluated once')
     with usage_errors(OSError, ValueError):
         datasets = _datasets(args, processes)
         check_results(args.output, datasets, args.metrics)

@@ -15,8 +15,9 @@ Keeps the images that pass all conditions and writes their rows, in their order,
 Without -o it only prints, so that a threshold can be chosen first. Images without a score are never kept.
 
 SCORES is a folder that `maclip-pyiqa score --engine ray` wrote, which is streamed rather than loaded, or a table that
-`maclip-pyiqa score -o` wrote. FILE is .parquet, .csv, .jsonl, or .txt: the paths alone, one a line. Which metric the
-scores are from and what they were filtered by goes to the Parquet file's metadata, or to FILE.meta.json.
+`maclip-pyiqa score -o` wrote; further columns that you add are kept. FILE is .parquet, .csv, .jsonl, or .txt: the paths
+alone, one a line. FILE.excel.csv has the byte order mark that Excel needs. Which metric the scores are from and what
+they were filtered by goes to the Parquet file's metadata, or to FILE.meta.json.
 """
 
 CODES = """\

@@ -41,7 +41,7 @@ def run(args: argparse.Namespace) -> int:
 
         from ..scoring.read import read_image
 
-        image = read_image(args.image)
+        image = read_image(args.image, args.max_pixels)
     except (OSError, ValueError) as error:
         say(f'{escape_path(args.image)}: {one_line(error)}')
         return FAILED

@@ -22,7 +22,7 @@ The page is one file that needs no server and no network. Pictures are made from
 they still are. Pages that `maclip-pyiqa score PATH... -o FILE.html` writes have quality maps too. Needs Jinja2.
 
 TABLE is a table of `maclip-pyiqa score -o`, a list of `maclip-pyiqa filter -o`, or the folder of a collection that
-`maclip-pyiqa score --engine ray` wrote.
+`maclip-pyiqa score --engine ray` wrote. Further columns that you add to a table are shown too.
 """
 
 
@@ -60,9 +60,7 @@ def run(args: argparse.Namespace) -> int:
 def _read(table: str) -> tuple[list[Row], dict[str, Any] | None, str]:
     """Rows, their label, and when they were written."""
     if '://' not in table and not os.path.isdir(table):
-        rows, label = read_table(table, text=('id',)), read_label(table)
-        if any(isinstance(row.get('score'), str) for row in rows):
-            read_table(table)  # raises, and names the line
+        rows, label = read_table(table), read_label(table)
         changed = f'{datetime.fromtimestamp(os.path.getmtime(table), timezone.utc):%Y-%m-%d %H:%M} UTC'
     else:
         from ..scoring.collections import LABEL, open_collection, read_manifest

@@ -15,7 +15,7 @@ from ..metric.prompts import attribute_names
 from ..report.html import versions
 from ..report.page import ReportTable
 from ..report.pictures import Pictures
-from ..scoring.find import check_file, find_images
+from ..scoring.find import check_file, find_images, same_file
 from ..scoring.tables import (
     LAST,
     CSVTable,
@@ -24,7 +24,6 @@ from ..scoring.tables import (
     Table,
     columns,
     escape_path,
-    finished,
     label,
     one_line,
     open_table,
@@ -60,15 +59,19 @@ DESCRIPTION = """\
 Scores images. Standard output gets lines `path<TAB>score` in the order of the input; there a tab, line break or
 backslash in a path is written as \\t, \\n, \\r or \\\\. Progress and errors go to standard error.
 
-PATH is a file, a folder (searched with its subfolders; hidden files and files that are not images by their suffix are
-skipped; files without a suffix are detected from their content), a pattern such as 'photos/**/*.jpg', or - for paths on
-standard input, one a line.
+PATH is a file, a folder (searched with its subfolders, linked ones too; hidden files, files that are not images by
+their suffix, and figures of --maps are skipped; files without a suffix are detected from their content), a pattern such
+as 'photos/**/*.jpg', or - for paths on standard input, one a line, or separated by NUL as `find -print0` writes them.
+One file is one row, however many paths lead to it. Images in formats that are not read are counted on standard error;
+the extra `formats` reads .heic, .heif and .jxl.
 
 -o FILE writes a table instead: .csv, .jsonl (an object a line) or .parquet (needs the extra `parquet`). All have the
 columns path, score, width, height, flags, error, with --details the cues and attributes, and one for each of --metrics.
 `flags` are words for images whose score means little: flat, noise, enlarged, clipped, border. Plain lines have the path
 and the scores only. A label in FILE.meta.json, or in the metadata of the Parquet file, says which metric the scores are
 from.
+
+FILE.excel.csv is written with the byte order mark by which Excel recognises UTF-8.
 
 -o FILE.html writes all of it as one page to look at and choose from, with pictures and quality maps (needs the extra
 `report`). `maclip-pyiqa report` makes one from a table.
@@ -94,6 +97,9 @@ def add(commands: argparse._SubParsersAction, parents: Parents) -> None:
     )
     score.add_argument('paths', nargs='+', metavar='PATH', help='file, folder, pattern, or - for a list on input')
     score.add_argument(
+        '-0', '--null', action='store_true', help='the paths on standard input are separated by NUL, not by line breaks'
+    )
+    score.add_argument(
         '-o',
         '--output',
         action='append',
@@ -105,12 +111,13 @@ def add(commands: argparse._SubParsersAction, parents: Parents) -> None:
     score.add_argument('--details', action='store_true', help='cues, weight and attributes too (means over the views)')
     score.add_argument('--maps', metavar='DIR', help='draw a map of each image, DIR/NAME.png (needs matplotlib)')
     score.add_argument('--sort', action='store_true', help='best first')
+    score._has_negative_number_optionals.clear()  # -0 is no number, and --workers -1 is one
     add_thumbnails(score)
     score.add_argument(
         '--resume',
         action='store_true',
         help='continue an earlier run with the same -o FILE: paths that have a score in any of these files are '
-        'skipped, and in the end each file has all rows',
+        'skipped, and in the end each file has all rows, and keeps its further columns and their order',
     )
     ray = score.add_argument_group('collections, with --engine ray')
     ray.add_argument('--engine', choices=('ray',), help='score on Ray, on this machine or on a cluster')
@@ -152,7 +159,7 @@ def run(args: argparse.Namespace) -> int:
     others = split_names(args.metrics)
     try:
         names = columns(attribute_names(args.prompts), others, args.details)
-        paths = find_images(args.paths, getattr(sys.stdin, 'buffer', None))
+        paths = find_images(args.paths, getattr(sys.stdin, 'buffer', None), null=args.null, warn=say)
         pictures = Pictures(args.thumbnails)
         tables = _tables(args, names, pictures)
     except (FileNotFoundError, ValueError) as error:
@@ -162,13 +169,13 @@ def run(args: argparse.Namespace) -> int:
     if any(isinstance(table, PlainTable) for table in tables) and (args.details or others):
         say('columns: ' + ', '.join(name for name in names if name not in LAST))
 
-    source, done = None, {}  # label of the tables; path -> row that an earlier run finished
+    source, done = None, {}  # label of the tables; rows that an earlier run finished, see `same_file`
     if args.resume or any(map(os.path.isfile, paths)):
         metric, loaded = load_metrics(args, others)  # fails before any table is touched
         source = label(metric)
         if args.resume:
-            done = _finished(tables, names, source)
-        todo = [path for path in paths if path not in done]
+            done = _finished(tables, source)
+        todo = [path for path in paths if same_file(path) not in done]
 
         from ..scoring.score import score_files
 
@@ -181,7 +188,13 @@ def run(args: argparse.Namespace) -> int:
                 call(row, image, analysis)
 
         rows = score_files(
-            metric, todo, batch=args.batch, workers=args.workers, others=loaded, each=all_each if each else None
+            metric,
+            todo,
+            batch=args.batch,
+            workers=args.workers,
+            max_pixels=args.max_pixels,
+            others=loaded,
+            each=all_each if each else None,
         )
     else:
         todo, rows = paths, map(_unreadable, paths)
@@ -224,6 +237,8 @@ def _run_collection(args: argparse.Namespace, given: list[str]) -> int:
     lost |= {entry['source']: entry['error'] for entry in found['missing'].values()}
     for source, reason in lost.items():
         say(f'{escape_path(source)}: {reason}')
+    for suffix in found['unmatched']:
+        say(f'--keep {suffix}: no image in a tar has a member with this suffix, so its column is empty for tars')
     say(f'{output}: {found["rows"]} images, {found["failed"]} of them without a score (see the column `error`)')
     return FAILED if found['failed'] or lost else OK
 
@@ -254,15 +269,22 @@ def _is_page(path: str) -> bool:
     return path.lower().endswith('.html')
 
 
-def _finished(tables: list[Table], names: tuple[str, ...], source: dict[str, Any]) -> dict[str, dict]:
+def _finished(tables: list[Table], source: dict[str, Any]) -> dict[str, dict]:
+    """Finished rows of all tables by `same_file`; of a row in several, the first that is not missing of each cell."""
     done: dict[str, dict] = {}
     for table in tables:
-        if not (table.is_stream or isinstance(table, ReportTable)):
-            try:
-                done = {row['path']: row for row in finished(table.path, names, source)} | done
-            except (OSError, ValueError) as error:
-                message = f'{table.path} cannot be resumed: {one_line(error)}' if isinstance(error, OSError) else error
-                raise UsageError(str(message)) from error
+        if table.is_stream or isinstance(table, ReportTable):
+            continue
+        try:
+            rows = table.resume(source)
+        except (OSError, ValueError) as error:
+            message = f'{table.path} cannot be resumed: {one_line(error)}' if isinstance(error, OSError) else error
+            raise UsageError(str(message)) from error
+        for row in rows:
+            before = done.get(same_file(row['path']), {})
+            done[same_file(row['path'])] = row | {name: cell for name, cell in before.items() if cell not in (None, '')}
+        if further := [name for name in table.further if name]:  # an index of pandas has no name
+            say(f'{table.path}: columns of its own, empty in new rows: {", ".join(further)}')
     return done
 
 
@@ -304,8 +326,8 @@ def _write(
                 failed += 1
                 say(f'{escape_path(row["path"])}: {row["error"]}')
     finally:
-        place = {path: position for position, path in enumerate(paths)}
-        rows.sort(key=lambda row: place.get(row['path'], -1))
+        place = {same_file(path): position for position, path in enumerate(paths)}
+        rows.sort(key=lambda row: place.get(same_file(row['path']), -1))
         if args.sort:
             rows.sort(key=lambda row: -math.inf if row['score'] is None else row['score'], reverse=True)
         for table in tables:

@@ -97,7 +97,8 @@ class Comparison:
         write_csv(path, self._statistics())
 
     def pairs_to_csv(self, path: str | os.PathLike[str]) -> None:
-        """Write the values, a row for each pair of versions and image: with empty cells where a version lacks it.
+        """Write the values, and further text, a row for each pair of versions and image: with empty cells where a
+        version lacks it.
 
         Raises:
             OSError: the file cannot be written
@@ -147,6 +148,9 @@ class Comparison:
         ]
 
     def _pairs(self) -> Iterator[dict[str, Any]]:
+        every = [row for rows in self.images.values() for row in rows if row is not None]
+        text = dict.fromkeys(name for row in every for name, value in row.items() if not _is_number(value))
+        more = [name for name in text if name not in (*NOT_COMPARED, *self.quantities)]
         for i, j in combinations(range(len(self.names)), 2):
             for key, rows in self.images.items():
                 first, second = rows[i] or {}, rows[j] or {}
@@ -157,6 +161,8 @@ class Comparison:
                         a, b = first.get(name), second.get(name)
                         change = None if a is None or b is None else b - a
                         line |= {f'{name}_a': a, f'{name}_b': b, f'{name}_difference': change}
+                    for name in more:
+                        line |= {f'{name}_a': first.get(name), f'{name}_b': second.get(name)}
                     yield line
 
     def __str__(self) -> str:
@@ -295,6 +301,10 @@ def summarize(
     if foreign - lower and find_spec('pyiqa') is None:
         taken = ', '.join(sorted(foreign - lower))
         notes.append(f'{taken}: higher is taken for better, as pyiqa, which knows its metrics, is not installed')
+    for v, w in combinations(versions, 2):
+        if v.source and w.source and os.path.realpath(v.source) == os.path.realpath(w.source):
+            kind = 'folder' if os.path.isdir(w.source) else 'table'
+            notes.append(f'{v.name} and {w.name} are the same {kind}, so all pairs are equal; expected another version')
     results = []
     for (i, j), rows in both.items():
         for quantity in quantities[i, j]:
@@ -331,11 +341,18 @@ def _quantities(both: Sequence[tuple[Row, Row]]) -> list[str]:
     """Columns of numbers that both versions have, in their order; the score first."""
     first = dict.fromkeys(name for a, _ in both for name in a)
     second = {name for _, b in both for name in b}
-    names = [name for name in first if name in second and name not in NOT_COMPARED]
-    numbers = [
-        name for name in names if all(isinstance(row.get(name), (int, float, type(None))) for p in both for row in p)
-    ]
+    names = [name for name in first if name in second and name not in NOT_COMPARED and not _is_index(name)]
+    numbers = [name for name in names if all(_is_number(row.get(name)) for p in both for row in p)]
     return sorted(numbers, key=lambda name: name != 'score')
+
+
+def _is_number(value: Any) -> bool:
+    return value is None or (isinstance(value, (int, float)) and not isinstance(value, bool))
+
+
+def _is_index(name: str) -> bool:
+    """Whether a column is the number of a row, as pandas writes it."""
+    return name in ('', '__index_level_0__') or name.startswith('Unnamed: ')
 
 
 def _has(row: Row, quantity: str) -> bool:

@@ -13,13 +13,13 @@ import os
 import pickle
 import platform
 import time
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .._lazy import need
+from ..scoring.find import same_file
 from ..scoring.tables import one_line
 from .cache import FeatureCache, image_key, lock, read_runs, save_run, write_file
 from .datasets import DataSet, prepared
@@ -220,6 +220,7 @@ def score_dataset(
     from torch.utils.data import DataLoader
     from tqdm import tqdm
 
+    from ..scoring.batch import start_worker
     from ..scoring.read import to_tensor
 
     processes = processes or Processes()
@@ -232,7 +233,7 @@ def score_dataset(
         sampler=part,
         num_workers=min(workers, len(part)),
         collate_fn=_same,
-        worker_init_fn=_ignore_interrupts,
+        worker_init_fn=start_worker,
     )
     images = tqdm(images, total=len(part), desc=dataset.name, unit=' images', disable=processes.rank > 0 or None)
     read = {}  # index of an image -> its key, and errors by metric
@@ -287,12 +288,6 @@ def _same(item: Any) -> Any:
     return item  # arrays stay arrays
 
 
-def _ignore_interrupts(worker: int) -> None:
-    import signal
-
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the main process handles it and ends the workers
-
-
 def _from_cache(
     dataset: DataSet, metric: MetricAdapter, cache: FeatureCache, results: Path, read: dict[int, tuple[str, dict]]
 ) -> Scores:
@@ -318,15 +313,23 @@ def _from_cache(
 
 def _doubts(dataset: DataSet) -> Iterator[str]:
     """What is doubtful about the list of a data set."""
-    paths = [os.path.normpath(path) for path in dataset.paths]
-    if repeated := [path for path, count in Counter(paths).items() if count > 1]:
-        shown = ', '.join(dataset.names[paths.index(path)] for path in repeated[:3]) + ', ...' * (len(repeated) > 3)
+    entries: dict[str, list[int]] = {}  # by file
+    for i, path in enumerate(dataset.paths):
+        entries.setdefault(same_file(path), []).append(i)
+    if repeated := [places for places in entries.values() if len(places) > 1]:
+        names = [' = '.join(dict.fromkeys(dataset.names[i] for i in places)) for places in repeated[:3]]
+        shown = ', '.join(names) + ', ...' * (len(repeated) > 3)
+        unequal = [places for places in repeated if len({dataset.labels[i] for i in places}) > 1]
+        differ = ''
+        if unequal:
+            labels = ' and '.join(f'{dataset.labels[i]:g}' for i in unequal[0])
+            differ = f', {len(unequal)} of them with different labels ({dataset.names[unequal[0][0]]}: {labels})'
         yield (
-            f'files listed more than once: {len(repeated)} ({shown}); expected one entry for each file, because each '
-            'entry counts as an image. Remove the others, or keep them to run a published list as it is'
+            f'files listed more than once: {len(repeated)} ({shown}){differ}; expected one entry for each file, '
+            'because each entry counts as an image. Remove the others, or keep them to run a published list as it is'
         )
-    if len(paths) < FEW:
-        yield f'number of images: {len(paths)}, too few for reliable statistics; expected at least {FEW}. Add images'
+    if (count := len(dataset.paths)) < FEW:
+        yield f'number of images: {count}, too few for reliable statistics; expected at least {FEW}. Add images'
 
 
 def _note_run(

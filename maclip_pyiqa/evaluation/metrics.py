@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from .._lists import as_names
 from ..scoring.tables import one_line
 
 if TYPE_CHECKING:  # seconds to import
@@ -170,7 +171,7 @@ def load_metrics(
     from ..metric import MACLIP
     from ..scoring.others import check_metrics
 
-    names = list(dict.fromkeys(names))
+    names = list(dict.fromkeys(as_names('names', names)))
     check_metrics(names)
     import pyiqa
     from pyiqa.default_model_configs import DEFAULT_CONFIGS

@@ -2,12 +2,16 @@
 
 Images of folders are paired by their path below the folder, those of tables by a column, or by their path below the
 folder that gives the most pairs. A suffix does not count, so that x/1.png is paired with x/1.jpg, unless
-a version has several images that differ in it alone. Imports nothing heavy: a mistake is found before torch is loaded.
+a version has several images that differ in it alone. Tables may be from Windows; where a backslash may separate folders
+or be part of a name, the way that gives the most pairs is taken. Imports nothing heavy: a mistake is found before torch
+is loaded.
 """
 
 from __future__ import annotations
 
+import ntpath
 import os
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -128,7 +132,7 @@ def _read(source: Source, name: str, by: str | None) -> Version:
     if os.path.splitext(path)[1].lower() not in FORMATS:
         problem = 'is neither a folder nor a table' if os.path.lexists(path) else 'does not exist'
         raise ValueError(f'{path} {problem}; expected a folder of images, or a table {", ".join(FORMATS)}')
-    rows = read_table(path, text=() if by is None else (by,))
+    rows = read_table(path, () if by is None else (by,))
     if not rows:
         raise ValueError(f'{path} has no rows; expected a table made by `maclip-pyiqa score -o`')
     keys = _row_keys(rows, by, path)
@@ -141,7 +145,7 @@ def _row_keys(rows: list[Row], by: str | None, where: str) -> list[str]:
     column = 'path' if by is None else by
     if any(column not in row for row in rows):
         raise ValueError(f'{where} has no column {column!r}; its columns are {", ".join(rows[0])}')
-    keys = [os.path.normpath(row['path']) if by is None else str(row[by]) for row in rows]
+    keys = [os.sep.join(parts) for parts in _parts(rows)] if by is None else [str(row[by]) for row in rows]
     (key, times), *_ = Counter(keys).most_common(1)
     if times > 1:
         raise ValueError(f'{where} has {key!r} in the column {column!r} of {times} rows; expected each image once')
@@ -152,19 +156,53 @@ def _cut_paths(versions: Sequence[Version]) -> None:
     """Cut the paths of tables to those below one folder: of the folders that hold all images of the table, the one that
     gives the most pairs, or else the deepest."""
     known = {_stem(key) for version in versions if not version.scored for key in version.keys}
-    tables = []
-    for version in versions:
-        if version.scored and version.by is None:
-            paths = [key.split(os.sep) for key in version.keys]
-            first, last = min(path[:-1] for path in paths), max(path[:-1] for path in paths)
-            shared = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(first, last, strict=False)))
-            tables.append((max(map(len, paths)) - shared, shared, version, paths))
-    # first those with most folders below the one they share: the others may have lost some of these
-    for _, shared, version, paths in sorted(tables, key=lambda table: -table[0]):
-        pairs = [sum(_stem(os.sep.join(path[cut:])) in known for path in paths) for cut in range(shared + 1)]
-        cut = max(range(shared, -1, -1), key=pairs.__getitem__)
-        version.keys = [os.sep.join(path[cut:]) for path in paths]
+    tables = [(version, _parts(version.rows)) for version in versions if version.scored and version.by is None]
+
+    def order(table: tuple[Version, list[list[str]]]) -> tuple[bool, int]:
+        # last those that may or may not be of Windows, as the others tell; first those with most folders below the one
+        # they share: the others may have lost some of these
+        version, paths = table
+        unsure = _is_windows(version.rows) is None
+        return unsure, _shared(paths) - max(map(len, paths))
+
+    for version, paths in sorted(tables, key=order):
+        ways = [paths]
+        if os.sep == '/' and _is_windows(version.rows) is not False:
+            ways.append(_parts(version.rows, not _is_windows(version.rows)))
+        best, version.keys = -1, []
+        for paths in ways:
+            shared = _shared(paths)
+            pairs = [sum(_stem(os.sep.join(path[cut:])) in known for path in paths) for cut in range(shared + 1)]
+            cut = max(range(shared, -1, -1), key=pairs.__getitem__)
+            if pairs[cut] > best and len(set(map(tuple, paths))) == len(paths):
+                best, version.keys = pairs[cut], [os.sep.join(path[cut:]) for path in paths]
         known |= set(map(_stem, version.keys))
+
+
+def _parts(rows: Sequence[Row], windows: bool | None = None) -> list[list[str]]:
+    """Folders and name of each path; `windows`: whether they are paths of Windows, None: as they look."""
+    module = ntpath if (_is_windows(rows) if windows is None else windows) else os.path
+    return [module.normpath(path).split(module.sep) for path in _paths(rows)]
+
+
+def _is_windows(rows: Sequence[Row]) -> bool | None:
+    """Whether paths were written on Windows; None: perhaps."""
+    paths = _paths(rows)
+    if not any('\\' in path for path in paths):
+        return False
+    if any(re.match(r'[A-Za-z]:[\\/]|\\\\', path) for path in paths) or not any('/' in path for path in paths):
+        return True
+    return True if all('\\' in path for path in paths) else None
+
+
+def _paths(rows: Sequence[Row]) -> list[str]:
+    return [os.fspath(row['path']) for row in rows]
+
+
+def _shared(paths: Sequence[list[str]]) -> int:
+    """Number of folders that all paths share."""
+    first, last = min(path[:-1] for path in paths), max(path[:-1] for path in paths)
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(first, last, strict=False)))
 
 
 def _stem(key: str) -> str:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..report.figures import save
 from .cache import lock, write_file
 from .correlations import agreement, logistic, srcc, srcc_difference
 from .datasets import DATA, DataSet
@@ -113,7 +114,7 @@ def _plot(
 
 def save_figure(path: Path, figure: Figure) -> None:
     """Write a figure as PNG."""
-    write_file(path, lambda file: figure.savefig(file, format='png', dpi=150))
+    write_file(path, lambda file: save(figure, file, format='png', dpi=150))
 
 
 def save_table(path: Path, columns: Iterable[str], rows: Iterable[dict[str, Any]]) -> None:

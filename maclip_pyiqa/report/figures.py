@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import os
+from typing import IO, TYPE_CHECKING, Any
 
 from .._lazy import need
+from ..scoring.find import SOFTWARE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -15,11 +17,29 @@ if TYPE_CHECKING:
 
     from ..metric import Analysis
 
-__all__ = ['LABELS', 'plot_analysis', 'plot_guidance']
+__all__ = ['LABELS', 'plot_analysis', 'plot_guidance', 'save']
 
 WIDTH = 7.2  # inches: both columns of a two-column page
 LABELS = {'q': 'quality', 'q_sim': 'cosine cue', 'q_mag': 'magnitude cue', 'w_sim': 'weight of the cosine cue'}
 BLUE, ORANGE, GREY = '#0072b2', '#d55e00', '#666666'  # distinct for the colour-blind too
+
+
+def save(figure: Figure, file: str | os.PathLike[str] | IO[bytes], **options: Any) -> None:
+    """Write a figure. A PNG file says who drew it, so that `find_images` knows it from a photo.
+
+    Args:
+        figure: figure of matplotlib
+        file: path, whose suffix is the format, or a binary file
+        **options: of `Figure.savefig`
+
+    Raises:
+        OSError: the file cannot be written
+        ValueError: a format that matplotlib does not know
+    """
+    kind = options.get('format') or (os.path.splitext(file)[1][1:] if isinstance(file, (str, os.PathLike)) else '')
+    if kind.lower() in ('', 'png'):
+        options['metadata'] = {'Software': SOFTWARE}
+    figure.savefig(file, **options)
 
 
 def plot_analysis(image: Tensor, analysis: Analysis, of: str = 'q', note: str = '') -> Figure:

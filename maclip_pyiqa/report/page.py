@@ -130,7 +130,12 @@ def _is_missing(value: Any) -> bool:
 
 
 def _is_text(name: str, values: list[Any]) -> bool:
-    return name in TEXT or not all(_is_missing(value) or isinstance(value, Real) for value in values)
+    return name in TEXT or not all(_is_missing(value) or _is_number(value) for value in values)
+
+
+def _is_number(value: Any) -> bool:
+    # whole numbers that JavaScript cannot hold exactly are names
+    return isinstance(value, Real) and not (isinstance(value, bool) or (isinstance(value, int) and abs(value) > 2**53))
 
 
 def _text(values: list[Any]) -> dict[str, Any]:

@@ -5,24 +5,30 @@ A collection is streamed, column by column where that is enough, so memory does 
 
 from __future__ import annotations
 
+import codecs
 import datetime
 import json
+import math
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
+from decimal import Decimal
 from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from .._lazy import need
+from ..metric.prompts import summary_columns
 from .collections import LABEL, is_collection, open_collection
 from .tables import (
     FORMATS,
     TEXT,
-    WHOLE,
+    encoding,
+    escape_cell,
     escape_text,
     one_line,
+    path_column,
     read_label,
     read_table,
     replacing,
@@ -114,9 +120,9 @@ def filter_scores(
         )
     passes = _expression(min_score, max_score, without_flags)
 
-    def scores(expression: ds.Expression | None = None) -> Iterator[np.ndarray]:
+    def scores(expression: ds.Expression) -> Iterator[np.ndarray]:
         for batch in _batches(data, expression, ['score']):
-            yield batch.column('score').drop_null().to_numpy(zero_copy_only=False).astype(np.float64)
+            yield batch.column('score').to_numpy(zero_copy_only=False).astype(np.float64)
 
     rows, scored, passed = (data.count_rows(filter=condition) for condition in (None, _has_score(), passes))
     count = passed if top is None else min(passed, top if isinstance(top, int) else round(top * passed))
@@ -145,7 +151,7 @@ def filter_scores(
     else:
         _write(os.fspath(output), batches(), data.schema, label, about)
     every = Counter[int]()
-    for values in scores():
+    for values in scores(_has_score()):
         every.update(_bins(values))
     whole = [(i * BIN, every[i], histogram[i]) for i in range(min(every), max(every) + 1)] if every else []
     lowest, highest = ends if kept else (None, None)
@@ -168,29 +174,53 @@ def _open(source: str) -> tuple[ds.Dataset, dict[str, Any] | None]:
                 f'table {", ".join(FORMATS)}'
             )
         data = open_collection(source)
-        return data, json.loads(data.schema.metadata[LABEL])
+        return _plain(data), json.loads(data.schema.metadata[LABEL])
     if suffix == '.parquet' and os.path.isfile(source):
         try:
-            return ds.dataset(source, format='parquet'), read_label(source)
+            data = _plain(ds.dataset(source, format='parquet'))
         except pa.ArrowInvalid as error:
             raise ValueError(f'{source} is not a complete Parquet file: {one_line(error)}') from error
+        if 'score' not in data.schema.names or pa.types.is_floating(data.schema.field('score').type):
+            return data, read_label(source)
     rows = read_table(source)
     names = list(rows[0]) if rows else ['path', 'score', 'error']
-    types = {**dict.fromkeys(TEXT, pa.string()), **dict.fromkeys(WHOLE, pa.int64())}
-    columns = {
-        escape_text(name): pa.array(
-            [escape_text(row[name]) if isinstance(row[name], str) else row[name] for row in rows],
-            types.get(name, pa.float64()),
-        )
-        for name in names
-    }
+    columns = {escape_text(name): _array(name, [row[name] for row in rows]) for name in names}
     return ds.dataset(pa.table(columns)), read_label(source)
 
 
-def _has_score() -> ds.Expression:
+def _plain(data: ds.FileSystemDataset) -> ds.FileSystemDataset:
+    """The rows with types that can be compared, searched and written in all formats, where there is such a type."""
+    import pyarrow as pa
     import pyarrow.dataset as ds
 
-    return ds.field('score').is_valid()
+    def plain(name: str, kind: pa.DataType) -> pa.DataType:
+        kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+        if pa.types.is_large_string(kind) or pa.types.is_null(kind) or str(kind) == 'string_view':
+            return pa.string()
+        return pa.float32() if pa.types.is_float16(kind) else kind
+
+    fields = [field.with_type(plain(field.name, field.type)) for field in data.schema]
+    schema = pa.schema(fields, data.schema.metadata)
+    return ds.dataset(data.files, schema, data.format, data.filesystem)
+
+
+def _array(name: str, values: Sequence[Any]) -> pa.Array:
+    """Values of a column of `read_table`."""
+    import pyarrow as pa
+
+    values = [escape_cell(name, value) if isinstance(value, str) else value for value in values]
+    try:
+        array = pa.array(values, pa.string() if name in TEXT else None)
+    except (pa.ArrowInvalid, pa.ArrowTypeError):  # of several types, as JSON has them
+        array = pa.array([None if value is None else str(value) for value in values])
+    return array.cast(pa.float64()) if pa.types.is_null(array.type) or name == 'score' else array
+
+
+def _has_score() -> ds.Expression:
+    import pyarrow.compute as pc
+    import pyarrow.dataset as ds
+
+    return pc.is_finite(ds.field('score'))
 
 
 def _expression(low: float | None, high: float | None, without: Sequence[str]) -> ds.Expression:
@@ -203,7 +233,8 @@ def _expression(low: float | None, high: float | None, without: Sequence[str]) -
     if high is not None:
         passes &= ds.field('score') <= high
     if without:
-        passes &= ~pc.match_substring_regex(ds.field('flags'), f'(^| )({"|".join(without)})( |$)')
+        found = pc.match_substring_regex(ds.field('flags'), f'(^| )({"|".join(without)})( |$)')
+        passes &= ~pc.coalesce(found, pc.scalar(False))  # flags may be missing
     return passes
 
 
@@ -291,7 +322,7 @@ def _write(
             if suffix == '.parquet':
                 _write_parquet(part, batches, schema, label, about)
             elif suffix == '.csv':
-                _write_csv(part, batches, schema)
+                _write_csv(part, batches, schema, mark=encoding(output) == 'utf-8-sig')
             else:
                 line = _path_line if suffix == '.txt' else _json_line
                 with open(part, 'w', encoding='utf-8', errors='surrogateescape', newline='') as file:
@@ -320,12 +351,14 @@ def _write_parquet(path: str, batches: Iterator[pa.RecordBatch], schema: pa.Sche
             writer.write_table(pa.Table.from_batches(held, schema))
 
 
-def _write_csv(path: str, batches: Iterator[pa.RecordBatch], schema: pa.Schema) -> None:
+def _write_csv(path: str, batches: Iterator[pa.RecordBatch], schema: pa.Schema, mark: bool) -> None:
     import pyarrow.csv
 
-    with closing(pyarrow.csv.CSVWriter(path, schema)) as writer:
-        for batch in batches:
-            writer.write_batch(batch)
+    with open(path, 'wb') as file:
+        file.write(codecs.BOM_UTF8 if mark else b'')
+        with closing(pyarrow.csv.CSVWriter(file, schema)) as writer:
+            for batch in batches:
+                writer.write_batch(batch)
 
 
 def _write_lines(file: IO[str], batches: Iterator[pa.RecordBatch], line: Callable[[dict[str, Any]], str]) -> None:
@@ -334,11 +367,20 @@ def _write_lines(file: IO[str], batches: Iterator[pa.RecordBatch], line: Callabl
 
 
 def _json_line(row: dict[str, Any]) -> str:
-    return json.dumps({name: rounded(v) if isinstance(v, float) else v for name, v in row.items()}) + '\n'
+    def cell(name: str, value: Any) -> Any:
+        if isinstance(value, datetime.date):
+            return value.isoformat()
+        if not isinstance(value, (float, Decimal)):
+            return value
+        if name in summary_columns(()) or name.startswith('attribute_'):
+            return rounded(float(value))
+        return float(value) if math.isfinite(value) else None
+
+    return json.dumps({name: cell(name, value) for name, value in row.items()}) + '\n'
 
 
 def _path_line(row: dict[str, Any]) -> str:
-    path = unescape_text(next(iter(row.values())))  # `id` or `path`
+    path = unescape_text(str(row[path_column(list(row))]))
     if '\n' in path:
         raise ValueError(f'the path {path!r} has a line break, so it cannot be a line; write another format')
     return path + '\n'

@@ -12,6 +12,12 @@ character, and continues with these characters as \\uXXXX and backslashes double
 is written that way too, so `read_table` reverses it exactly. All other text stays as it is: a CSV file can hold a path
 such as '=1+1.png', which a spreadsheet runs as a formula. Import such files as text.
 
+People edit tables. `read_table` also takes CSV with semicolons or tabs (then with a decimal comma too), UTF-16 or UTF-8
+with a byte order mark, columns in any order, and further columns. A further column is numbers if all of its cells that
+are not missing are, else text. Missing are null, numbers that are not finite, and the words of MISSING, but never in
+`path`. An error that is such a word is written escaped, as above. FILE.excel.csv is written with a byte order mark, by
+which Excel recognises UTF-8.
+
 CSV and JSON lines are flushed row by row. A Parquet file cannot be read before it is complete, so rows go to a journal
 beside it, FILE.parquet.journal.jsonl, which `close` turns into the Parquet file and removes.
 
@@ -21,33 +27,60 @@ the schema's metadata of Parquet files, under the key `maclip_pyiqa`.
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import csv
 import io
+import itertools
 import json
 import math
 import os
 import re
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from typing import IO, TYPE_CHECKING, Any
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from decimal import Decimal
+from numbers import Real
+from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 from .._lazy import need
 from .._version import __version__
 from ..metric.prompts import summary_columns
+from .find import same_file
 
 if TYPE_CHECKING:
     from ..metric import MACLIP
 
 __all__ = [
     *('FORMATS', 'CSVTable', 'JSONLTable', 'ParquetTable', 'PlainTable', 'Table', 'columns', 'escape_path', 'finished'),
-    *('escape_text', 'label', 'label_difference', 'one_line', 'open_table', 'read_label', 'read_table', 'replacing'),
-    *('rounded', 'unescape_text', 'write_csv'),
+    *('encoding', 'escape_cell', 'escape_text', 'label', 'label_difference', 'one_line', 'open_table', 'path_column'),
+    *('read_label', 'read_table', 'replacing', 'rounded', 'unescape_text', 'write_csv'),
 ]
 
 Row = dict[str, Any]
 TEXT = ('path', 'flags', 'error')  # the columns of text; all others are numbers
 WHOLE = ('width', 'height')  # the columns of whole numbers
 LAST = (*WHOLE, 'flags', 'error')  # the last columns, those that are not scores
+MISSING = {  # words for a missing value, those of pandas' read_csv
+    *('', '#N/A', '#N/A N/A', '#NA', '-1.#IND', '-1.#QNAN', '-NaN', '-nan', '1.#IND', '1.#QNAN', '<NA>', 'N/A', 'NA'),
+    *('NULL', 'NaN', 'None', 'n/a', 'nan', 'null'),
+}
+
+
+class Cells(NamedTuple):
+    """Content of a file, before columns have types.
+
+    Attributes:
+        names: columns; none where nothing is written yet
+        rows: cells of each row
+        lines: number of each row in the file, for messages
+        mark: decimal mark of numbers in text; '': text is no number, as the format has numbers of its own
+        unit: what `lines` counts
+    """
+
+    names: tuple[str, ...]
+    rows: list[Row]
+    lines: Sequence[int]
+    mark: str = ''
+    unit: str = 'line'
 
 
 def columns(attributes: Iterable[str], others: Iterable[str] = (), details: bool = True) -> tuple[str, ...]:
@@ -97,14 +130,58 @@ class Table:
     """
 
     def __init__(self, target: str | os.PathLike[str] | IO[str], columns: Sequence[str]) -> None:
-        self.path, self.columns = '', tuple(columns)
+        self.path, self.columns, self.encoding = '', tuple(columns), 'utf-8'
+        self.further: tuple[str, ...] = ()  # columns that a resumed file has beside ours
+        self.kept: dict[str, Row] = {}  # `same_file` of a path -> what it has there
         self.file: IO[str] | None = None
         if isinstance(target, (str, os.PathLike)):
-            self.path = os.path.realpath(target)
+            self.path, self.encoding = os.path.realpath(target), encoding(target)
         else:
             self.file = target
         # what cannot be replaced: streams, and paths such as /dev/stdout or that of a named pipe
         self.is_stream = not self.path or (os.path.exists(self.path) and not os.path.isfile(self.path))
+
+    def resume(self, label: dict[str, Any] | None = None) -> list[Row]:
+        """Rows that an earlier run has finished; they, or more, go to `fill`.
+
+        From then on the table has the columns of its file, in their order, and what the file holds in further columns.
+
+        Args:
+            label: label of the metric that the scores must be from; None: any
+
+        Raises:
+            OSError: the file cannot be read
+            ValueError: it is not a table of scores, or of other columns, or of another metric (the message says what
+                differs)
+        """
+        try:
+            cells = self.read(self.path)
+        except FileNotFoundError:
+            return []
+        names, rows = cells.names, _values(self.path, cells)
+        ours = [name for name in names if name in summary_columns(()) or name.startswith('attribute_')]
+        if names and not ({*self.columns} - {*LAST} <= {*names} and {*ours} <= {*self.columns}):
+            raise ValueError(
+                f'{self.path} cannot be resumed: its columns are {", ".join(names)}; expected '
+                f'{", ".join(self.columns)}. Use the options that it was written with, or another file.'
+            )
+        for name in self.columns:
+            if name not in TEXT and any(isinstance(row.get(name), str) for row in rows):
+                raise ValueError(
+                    f'{self.path} cannot be resumed: its column {name} has text; expected numbers. '
+                    'Correct it, or write to another file.'
+                )
+        _check_label(self.path, self.read_label(self.path), label, names, any(row['score'] is not None for row in rows))
+        self.further = tuple(name for name in names if name not in self.columns)
+        self.columns = (*names, *(name for name in self.columns if name not in names))
+        for row in rows if self.further else ():
+            held = {name: row[name] for name in self.further if row[name] is not None}
+            if self.kept.setdefault(same_file(row['path']), held) != held:
+                raise ValueError(
+                    f'{self.path} cannot be resumed: it has {row["path"]!r} in rows that differ in '
+                    f'{", ".join(self.further)}; expected each path once. Write to another file.'
+                )
+        return [row for row in rows if row['score'] is not None]
 
     def fill(self, rows: Iterable[Row] = (), label: dict[str, Any] | None = None) -> None:
         """Begin, with these rows in place of all earlier ones. A file is replaced at once, never half written.
@@ -145,6 +222,9 @@ class Table:
             raise ValueError('nothing can be written before fill()')
         if header:
             self.file.write(self._header())
+        if self.further:
+            empty = dict.fromkeys(self.further)
+            rows = (row | empty | self.kept.get(same_file(row['path']), {}) for row in rows)
         self.file.writelines(map(self._line, rows))
         self.file.flush()
 
@@ -154,19 +234,31 @@ class Table:
     def _line(self, row: Row) -> str:
         raise NotImplementedError
 
-    @staticmethod
-    def _open(path: str, mode: str) -> IO[str]:
-        return open(path, mode, newline='', encoding='utf-8', errors='surrogateescape')
+    def _open(self, path: str, mode: str) -> IO[str]:
+        return open(path, mode, newline='', encoding=self.encoding, errors='surrogateescape')
 
     @classmethod
-    def read(cls, path: str, value: Callable[[str, Any], Any] | None = None) -> tuple[tuple[str, ...], list[Row]]:
-        """Columns (none where nothing is written yet) and rows; `value` makes values of cells, by default `_value`.
+    def read(cls, path: str) -> Cells:
+        """Content of a file.
 
         Raises:
             OSError: the file cannot be read
             ValueError: it is no table of this format
         """
         raise ValueError(f'{path} cannot be read back as a table; expected a file {" or ".join(FORMATS)}')
+
+    @classmethod
+    def read_label(cls, path: str) -> dict[str, Any] | None:
+        """The label of a file; None: it has none.
+
+        Raises:
+            OSError, ValueError: the label cannot be read
+        """
+        try:
+            with open(path + '.meta.json', encoding='utf-8') as file:
+                return json.load(file)
+        except FileNotFoundError:
+            return None
 
 
 class PlainTable(Table):
@@ -186,31 +278,41 @@ class CSVTable(Table):
         return ','.join(_quote(escape_text(name)) for name in self.columns) + '\n'
 
     def _line(self, row: Row) -> str:
-        return ','.join(_quote(_cell(name, row.get(name))) for name in self.columns) + '\n'
+        return ','.join(_quote(_cell(name, row.get(name), name in self.further)) for name in self.columns) + '\n'
 
     @classmethod
-    def read(cls, path: str, value: Callable[[str, Any], Any] | None = None) -> tuple[tuple[str, ...], list[Row]]:
-        lines, value = _whole_lines(path), value or _value
-        end = len(lines)  # a line break within quotes, so after an odd number of them, is not the end of a row
-        while lines.count('"', 0, end) % 2:
-            end = lines.rfind('\n', 0, end - 1) + 1
+    def read(cls, path: str) -> Cells:
+        lines = list(io.StringIO(_text(path), newline=''))
         names: tuple[str, ...] = ()
+        empty: set[str] = set()  # columns without a name: an index, or what a spreadsheet leaves
         rows: list[Row] = []
-        reader = csv.reader(io.StringIO(lines[:end], newline=''))
+        places: list[int] = []
+        start = 0
         try:
-            for cells in filter(None, reader):
+            delimiter = _delimiter(lines)
+            reader = csv.reader(lines, delimiter=delimiter)
+            for cells in reader:
+                start, first = reader.line_num, start + 1
+                cut = _cut(''.join(lines[first - 1 :]), delimiter) if start == len(lines) else ''
+                if not any(cells):
+                    continue  # an empty row
                 if not names:
-                    names = tuple(map(unescape_text, cells))
+                    names = () if cut else _unique(map(unescape_text, cells))
+                    empty = {name for name, given in zip(names, cells, strict=False) if not given}
+                elif cut == 'quote' or (cut and len(cells) < len(names)):
+                    break
                 elif len(cells) != len(names):
                     raise ValueError(f'{len(cells)} cells, not {len(names)}')
                 else:
-                    row = {name: value(name, cell or None) for name, cell in zip(names, cells, strict=True)}
-                    if 'flags' in row and row.get('width') is not None:
-                        row['flags'] = row['flags'] or ''  # an empty cell is none, or missing as the width is
-                    rows.append(row)
+                    rows.append(dict(zip(names, cells, strict=True)))
+                    places.append(first)
         except (csv.Error, ValueError) as error:
-            raise ValueError(f'{path}, line {reader.line_num}: not a row of scores: {error}') from error
-        return names, rows
+            raise ValueError(f'{path}, line {start or 1}: not a row of scores: {error}') from error
+        for name in empty - {name for row in rows for name in empty if row[name]}:
+            names = tuple(other for other in names if other != name)
+            for row in rows:
+                del row[name]
+        return Cells(names, rows, places, '.' if delimiter == ',' else ',')
 
 
 class JSONLTable(Table):
@@ -221,21 +323,30 @@ class JSONLTable(Table):
         for name in self.columns:
             value = row.get(name)
             if name in TEXT:
-                cells[name] = None if value is None and name == 'flags' else escape_text(value or '')
+                cells[name] = None if value is None and name == 'flags' else escape_cell(name, value or '')
+            elif name in self.further:
+                cells[escape_text(name)] = escape_text(value) if isinstance(value, str) else value
             else:
                 cells[escape_text(name)] = value if name in WHOLE else rounded(value)
         return json.dumps(cells) + '\n'
 
     @classmethod
-    def read(cls, path: str, value: Callable[[str, Any], Any] | None = None) -> tuple[tuple[str, ...], list[Row]]:
-        rows, value = [], value or _value
-        for number, line in enumerate(_whole_lines(path).split('\n')[:-1], start=1):
+    def read(cls, path: str) -> Cells:
+        rows: list[Row] = []
+        places: list[int] = []
+        lines = _text(path).split('\n')
+        for number, line in enumerate(lines, start=1):
+            if not line.strip():
+                continue
             try:
-                cells = {unescape_text(key): value for key, value in json.loads(line).items()}
-                rows.append({name: value(name, cell) for name, cell in cells.items()})
-            except (AttributeError, TypeError, ValueError) as error:
+                row = {unescape_text(name): cell for name, cell in json.loads(line).items()}
+            except (AttributeError, ValueError) as error:
+                if number == len(lines):
+                    break  # without its line break: the write of it was cut off
                 raise ValueError(f'{path}, line {number}: not a row of scores: {error}') from error
-        return tuple(rows[0]) if rows else (), rows
+            rows.append(row)
+            places.append(number)
+        return Cells(tuple(dict.fromkeys(name for row in rows for name in row)), rows, places)
 
 
 class ParquetTable(Table):
@@ -248,6 +359,18 @@ class ParquetTable(Table):
         need('Parquet', 'pyarrow', extra='parquet')
         self.journal = JSONLTable(_journal(self.path), columns)
         self.label: dict[str, Any] | None = None
+
+    def resume(self, label: dict[str, Any] | None = None) -> list[Row]:
+        rows, journal = super().resume(label), self.journal
+        try:
+            json.dumps(list(self.kept.values()))
+        except TypeError as error:
+            raise ValueError(
+                f'{self.path} cannot be resumed: {error}; expected text or numbers in {", ".join(self.further)}. '
+                'Write to another file.'
+            ) from error
+        journal.columns, journal.further, journal.kept = self.columns, self.further, self.kept
+        return rows
 
     def fill(self, rows: Iterable[Row] = (), label: dict[str, Any] | None = None) -> None:
         self.journal.fill(rows, label)
@@ -263,6 +386,7 @@ class ParquetTable(Table):
 
         self.journal.close()
         types = {**dict.fromkeys(TEXT, pa.string()), **dict.fromkeys(WHOLE, pa.int64())}
+        types |= {name: pa.array(row.get(name) for row in self.kept.values()).type for name in self.further}
         schema = pa.schema([(escape_text(name), types.get(name, pa.float64())) for name in self.columns])
         table = schema.empty_table()
         if os.path.getsize(self.journal.path):
@@ -275,9 +399,9 @@ class ParquetTable(Table):
         _remove(self.journal.path + '.meta.json')
 
     @classmethod
-    def read(cls, path: str, value: Callable[[str, Any], Any] | None = None) -> tuple[tuple[str, ...], list[Row]]:
+    def read(cls, path: str) -> Cells:
         if os.path.exists(_journal(path)):  # not complete yet; the journal has all rows, those of a resumed file too
-            return JSONLTable.read(_journal(path), value)
+            return JSONLTable.read(_journal(path))
         need('a Parquet table', 'pyarrow', extra='parquet')
         import pyarrow as pa
         import pyarrow.parquet
@@ -287,13 +411,18 @@ class ParquetTable(Table):
                 table = pa.parquet.read_table(file)
         except pa.ArrowInvalid as error:
             raise ValueError(f'{path} is not a complete Parquet file: {one_line(error)}') from error
-        table = table.rename_columns([unescape_text(name) for name in table.column_names])
-        rows = table.to_pylist()
-        for row in rows:
-            row |= {
-                name: (value or _value)(name, row[name]) for name in row if name in TEXT or isinstance(row[name], str)
-            }
-        return tuple(table.column_names), rows
+        names = _unique(map(unescape_text, table.column_names))
+        return Cells(names, table.rename_columns(names).to_pylist(), range(1, len(table) + 1), unit='row')
+
+    @classmethod
+    def read_label(cls, path: str) -> dict[str, Any] | None:
+        if os.path.exists(_journal(path)):
+            return JSONLTable.read_label(_journal(path))
+        need('a Parquet table', 'pyarrow', extra='parquet')
+        import pyarrow.parquet
+
+        text = (pyarrow.parquet.read_schema(path).metadata or {}).get(b'maclip_pyiqa')
+        return None if text is None else json.loads(text)
 
 
 FORMATS: dict[str, type[Table]] = {'.csv': CSVTable, '.jsonl': JSONLTable, '.parquet': ParquetTable}
@@ -336,7 +465,7 @@ def write_csv(path: str | os.PathLike[str], rows: Sequence[Mapping[str, Any]]) -
             return '' if math.isnan(value) else f'{value:.6g}'
         return '' if value is None else _quote(escape_text(str(value)))
 
-    with replacing(os.path.realpath(path)) as part, open(part, 'w', newline='', encoding='utf-8') as file:
+    with replacing(os.path.realpath(path)) as part, open(part, 'w', newline='', encoding=encoding(path)) as file:
         for line in (list(rows[0]) if rows else [], *(list(row.values()) for row in rows)):
             file.write(','.join(map(cell, line)) + '\n')
 
@@ -344,36 +473,32 @@ def write_csv(path: str | os.PathLike[str], rows: Sequence[Mapping[str, Any]]) -
 # --- reading ----------------------------------------------------------------------------------------------------------
 
 
-def read_table(path: str | os.PathLike[str], text: Collection[str] | None = None) -> list[Row]:
+def read_table(path: str | os.PathLike[str], text: Collection[str] = ()) -> list[Row]:
     """Rows of a table, as they were given to it, but for numbers, which it holds with 6 decimals.
 
-    A last line without its line break is skipped, as the write of that row was cut off. Of a Parquet file that is not
-    complete, the rows are read from its journal.
+    See the head of this file for what tables that people edited may look like. A last line without its line break is
+    skipped unless it is complete: otherwise the write of that row was cut off. Of a Parquet file that is not complete,
+    the rows are read from its journal.
 
     Args:
         path: .csv, .jsonl or .parquet
-        text: columns of your own that are text, such as one that names the image; other columns are text where a cell
-            is not a number. None: there are none, and such a cell is an error
+        text: columns that are text even where they look like numbers, and never missing, such as one of names
 
     Returns:
         for each row its columns: `path` and `error` as str, `flags` as str or None, `width` and `height` as int or
-        None, all others as float or None
+        None, `score` as float or None; all others as float, int or None, or as str or None
 
     Raises:
         OSError: the file cannot be read
         ValueError: an unknown suffix, or not a table of scores
     """
+    cells = _format(path).read(os.path.realpath(path))
+    return _values(os.fspath(path), cells, text)
 
-    def value(name: str, cell: Any) -> Any:
-        if text is not None and name not in (*TEXT, *WHOLE):
-            if name in text:
-                return '' if cell is None else unescape_text(str(cell))
-            with contextlib.suppress(TypeError, ValueError):
-                return _value(name, cell)
-            return unescape_text(cell) if isinstance(cell, str) else cell
-        return _value(name, cell)
 
-    return _format(path).read(os.path.realpath(path), value)[1]
+def path_column(names: Sequence[str]) -> str:
+    """The column that names the images, of a table's: `path`, or the `id` of a collection, or else the first."""
+    return next((name for name in ('path', 'id') if name in names), names[0])
 
 
 def read_label(path: str | os.PathLike[str]) -> dict[str, Any] | None:
@@ -382,60 +507,104 @@ def read_label(path: str | os.PathLike[str]) -> dict[str, Any] | None:
     Raises:
         OSError, ValueError: the label cannot be read
     """
-    path = os.path.realpath(path)
-    if _format(path) is ParquetTable:
-        if not os.path.exists(_journal(path)):
-            need('a Parquet table', 'pyarrow', extra='parquet')
-            import pyarrow.parquet
-
-            text = (pyarrow.parquet.read_schema(path).metadata or {}).get(b'maclip_pyiqa')
-            return None if text is None else json.loads(text)
-        path = _journal(path)
-    try:
-        with open(path + '.meta.json', encoding='utf-8') as file:
-            return json.load(file)
-    except FileNotFoundError:
-        return None
+    return _format(path).read_label(os.path.realpath(path))
 
 
 def finished(path: str | os.PathLike[str], columns: Sequence[str], label: dict[str, Any] | None = None) -> list[Row]:
-    """Rows of an earlier table that have a score, to be kept when a run is resumed.
+    """Rows of an earlier table that have a score, see `Table.resume`."""
+    return open_table(path, columns).resume(label)
 
-    Args:
-        path: path of the table; it need not exist
-        columns: columns that it must have
-        label: label of the metric that its scores must be from; None: any
 
-    Raises:
-        OSError: the file cannot be read
-        ValueError: it is not a table of scores, or of other columns, or of another metric (the message says what
-            differs)
-    """
-    path = os.path.realpath(path)
-    try:
-        found, rows = _format(path).read(path)
-    except FileNotFoundError:
-        return []
-    if found and found != tuple(columns):
-        raise ValueError(
-            f'{path} cannot be resumed: its columns are {", ".join(found)}; expected {", ".join(columns)}. '
-            'Use the options that it was written with, or another file.'
-        )
-    rows = [row for row in rows if row['score'] is not None]
-    if label is None:
-        return rows
-    old = read_label(path)
-    if old is None and (rows or not found) and os.path.getsize(path):
+def _values(path: str, cells: Cells, text: Collection[str] = ()) -> list[Row]:
+    """Rows whose cells are values, by columns."""
+    text = {'path' if 'path' in cells.names else 'id', *text}
+    rows = cells.rows
+    for name in cells.names:
+        column = [row.get(name) for row in rows]
+        values: Sequence[Any]
+        if name in text:
+            values = ['' if cell is None else unescape_text(str(cell)) for cell in column]
+        elif name in TEXT:
+            missing = None if name == 'flags' else ''
+            values = [missing if _is_missing(cell) else unescape_text(str(cell)) for cell in column]
+        else:
+            mark = cells.mark or '.' * (name == 'score')
+            try:
+                values = _numbers(name, column, mark)
+            except ValueError as error:
+                if name == 'score':
+                    at, cell = error.args
+                    raise ValueError(
+                        f'{path}, {cells.unit} {cells.lines[at]}: {cell!r} in the column score is not a number; '
+                        'expected one, or nothing for an image without a score. Correct that cell'
+                    ) from None
+                values = _texts(column, in_text=bool(cells.mark))
+        for row, value in zip(rows, values, strict=True):
+            row[name] = value
+    if 'flags' in cells.names:
+        for row in rows:  # none, or missing as the width is
+            if row['flags'] is None and row.get('width', row.get('score')) is not None:
+                row['flags'] = ''
+    return rows
+
+
+def _numbers(name: str, column: Sequence[Any], mark: str) -> list[int | float | None]:
+    """Numbers of a column, with None for what is missing; ValueError(index, cell) for a cell that is no number."""
+    values: list[int | float | None] = []
+    for at, cell in enumerate(column):
+        try:
+            values.append(None if _is_missing(cell) else _number(cell, mark))
+        except ValueError:
+            raise ValueError(at, cell) from None
+    whole = all(value is None or isinstance(value, int) for value in values) and name != 'score'
+    kind = int if whole or name in WHOLE else float
+    return [None if value is None else kind(value) for value in values]
+
+
+def _number(cell: Any, mark: str) -> int | float | None:
+    if isinstance(cell, str) and mark:
+        cell = cell.strip().replace(mark, '.')
+        # Python's numbers may have underscores; what has leading zeros is a name such as 007
+        if re.search(r'_|^[+-]?0\d', cell):
+            raise ValueError
+        cell = int(cell) if re.fullmatch(r'-?\d+', cell) else float(cell)
+    if isinstance(cell, (bool, str)) or not isinstance(cell, (Real, Decimal)):
+        raise ValueError
+    if isinstance(cell, int) and not -(2**63) <= cell < 2**63:  # too long for a number of Parquet
+        raise ValueError
+    return cell if isinstance(cell, int) else float(cell) if math.isfinite(cell) else None
+
+
+def _texts(column: Sequence[Any], in_text: bool) -> list[Any]:
+    """Text of a column that is not all numbers; a column without any text stays as it is."""
+    if not any(isinstance(cell, str) for cell in column):
+        return [None if _is_missing(cell) else cell for cell in column]
+    missing = _is_missing if in_text else lambda cell: cell is None
+    return [None if missing(cell) else unescape_text(str(cell)) for cell in column]
+
+
+def _is_missing(cell: Any) -> bool:
+    if isinstance(cell, str):
+        return cell in MISSING
+    return cell is None or (isinstance(cell, (float, Decimal)) and not math.isfinite(cell))
+
+
+def _check_label(
+    path: str, old: dict[str, Any] | None, new: dict[str, Any] | None, names: Sequence[str], scored: bool
+) -> None:
+    """Check that the scores of a table are from the metric of a label; None: any."""
+    if new is None:
+        return
+    if old is None and (scored or not names) and os.path.getsize(path):
         raise ValueError(
             f'{path} cannot be resumed: there is no label that says which metric its scores are from. '
             f'Expected it in {path}.meta.json; write to another file.'
         )
-    if old is not None and rows and old['fingerprint'] != label['fingerprint']:
+    if old is not None and scored and old['fingerprint'] != new['fingerprint']:
         raise ValueError(
-            f'{path} cannot be resumed: its scores are from another metric; {label_difference(old, label)}. '
+            f'{path} cannot be resumed: its scores are from another metric; {label_difference(old, new)}. '
             'Use the options and weights that it was written with, or another file.'
         )
-    return rows
 
 
 def label_difference(old: dict[str, Any], new: dict[str, Any]) -> str:
@@ -479,19 +648,18 @@ def _quote(text: str) -> str:
     return '"' + text.replace('"', '""') + '"' if re.search('[",\r\n]', text) else text
 
 
-def _cell(name: str, value: Any) -> str:
+def escape_cell(name: str, text: str) -> str:
+    """Text of a column of this name, see the head of this file."""
+    return '\ufffd' + text if name == 'error' and text and text in MISSING else escape_text(text)
+
+
+def _cell(name: str, value: Any, further: bool) -> str:
     """A value as text, in a column of this name."""
-    if name in TEXT:
-        return escape_text(value or '')
-    return ('' if value is None else str(value)) if name in WHOLE else _decimal(value)
-
-
-def _value(name: str, cell: Any) -> Any:
-    """What a cell, or its text, stands for; None is a missing value, or empty text. Other programs may have written
-    whole numbers as 640.0."""
-    if name in TEXT:
-        return unescape_text(cell) if cell is not None else None if name == 'flags' else ''
-    return None if cell is None else int(float(cell)) if name in WHOLE else float(cell)
+    if value is None:
+        return ''
+    if name in TEXT or isinstance(value, str):
+        return escape_cell(name, value)
+    return _decimal(value) if isinstance(value, float) and not further else str(value)
 
 
 def rounded(value: float | None) -> float | None:
@@ -516,14 +684,52 @@ def _journal(path: str) -> str:
     return path + '.journal.jsonl'
 
 
-def _whole_lines(path: str) -> str:
-    """Text of a file up to its last line break, without the byte order mark that spreadsheets write."""
+def encoding(path: str | os.PathLike[str]) -> str:
+    """Encoding of a text file that is written, by its name."""
+    return 'utf-8-sig' if os.fspath(path).lower().endswith('.excel.csv') else 'utf-8'
+
+
+def _text(path: str) -> str:
+    """Text of a file without its byte order mark, and without a character that is cut at the end."""
     with open(path, 'rb') as file:
         data = file.read()
+    codec = 'utf-16' if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else 'utf-8-sig'
     try:
-        return data[: data.rfind(b'\n') + 1].decode('utf-8-sig')
+        return codecs.getincrementaldecoder(codec)().decode(data)
     except UnicodeDecodeError as error:
-        raise ValueError(f'{path} is not a table of scores: it is not UTF-8') from error
+        raise ValueError(
+            f'{path} is not a table of scores: it is not UTF-8. Expected UTF-8, or UTF-16 with a byte order mark; save '
+            "it as UTF-8, in Excel as 'CSV UTF-8'"
+        ) from error
+
+
+def _delimiter(lines: Sequence[str]) -> str:
+    """The delimiter of CSV: the one by which the header has our columns, or else most columns."""
+
+    def found(delimiter: str) -> tuple[int, int]:
+        header: list[str] = next(filter(any, csv.reader(lines, delimiter=delimiter)), [])
+        return len({'path', 'id', 'score'} & {*header}), len(header)
+
+    return max(',;\t', key=found)
+
+
+def _cut(row: str, delimiter: str) -> str:
+    """What the last row of CSV lacks at its end: '', nothing; a 'quote'; or its 'line' break alone."""
+    try:
+        next(csv.reader([row], delimiter=delimiter, strict=True), None)
+    except csv.Error as error:
+        if 'unexpected end of data' in str(error):
+            return 'quote'
+    return '' if row.endswith(('\n', '\r')) else 'line'
+
+
+def _unique(names: Iterable[str]) -> tuple[str, ...]:
+    """Names of columns; one that repeats gets a number, as in pandas."""
+    unique: dict[str, None] = {}
+    for name in names:
+        again = (f'{name}.{number}' for number in itertools.count(1))
+        unique[name if name not in unique else next(other for other in again if other not in unique)] = None
+    return tuple(unique)
 
 
 @contextlib.contextmanager

@@ -1,6 +1,7 @@
 """`maclip-pyiqa compare`, as a user runs it."""
 
 import csv
+import json
 import shutil
 import subprocess
 import sys
@@ -130,3 +131,35 @@ def test_mistakes_are_found_without_torch(folders, tmp_path):
         [sys.executable, '-c', code, 'compare', folders[0], tmp_path / 'other'], capture_output=True, text=True
     )
     assert done.returncode == 2 and done.stdout == '\n' and 'no image is in two versions' in done.stderr
+
+
+def test_one_path_given_twice(compare, folders, run, tmp_path, monkeypatch):
+    assert run(folders[0], '-o', tmp_path / 'a.csv')[0] == 0
+    (tmp_path / 'link').symlink_to(folders[0])
+    monkeypatch.chdir(tmp_path)
+    for first, second, kind in [('a.csv', './a.csv', 'table'), ('before', 'link', 'folder')]:
+        code, out, err = compare(first, second)
+        assert code == 0 and 'no difference: all 6 pairs are equal' in out
+        assert f'are the same {kind}, so all pairs are equal; expected another version' in err
+    assert 'the same' not in compare('before', 'after')[2]
+
+
+def test_tables_that_people_edited(compare, tmp_path):
+    scores = [0.5, 0.52, 0.54, 0.56, 0.58, 0.6, 0.62]
+    lines = [';path;score;ok;caption;niqe']
+    for i, score in enumerate(scores):
+        number = str(score).replace('.', ',')
+        lines.append(f'{i};C:\\out\\a\\{i}.png;{number};{i % 2 == 0};"cat; {i}";{i}')
+    (tmp_path / 'a.csv').write_text('\n'.join(lines), 'utf-16')
+    rows = [{'niqe': i / 2, 'path': f'b/{i}.jpg', 'score': s + 0.1, 'ok': True} for i, s in enumerate(scores)]
+    (tmp_path / 'b.jsonl').write_text('\n'.join(json.dumps(row) for row in rows))
+    code, out, err = compare(
+        tmp_path / 'a.csv', tmp_path / 'b.jsonl', '-o', tmp_path / 'o.csv', '--pairs', tmp_path / 'p.csv'
+    )
+    assert code == 0 and out.startswith('b above a'), err
+    with open(tmp_path / 'o.csv', newline='') as file:
+        assert [(row['quantity'], row['n']) for row in csv.DictReader(file)] == [('score', '7'), ('niqe', '7')]
+    with open(tmp_path / 'p.csv', newline='') as file:
+        first, *_ = csv.DictReader(file)
+    assert first['path_a'] == 'C:\\out\\a\\0.png' and first['path_b'] == 'b/0.jpg' and first['image'] == '0'
+    assert (first['caption_a'], first['caption_b'], first['ok_a'], first['ok_b']) == ('cat; 0', '', 'True', 'true')

@@ -71,3 +71,19 @@ def test_without_pyarrow(filter_, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, 'pyarrow', None)
     code, _, err = filter_(tmp_path / 'a.csv')
     assert code == 2 and 'maclip_pyiqa[parquet]' in err
+
+
+@pytest.mark.parametrize('encoding', ['utf-8', 'utf-8-sig', 'utf-16'])
+@pytest.mark.parametrize('delimiter', [',', ';', '\t'])
+def test_a_table_that_people_edited(filter_, tmp_path, delimiter, encoding):
+    lines = ['|path|score|flags|caption', '0|a.png|0.5|NA|a cat', '1|b.png|0.7|flat|NA', '2|NA|NA|NA|NA']
+    text = '\n'.join(lines).replace('|', delimiter)
+    (tmp_path / 'scores.csv').write_text(text if delimiter == ',' else text.replace('0.', '0,'), encoding)
+    assert filter_(tmp_path / 'scores.csv', '-o', tmp_path / 'kept.txt')[0] == 0
+    assert (tmp_path / 'kept.txt').read_text() == 'a.png\nb.png\n'
+    code, out, err = filter_(tmp_path / 'scores.csv', '--without-flags', 'flat', '-o', tmp_path / 'kept.excel.csv')
+    assert (code, err) == (0, '') and '3 images: 2 with a score, 1 failed' in out
+    assert read_table(tmp_path / 'kept.excel.csv') == [
+        {'': 0, 'path': 'a.png', 'score': 0.5, 'flags': '', 'caption': 'a cat'}
+    ]
+    assert (tmp_path / 'kept.excel.csv').read_bytes().startswith(b'\xef\xbb\xbf')

@@ -100,7 +100,7 @@ def test_errors_of_the_program_itself_are_not_hidden(monkeypatch):
     def broken(text):
         raise RuntimeError('a bug')
 
-    monkeypatch.setattr('maclip_pyiqa.cli.score.find_images', lambda *args: broken(args))
+    monkeypatch.setattr('maclip_pyiqa.cli.score.find_images', lambda *args, **options: broken(args))
     with pytest.raises(RuntimeError, match='a bug'):
         main(['score', 'a.png'])
 

@@ -145,3 +145,18 @@ def test_a_page_of_a_collection_and_of_what_was_filtered_from_it(run, folder, tm
     capsys.readouterr()
     assert main(['report', str(tmp_path / 'scores'), '-o', str(page)]) == 2
     assert 'holds 4 images, and a page at most 3; choose some with `maclip-pyiqa filter' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize('suffix', ['.csv', '.jsonl'])
+def test_a_page_of_a_table_that_people_edited(tmp_path, suffix, capsys):
+    table, page = tmp_path / f'o{suffix}', tmp_path / 'o.html'
+    if suffix == '.csv':
+        table.write_text(';score;path;caption;n;ok\n0;0,5;a;"a cat; sitting";1;True\n1;NA;b;NA;NaN;False', 'utf-16')
+    else:
+        first = '{"": 0, "score": 0.5, "path": "a", "caption": "a cat; sitting", "n": 1, "ok": true}'
+        table.write_text(f'{first}\n{{"": 1, "score": NaN, "path": "b", "caption": null, "n": NaN, "ok": false}}')
+    assert main(['report', str(table), '-o', str(page)]) == 0, capsys.readouterr().err
+    found = columns(page)
+    assert found['path'] == ['a', 'b'] and found['score'] == [500_000, None]
+    assert found['caption'] == ['a cat; sitting', ''] and found['n'] == [1_000_000, None]
+    assert found['ok'] == ['True', 'False'] and '2 images, 1 of them without a score' in page.read_text()

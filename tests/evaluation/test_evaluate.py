@@ -234,9 +234,39 @@ def test_doubtful_lists_are_named_before_scoring(root, tiny_metric, tmp_path, mo
     warned = [warning.split(';')[0] for warning in events[:-4]]
     assert warned == [
         'few: number of images: 4, too few for reliable statistics',
-        'repeated: files listed more than once: 2 (a, d)',
+        'repeated: files listed more than once: 2 (a = b/../a, d)',
         'often: files listed more than once: 4 (a, b, c, ...)',
     ] * (rank == 0)
+
+
+def test_spellings_of_one_file_are_told(root, tiny_metric, tmp_path):
+    (tmp_path / 'photos').mkdir()
+    (tmp_path / 'link').symlink_to(tmp_path / 'photos')
+    (tmp_path / 'b.png').symlink_to('photos/b.png')
+    names = [
+        'photos/a.png',
+        './photos/a.png',
+        'link/a.png',
+        f'{tmp_path}/photos/a.png',
+        'photos/b.png',
+        'b.png',
+        'c.png',
+    ]
+    (tmp_path / 'list.csv').write_text('file,mos\n' + ''.join(f'{file},{min(i, 4)}\n' for i, file in enumerate(names)))
+    metrics, told = [MACLIPAdapter('maclip', tiny_metric)], []
+    list(evaluate([read_list(tmp_path / 'list.csv', tmp_path)], metrics, tmp_path / 'out', warn=told.append))
+    assert told[0].startswith(
+        f'list: files listed more than once: 2 (photos/a.png = ./photos/a.png = link/a.png = {tmp_path}/photos/a.png, '
+        'photos/b.png = b.png), 1 of them with different labels (photos/a.png: 0 and 1 and 2 and 3); expected one entry'
+    )
+
+
+def test_names_given_twice(run, table, tmp_path, capsys):
+    names = ('-d', 'csiq', 'csiq')
+    assert run(tmp_path / 'out', *names, metrics=('piqe', 'piqe'), backbone=None, resamples=0) == 0
+    err = capsys.readouterr().err
+    assert '-m has piqe more than once; expected each name once' in err and '-d has csiq more than once' in err
+    assert len(table(tmp_path / 'out' / 'results.csv')) == 1
 
 
 def test_doubtful_lists_in_the_command(root, run, table, tmp_path, capsys):
@@ -245,7 +275,8 @@ def test_doubtful_lists_in_the_command(root, run, table, tmp_path, capsys):
     options = ['--list', str(tmp_path / 'list.csv'), '--images', str(root / 'CSIQ/dst_imgs')]
     assert run(tmp_path / 'out', *options, resamples=0) == 0
     shown = capsys.readouterr()
-    assert 'list: files listed more than once: 1 (0_0.png); expected one entry' in shown.err
+    assert 'list: files listed more than once: 1 (0_0.png), 1 of them with different labels (0_0.png: 0.44' in shown.err
+    assert '0.44 and 2.08); expected one entry' in shown.err and 'Remove the others' in shown.err
     assert 'list: number of images: 3, too few' in shown.err and 'more than once' not in shown.out
     rows = table(tmp_path / 'out' / 'scores' / 'list.maclip.csv')
     assert [row['label'] for row in rows] == ['0.44', '1.0', '2.08'] and rows[0]['score'] == rows[2]['score'] != ''

@@ -105,6 +105,59 @@ def test_tables_are_paired_by_a_column_of_text(tmp_path, suffix):
         assert found[0]['prompt'] == 'a cat, sitting'
 
 
+WINDOWS = [
+    ['C:\\out\\a\\x\\1.png', 'C:\\out\\a\\y\\2.png'],
+    ['C:/out/a/x/1.png', 'C:/out/a/y/2.png'],
+    ['C:\\out\\a/x/1.png', 'C:\\out\\a/y/../y/2.png'],
+    ['\\\\server\\share\\a\\x\\1.png', '\\\\server\\share\\a\\y\\2.png'],
+    ['\\\\?\\C:\\a\\x\\1.png', '\\\\?\\C:\\a\\y\\2.png'],
+    ['a\\x\\1.png', 'a\\.\\y\\2.png'],
+    ['x\\1.png', 'y\\2.png'],
+    ['out/a\\x\\1.png', 'out/a\\y\\2.png'],  # as a folder given with slashes is listed there
+    ['out\\a\\x\\1.png', 'out/a/y/2.png'],  # clear from the others only
+]
+
+
+@pytest.mark.parametrize('paths', WINDOWS)
+def test_paths_of_windows(tmp_path, paths):
+    posix = ['/data/b/x/1.png', '/data/b/y/2.png']
+    first, second = paths
+    want = {'x/1': (first, posix[0]), 'y/2': (second, posix[1])}
+    assert pairs(rows(*paths), rows(*posix)) == want
+    assert pairs(rows(*posix), rows(*paths)) == {key: pair[::-1] for key, pair in want.items()}
+    folder = make(tmp_path / 'c', 'x/1.jpg', 'y/2.jpg')
+    assert pairs(folder, rows(*paths)) == {'x/1': (f'{folder}/x/1.jpg', first), 'y/2': (f'{folder}/y/2.jpg', second)}
+    for others in WINDOWS[:-1]:
+        assert list(pairs(rows(*paths), rows(*others))) == ['x/1', 'y/2']
+
+
+def test_file_names_with_backslashes(tmp_path):
+    """On POSIX they are names like others."""
+    names = ['x/a\\b.png', 'x/c\\d.png', 'x/e.png']
+    keys = ['a\\b', 'c\\d', 'e']
+    folder, other = (make(tmp_path / name, *names) for name in ('a', 'b'))
+    assert list(pairs(folder, other)) == [f'x/{key}' for key in keys]
+    table = rows(*(f'out/{name}' for name in names))
+    assert list(pairs(folder, table)) == list(pairs(table, folder)) == [f'x/{key}' for key in keys]
+    assert list(pairs(table, rows(*(f'/data/{name}' for name in names)))) == keys
+    flat = make(tmp_path / 'c', 'a\\b.png', 'c\\d.png')
+    found = pairs(flat, rows('a\\b.png', 'c\\d.png'))
+    assert found == {'a\\b': (f'{flat}/a\\b.png', 'a\\b.png'), 'c\\d': (f'{flat}/c\\d.png', 'c\\d.png')}
+    assert len(pairs(rows('x/a\\b.png', 'x/a/b.png'), rows('y/a\\b.png', 'y/a/b.png'))) == 2
+
+
+def test_one_image_in_two_spellings_of_windows():
+    with pytest.raises(ValueError, match=r"A has 'C:/a/1\.png' in the column 'path' of 2 rows"):
+        pairs(rows('C:\\a\\1.png', 'C:/a/1.png'), rows('1.png', '2.png'))
+
+
+def test_a_table_without_paths_is_paired_by_a_column(tmp_path):
+    for name in 'ab':
+        (tmp_path / f'{name}.csv').write_text('niqe;id\n3,5;001\n4,5;NA\n')
+    a, b = read_versions([tmp_path / 'a.csv', tmp_path / 'b.csv'], by='id')
+    assert list(pair([a, b])) == ['001', 'NA'] and [row['niqe'] for row in a.rows] == [3.5, 4.5]
+
+
 def test_names(tmp_path):
     a, b = make(tmp_path / 'one/out', '1.png'), make(tmp_path / 'two/out', '1.png')
     name = lambda *sources, **more: [v.name for v in read_versions(sources, **more)]  # noqa: E731

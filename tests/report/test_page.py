@@ -91,6 +91,12 @@ def test_rows_from_pandas(save):
     assert columns(page) == {'path': ['a'], 'score': [500_000], 'note': ['[1]'], 'width': [3]}
 
 
+def test_what_is_no_number_is_text(save):
+    page = save([{'path': 'a', 'score': 0.5, 'ok': True, 'id': 2**53 + 1}, {'path': 'b', 'score': 0.7, 'ok': False}])
+    found = columns(page)
+    assert found['ok'] == ['True', 'False'] and found['id'] == ['9007199254740993', '']
+
+
 def test_rows_may_come_one_by_one(save):
     assert columns(save(iter(scored(3))))['path'] == ['000.png', '001.png', '002.png']
 

@@ -1,7 +1,10 @@
 """The best of many scored images, against the same in plain Python."""
 
+import codecs
+import datetime
 import json
 import os
+from decimal import Decimal
 
 import numpy as np
 import pyarrow as pa
@@ -208,3 +211,108 @@ def test_wrong_use(tmp_path):
     rows = [{'path': 'a\nb.png', 'score': 0.5, 'error': ''}]
     with pytest.raises(ValueError, match='line break'):
         filter_scores(save(rows, tmp_path, '.jsonl'), tmp_path / 'kept.txt')
+
+
+# --- tables that people edited ----------------------------------------------------------------------------------------
+
+
+MORE = {
+    'caption': ['a "cat", ü', None, 'x'],
+    'label': [3, 4, None],
+    'id': ['001', '002', '003'],
+    'ok': [True, None, False],
+}
+
+
+def edited(folder, suffix, **more):
+    """Three rows, with columns that somebody joined; the second has no score."""
+    table = {'score': [0.5, None, 0.7], **MORE, 'path': ['a, b.png', 'NA', 'c.png'], **more}
+    rows = [dict(zip(table, cells, strict=True)) for cells in zip(*table.values(), strict=True)]
+    path = folder / f'scores{suffix}'
+    if suffix == '.csv':
+        lines = ['score;caption;label;id;ok;path', '0,5;"a ""cat"", ü";3;001;True;a, b.png', ';;4;002;;NA']
+        path.write_text('\n'.join([*lines, '0,7;x;NA;003;False;c.png']), 'utf-16')
+    elif suffix == '.jsonl':
+        path.write_text('\n'.join(map(json.dumps, rows)))
+    else:
+        pq.write_table(pa.table(table), path)
+    return path
+
+
+@pytest.mark.parametrize('suffix', FORMATS)
+@pytest.mark.parametrize('output', ['kept.csv', 'kept.excel.csv', 'kept.jsonl', 'kept.parquet'])
+def test_further_columns_go_to_the_output(tmp_path, suffix, output):
+    filter_scores(edited(tmp_path, suffix), tmp_path / output, min_score=0.4)
+    first, second = read_table(tmp_path / output)
+    assert first['path'] == 'a, b.png' and (second['path'], second['score']) == ('c.png', 0.7)
+    assert [first[name] for name in ('caption', 'label', 'id')] == ['a "cat", ü', 3, '001']
+    assert [second[name] for name in ('caption', 'label', 'id')] == ['x', None, '003']
+    assert str(first['ok']).lower() == 'true' and str(second['ok']).lower() == 'false'
+    assert (tmp_path / output).read_bytes().startswith(codecs.BOM_UTF8) == (output == 'kept.excel.csv')
+
+
+@pytest.mark.parametrize('suffix', FORMATS)
+def test_paths_are_those_of_the_column_path(tmp_path, suffix):
+    filter_scores(edited(tmp_path, suffix), tmp_path / 'kept.txt')
+    assert (tmp_path / 'kept.txt').read_text() == 'a, b.png\nc.png\n'
+    (tmp_path / 'index.csv').write_text(',id,path,score\n0,7,a.png,0.5\n1,8,NA,0.7')  # as pandas writes it
+    filter_scores(tmp_path / 'index.csv', tmp_path / 'kept.txt')
+    assert (tmp_path / 'kept.txt').read_text() == 'a.png\nNA\n'
+
+
+@pytest.mark.parametrize('score', [None, float('nan'), float('inf'), -float('inf')])
+@pytest.mark.parametrize('suffix', FORMATS)
+def test_scores_that_are_no_numbers_are_missing(tmp_path, suffix, score):
+    if suffix == '.csv':
+        (tmp_path / 'scores.csv').write_text(f'path,score\na,0.5\nb,{score}\nc,0.7\n')
+    else:
+        edited(tmp_path, suffix, score=[0.5, score, 0.7])
+    kept = filter_scores(tmp_path / f'scores{suffix}', tmp_path / 'kept.csv', max_score=9, top=1.0)
+    assert (kept.rows, kept.scored, kept.kept, kept.highest) == (3, 2, 2, 0.7)
+    assert sum(count for _, count, _ in kept.histogram) == 2
+
+
+TYPES = {
+    'dictionary': lambda values: pa.array(values).dictionary_encode(),
+    'large_string': lambda values: pa.array(values, pa.large_string()),
+    **({'string_view': lambda values: pa.array(values, pa.string_view())} if hasattr(pa, 'string_view') else {}),
+}
+SCORES = {
+    'float16': lambda values: pa.array(np.array(values, np.float16)),
+    'float32': lambda values: pa.array(values, pa.float32()),
+    'decimal': lambda values: pa.array([Decimal(value) for value in values]),
+    'text': lambda values: pa.array(list(map(str, values))),
+    'whole': lambda values: pa.array([round(value) for value in values]),
+    'dictionary': lambda values: pa.array(values).dictionary_encode(),
+}
+
+
+@pytest.mark.parametrize('output', ['kept.csv', 'kept.jsonl', 'kept.parquet', 'kept.txt'])
+@pytest.mark.parametrize('text', TYPES)
+@pytest.mark.parametrize('score', SCORES)
+def test_types_of_parquet_files_of_others(tmp_path, score, text, output):
+    texts = {'path': ['a', 'b', 'c'], 'flags': ['flat', None, 'noise'], 'caption': ['x', None, 'z']}
+    table = {name: TYPES[text](values) for name, values in texts.items()} | {'score': SCORES[score]([0.75, 1.5, 0.25])}
+    table |= {'price': pa.array([Decimal('1.25')] * 3), 'error': pa.nulls(3), 'half': pa.array(np.ones(3, np.float16))}
+    table['date'] = pa.array([datetime.date(2024, 1, 2)] * 3)
+    source = tmp_path / 'scores.parquet'
+    pq.write_table(pa.table(table), source)
+    kept = filter_scores(source, tmp_path / output, min_score=0.5, without_flags=['flat', 'border'])
+    assert kept.kept == 1
+    if output == 'kept.txt':
+        assert (tmp_path / output).read_text() == 'b\n'
+    else:
+        (row,) = read_table(tmp_path / output)
+        assert (row['path'], row['caption'], row['price'], row['half']) == ('b', None, 1.25, 1)
+        assert row['score'] == (2.0 if score == 'whole' else 1.5) and str(row['date']) == '2024-01-02'
+
+
+def test_flags_that_are_missing_exclude_nothing(tmp_path):
+    (tmp_path / 'a.jsonl').write_text('{"path": "a", "score": 0.5, "flags": null}\n{"path": "b", "score": 0.5}\n')
+    assert filter_scores(tmp_path / 'a.jsonl', without_flags=['noise']).kept == 2
+
+
+def test_scores_that_are_text_are_named(tmp_path):
+    pq.write_table(pa.table({'path': ['a', 'b'], 'score': ['0.5', 'half']}), tmp_path / 'a.parquet')
+    with pytest.raises(ValueError, match=r"a\.parquet, row 2: 'half' in the column score is not a number"):
+        filter_scores(tmp_path / 'a.parquet')

@@ -1,5 +1,6 @@
 """Tables: any path and any error text read back equal in each format, and a cut file is continued without a loss."""
 
+import codecs
 import contextlib
 import csv
 import io
@@ -10,6 +11,8 @@ import tempfile
 from pathlib import Path
 
 import pandas as pd
+import pyarrow
+import pyarrow.parquet
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -53,6 +56,7 @@ def rounded(row):
 rows = st.builds(row, paths, numbers, errors, q_sim=numbers, attribute_sharp=numbers, niqe=numbers)
 sizes = st.tuples(st.integers(1, 2**31), st.integers(1, 2**31))
 rows = st.one_of(rows, st.builds(seen, rows, sizes, st.sampled_from(('', 'flat', 'noise border'))))
+rows = rows.filter(lambda row: any(value not in ('', None) for value in row.values()))  # no empty rows
 
 
 def save(path, rows, names=NAMES, label=None):
@@ -107,7 +111,8 @@ def test_resuming_after_a_cut_at_any_byte_gives_all_rows_once(suffix, rows, data
 
         kept = finished(path, NAMES, LABEL)
         scored = [rounded(row) for row in rows if row['score'] is not None]
-        assert kept == scored[: len(kept)]
+        assert kept[:-1] == scored[: len(kept)][:-1]
+        assert [row | {'error': ''} for row in kept] == [row | {'error': ''} for row in scored[: len(kept)]]
         if cut == len(content):
             assert kept == scored
         done = {row['path'] for row in kept}
@@ -117,8 +122,8 @@ def test_resuming_after_a_cut_at_any_byte_gives_all_rows_once(suffix, rows, data
             if each['path'] not in done:
                 table.write(each)
         table.close()
-        found = read_table(path)
-        assert sorted(map(repr, found)) == sorted(repr(rounded(row)) for row in rows)
+        found = [row | {'error': ''} for row in read_table(path)]  # its last cell is all that a row may lose
+        assert sorted(map(repr, found)) == sorted(repr(rounded(row) | {'error': ''}) for row in rows)
         assert read_label(path) == LABEL
 
 
@@ -131,11 +136,10 @@ def test_a_cut_loses_the_cut_row_only(tmp_path):
         for cut in range(len(content) + 1):
             path.write_bytes(content[:cut])
             kept.append(len(finished(path, NAMES, LABEL)))
-        assert kept == sorted(kept) and set(kept) == {0, 1, 2, 3}
-        assert kept[-1] == 3 and kept[-2] == 2  # each row counts as soon as its line break is there
+        assert set(kept) == {0, 1, 2, 3} and kept[-3:] == [2, 3, 3]  # a row counts with or without its line break
         if suffix == '.jsonl':
-            ends = [i + 1 for i, byte in enumerate(content) if byte == ord('\n')]
-            assert [kept.index(n) for n in (1, 2, 3)] == ends
+            ends = [i for i, byte in enumerate(content) if byte == ord('\n')]
+            assert kept == sorted(kept) and [kept.index(n) for n in (1, 2, 3)] == ends
 
 
 # --- formats ----------------------------------------------------------------------------------------------------------
@@ -302,9 +306,13 @@ def test_files_that_are_not_our_tables_are_not_resumed(tmp_path, suffix, content
     ('suffix', 'content', 'where'),
     [
         ('.csv', 'path,score,error\na,0.5\nb,0.5,\n', 'line 2'),
-        ('.csv', 'path,score,error\na,half,\n', 'line 2'),
+        ('.csv', 'path,score,error\na,half,\n', "line 2: 'half' in the column score is not a number; expected one, or"),
+        ('.csv', 'path,score,caption\na,0.5,"x\ny"\nb,0_5,\n', "line 4: '0_5' in the column score"),
+        ('.csv', 'path,score\na,"0,5"\n', "line 2: '0,5' in the column score"),  # or is it 5?
+        ('.csv', 'path;score\na;1.234,5\n', r"line 2: '1\.234,5' in the column score"),
         ('.jsonl', '{"path": "a", "score": 1}\n{"path": \n', 'line 2'),
-        ('.jsonl', '{"path": "a", "score": "half"}\n', 'line 1'),
+        ('.jsonl', '{"path": "a", "score": "half"}\n', "line 1: 'half' in the column score"),
+        ('.jsonl', '\n{"path": "a", "score": true}\n', 'line 2: True in the column score'),
     ],
 )
 def test_errors_name_the_line(tmp_path, suffix, content, where):
@@ -388,3 +396,210 @@ def test_one_line():
     assert one_line(FileNotFoundError(2, 'No such file or directory', 'a.png')) == 'No such file or directory'
     assert one_line(KeyboardInterrupt()) == 'KeyboardInterrupt'
     assert len(one_line(ValueError('x' * 5000))) == 1000
+
+
+# --- tables that people edited ----------------------------------------------------------------------------------------
+
+
+def written(path, text, encoding='utf-8'):
+    path.write_bytes(text.encode(encoding))
+    return read_table(path)
+
+
+@pytest.mark.parametrize('encoding', ['utf-8', 'utf-8-sig', 'utf-16'])
+@pytest.mark.parametrize(
+    'text',
+    [
+        'path,score,width,note,id,n\nä.png,0.5,64,"a, b",007,1\nb;c.png,0.7,32,,x,\n',
+        'path,score,width,note,id,n\r\nä.png,0.5,64,"a, b",007,1\r\nb;c.png,0.7,32,,x,\r\n,,,,,\r\n',
+        'path,score,width,note,id,n\rä.png,0.5,64,"a, b",007,1\rb;c.png,0.7,32,,x,\r',
+        'path,score,width,note,id,n\nä.png,0.5,64,"a, b",007,1\nb;c.png,0.7,32,,x,',
+        'n;note;id;"score";width;path\n1;a, b;007;0.5;64.0;ä.png\n;;x;0.7;32.0;"b;c.png"\n',
+        'n;note;id;"score";width;path\n1;a, b;007;0,5;64,0;ä.png\n;;x;"0,7";32;"b;c.png"\n',
+        'n\tnote\tid\tscore\twidth\tpath\n1\ta, b\t007\t0,5\t64\tä.png\n\t\tx\t0,7\t32\tb;c.png\n',
+        'path,score,width,note,id,n,,\nä.png,0.5,64,"a, b",007,1,,\nb;c.png,0.7,32,,x,,,\n',
+    ],
+)
+def test_csv_of_spreadsheets(tmp_path, text, encoding):
+    first = {'path': 'ä.png', 'score': 0.5, 'width': 64, 'note': 'a, b', 'id': '007', 'n': 1}
+    second = {'path': 'b;c.png', 'score': 0.7, 'width': 32, 'note': None, 'id': 'x', 'n': None}
+    assert written(tmp_path / 'o.csv', text, encoding) == [first, second]
+
+
+@pytest.mark.parametrize('encoding', ['utf-8', 'utf-8-sig', 'utf-16'])
+def test_json_lines_of_editors(tmp_path, encoding):
+    text = '{"path": "ä", "score": 0.5}\r\n\r\n{"more": 1, "score": NaN, "path": "b"}'
+    found = written(tmp_path / 'o.jsonl', text, encoding)
+    assert found == [{'path': 'ä', 'score': 0.5, 'more': None}, {'path': 'b', 'score': None, 'more': 1}]
+    assert len(written(tmp_path / 'o.jsonl', text[:-1], encoding)) == 1  # cut off
+
+
+@pytest.mark.parametrize('word', ['', 'NA', 'N/A', '#N/A', 'NaN', 'nan', '<NA>', 'null', 'NULL', 'None'])
+@pytest.mark.parametrize('suffix', ['.csv', '.jsonl'])
+def test_words_for_missing_values(tmp_path, suffix, word):
+    names = ('path', 'score', 'niqe', 'width', 'flags', 'error', *['caption'] * (suffix == '.csv'))
+    lines = [('NA', 'inf', '3.5', word, word, word, word), ('b', word, word, '64', word, word, 'text')]
+    if suffix == '.csv':
+        text = '\n'.join(map(','.join, [names, *lines])) + '\n'
+    else:
+        cells = [[json.loads(cell) if cell[0:1].isdigit() else cell for cell in line] for line in lines]
+        text = ''.join(json.dumps(dict(zip(names, line, strict=False))) + '\n' for line in cells)
+    first, second = written(tmp_path / f'o{suffix}', text)
+    assert first | {'caption': None} == {
+        **{'path': 'NA', 'score': None, 'niqe': 3.5, 'width': None, 'flags': None, 'error': '', 'caption': None}
+    }
+    assert second | {'caption': 'text'} == {
+        **{'path': 'b', 'score': None, 'niqe': None, 'width': 64, 'flags': '', 'error': '', 'caption': 'text'}
+    }
+
+
+@pytest.mark.parametrize('suffix', SUFFIXES)
+def test_errors_that_look_missing_read_back_equal(tmp_path, suffix):
+    given = [row('NA', None, 'None'), row('None', 0.5, 'nan'), row('nan', 0.5, ' ')]
+    save(tmp_path / f'o{suffix}', given)
+    assert read_table(tmp_path / f'o{suffix}') == given
+
+
+FURTHER = {
+    **{'caption': ['a "cat", sitting', None], 'id': ['001', '002'], 'tweet': [2**62 + 1, 3], 'label': [3.0, None]},
+    **{'tiny': [1e-9, 2.0], 'ok': [True, False], 'nothing': [None, None], 'long': [str(10**20), '1']},
+}
+
+
+def join(path, change=lambda frame: frame, **options):
+    """Columns that somebody joins with pandas."""
+    with contextlib.suppress(FileNotFoundError):
+        label = read_label(path)
+    reader = {'.csv': pd.read_csv, '.jsonl': lambda path: pd.read_json(path, lines=True), '.parquet': pd.read_parquet}
+    frame = change(reader[path.suffix](path).assign(**FURTHER))
+    if path.suffix == '.csv':
+        frame.to_csv(path, **{'index': False} | options)
+    elif path.suffix == '.jsonl':
+        frame.to_json(path, orient='records', lines=True, double_precision=15)
+    else:
+        table = pyarrow.Table.from_pandas(frame, preserve_index=False)
+        pyarrow.parquet.write_table(table.replace_schema_metadata({'maclip_pyiqa': json.dumps(label)}), path)
+
+
+@pytest.mark.parametrize('suffix', SUFFIXES)
+def test_further_columns(tmp_path, suffix):
+    path = tmp_path / f'o{suffix}'
+    save(path, [seen(row('a', 0.5), (640, 480), ''), row('b', None, 'no')])
+    join(path)
+    found = read_table(path)
+    ok = ['True', 'False'] if suffix == '.csv' else [True, False]
+    assert {name: [row[name] for row in found] for name in FURTHER} == FURTHER | {'ok': ok}
+    assert [row['path'] for row in found] == ['a', 'b'] and found[0]['width'] == 640 and found[1]['score'] is None
+    assert type(found[0]['tweet']) is int
+    text = read_table(path, text=('tweet', 'label', 'caption'))
+    assert text[0]['tweet'] == str(2**62 + 1) and text[1]['caption'] == ''
+
+
+def test_columns_that_repeat_or_have_no_name(tmp_path):
+    found = written(tmp_path / 'o.csv', ',path,score,x,x,x.1\n0,a,0.5,1,2,3\n1,b,0.7,4,5,6\n')
+    assert found[1] == {'': 1, 'path': 'b', 'score': 0.7, 'x': 4, 'x.1': 5, 'x.1.1': 6}
+    assert written(tmp_path / 'o.csv', 'id,score\n007,1\n') == [{'id': '007', 'score': 1.0}]  # of a collection
+
+
+@pytest.mark.parametrize(
+    ('content', 'count'),
+    [
+        ('path,score\na,0.5\nb,0.7', 2),
+        ('path,score,error\na,0.5,\nb,0.7', 1),
+        ('path,score,error\na,0.5,\nb,0.7,"no', 1),
+        ('path,score,error\na,0.5,\nb,0.7,"no\n', 1),
+        ('path,score,error\na,0.5,\n"b\n', 1),
+        ('path,score,error\n5" x,0.5,\nb,0.7,"no"', 2),
+        ('path,score,error', 0),
+        ('path,sc', 0),
+        ('', 0),
+    ],
+)
+def test_a_last_line_without_its_line_break(tmp_path, content, count):
+    assert len(written(tmp_path / 'o.csv', content)) == count
+
+
+def test_a_character_that_is_cut(tmp_path):
+    (tmp_path / 'o.csv').write_bytes('path,score,error\na,0.5,\nb,0.7,ä'.encode()[:-1])
+    assert [row['error'] for row in read_table(tmp_path / 'o.csv')] == ['', '']
+    (tmp_path / 'o.csv').write_bytes('path,score\nä,0.5\n'.encode('latin-1'))
+    with pytest.raises(ValueError, match=r'it is not UTF-8\. Expected UTF-8, or UTF-16 with a byte'):
+        read_table(tmp_path / 'o.csv')
+
+
+@pytest.mark.parametrize('name', ['o.excel.csv', 'o.Excel.CSV', 'o.csv'])
+def test_a_byte_order_mark_for_excel(tmp_path, name):
+    mark = codecs.BOM_UTF8 * (name != 'o.csv')
+    save(tmp_path / name, [row('ä', 0.5)], label=LABEL)
+    table = open_table(tmp_path / name, NAMES)
+    table.fill(table.resume(LABEL), LABEL)
+    table.write(row('b', 0.7))
+    table.close()
+    content = (tmp_path / name).read_bytes()
+    assert content.startswith(mark + b'path,') and content.count(codecs.BOM_UTF8) == len(mark) // 3
+    assert [row['path'] for row in finished(tmp_path / name, NAMES, LABEL)] == ['ä', 'b']
+    tables.write_csv(tmp_path / name, [{'a': 1}])
+    assert (tmp_path / name).read_bytes() == mark + b'a\n1\n'
+
+
+# --- resuming them ----------------------------------------------------------------------------------------------------
+
+
+def resumed(path, rows, names=NAMES):
+    """The table after a run that scores these rows."""
+    table = open_table(path, names)
+    table.fill(table.resume(LABEL), LABEL)
+    for each in rows:
+        table.write(each)
+    table.close()
+    return read_table(path)
+
+
+@pytest.mark.parametrize('suffix', SUFFIXES)
+def test_resuming_keeps_further_columns_and_their_order(tmp_path, suffix):
+    path, names = tmp_path / f'o{suffix}', ['label', 'score', 'path', 'caption', 'error', 'id', 'tweet', 'tiny', 'ok']
+    more = [name for name in NAMES if name not in (*names, 'flags', 'width')]  # those may be missing
+    save(path, [seen(row('a', 0.5), (640, 480), 'flat'), row('b', None, 'no')], label=LABEL)
+    join(path, lambda frame: frame[[*names, *more]])
+    before = read_table(path)
+    found = resumed(path, [seen(row('b', 0.25), (1, 2), ''), seen(row('c', 1.0), (3, 4), '')])
+    assert list(found[0]) == [*names, *more, 'width', 'flags'] and read_label(path) == LABEL
+    further = [[row[name] for name in FURTHER if name in names] for row in found]
+    assert further[:2] == [[row[name] for name in FURTHER if name in names] for row in before]  # b, scored again, too
+    assert further[2] == [None] * len(further[2])
+    scores = [(row['path'], row['score'], row['error'], row['height'], row['width']) for row in found]
+    assert scores == [('a', 0.5, '', 480, None), ('b', 0.25, '', 2, 1), ('c', 1.0, '', 4, 3)]
+    if suffix == '.parquet':
+        kinds = {field.name: str(field.type) for field in pyarrow.parquet.read_schema(path)}
+        assert kinds['tweet'] == 'int64' and kinds['ok'] == 'bool' and kinds['caption'] == 'string'
+    assert resumed(path, []) == found
+
+
+def test_resuming_a_journal_keeps_further_columns(tmp_path):
+    path = tmp_path / 'o.parquet'
+    save(path, [row('a', 0.5), row('b', 0.25)], label=LABEL)
+    join(path)
+    table = open_table(path, NAMES)
+    table.fill(table.resume(LABEL), LABEL)
+    table.write(row('c', 1.0))  # and the process ends
+    found = resumed(path, [row('d', 1.0)])
+    assert [row['id'] for row in found] == ['001', '002', None, None] and found[0]['tiny'] == 1e-9
+
+
+def test_tables_that_cannot_be_resumed(tmp_path):
+    path = tmp_path / 'o.csv'
+    save(path, [row('a', 0.5)], label=LABEL)
+    path.write_text('path,score,error,caption\na,0.5,,one\n./a,0.5,,two\n')
+    with pytest.raises(ValueError, match=r"it has './a' in rows that differ in caption; expected each path once"):
+        finished(path, columns([], details=False), LABEL)
+    path.write_text('path,score,error,q_sim\na,0.5,,0.1\n')  # of --details
+    with pytest.raises(ValueError, match='its columns are path, score, error, q_sim; expected path, score, width'):
+        finished(path, columns([], details=False), LABEL)
+    path.write_text('path,score,width\na,0.5,wide\n')
+    with pytest.raises(ValueError, match='its column width has text; expected numbers'):
+        finished(path, columns([], details=False), LABEL)
+    path = tmp_path / 'o.parquet'
+    given = pyarrow.table({'path': ['a'], 'score': [0.5], 'image': [b'\x00']})
+    pyarrow.parquet.write_table(given.replace_schema_metadata({'maclip_pyiqa': json.dumps(LABEL)}), path)
+    with pytest.raises(ValueError, match='bytes is not JSON serializable; expected text or numbers in image'):
+        finished(path, columns([], details=False), LABEL)
