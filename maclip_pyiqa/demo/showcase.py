@@ -12,7 +12,7 @@ from PIL import Image
 
 from ..backbone import NOTE
 from ..metric import MACLIP, Analysis
-from ..report.figures import LABELS
+from ..report.figures import LABELS, save
 from ..scoring.read import to_tensor
 from .degradations import blur, half_blur, jpeg, noise
 
@@ -122,5 +122,5 @@ def run(photo: Image.Image, folder: Path) -> list[dict[str, str | int | float]]:
         writer = csv.DictWriter(file, list(rows[0]), lineterminator='\n')
         writer.writeheader()
         writer.writerows({k: f'{v:.6f}' if isinstance(v, float) else v for k, v in row.items()} for row in rows)
-    draw(images, analyses).savefig(folder / 'demo.png')
+    save(draw(images, analyses), folder / 'demo.png')
     return rows

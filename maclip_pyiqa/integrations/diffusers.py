@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from .._lazy import need
 from ..guidance import Metric, ScoreGradient, check_options, score_gradient
-from ..report.figures import plot_guidance
+from ..report.figures import plot_guidance, save
 
 need(__name__, 'diffusers', extra='diffusers')
 
@@ -152,7 +152,7 @@ class MACLIPGuidance(PipelineCallback):
             ValueError: the history is empty
         """
         steps, _, scores, norms = zip(*self.history, strict=True) if self.history else ((),) * 4
-        plot_guidance(steps, scores, norms).savefig(path)
+        save(plot_guidance(steps, scores, norms), path)
 
     def callback_fn(
         self, pipeline: Any, step_index: int, timestep: Tensor, callback_kwargs: dict[str, Any]

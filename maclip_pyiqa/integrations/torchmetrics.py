@@ -41,6 +41,8 @@ class MACLIPScore(Metric):
             metric.update(images)
         metric.compute()  # a tensor (), the mean score
 
+    In a `MetricCollection`, pass the images by name: `collection.update(images=images, preds=images, target=clean)`.
+
     In Lightning, make it an attribute of the module, and in `validation_step`::
 
         self.maclip.update(images)
@@ -50,8 +52,6 @@ class MACLIPScore(Metric):
     is_differentiable = False
     higher_is_better = True
     full_state_update = False
-
-    scores: list[Tensor]  # one tensor once torchmetrics has gathered them
 
     def __init__(
         self,
@@ -70,7 +70,15 @@ class MACLIPScore(Metric):
             raise ValueError(f"reduction={reduction!r}; expected 'mean', 'sum', 'none' or None")
         self.net = MACLIP(**options) if metric is None else metric
         self.reduction = reduction
-        self.add_state('scores', [], dist_reduce_fx='cat')
+        # a MetricCollection keeps one state for metrics whose states have equal names, and values after the first
+        # batch: metrics of other options give the same scores to an image of one window, but not to the next one
+        self._state = f'scores_{self.net.fingerprint()}'
+        self.add_state(self._state, [], dist_reduce_fx='cat')
+
+    @property
+    def scores(self) -> list[Tensor]:
+        """Scores of each batch, (N,) each; one tensor once torchmetrics has gathered them."""
+        return getattr(self, self._state)
 
     def update(self, images: Tensor | Sequence[Tensor]) -> None:
         """Add images.

@@ -33,6 +33,7 @@ def test_each_script_says_what_it_does(tmp_path):
         'reading',
         'report',
         'scale',
+        'sizes',
         'speed',
         'train_demo',
     ]

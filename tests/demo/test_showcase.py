@@ -52,7 +52,7 @@ def test_the_figure_shows_the_table(clean, analyze):
         assert max(line.get_ydata()) <= curves.get_ylim()[1]
 
 
-@pytest.mark.parametrize('size', [(4000, 300), (30, 40), (1, 1)])
+@pytest.mark.parametrize('size', [pytest.param((4000, 300), marks=pytest.mark.slow), (30, 40), (1, 1)])
 def test_photos_of_other_sizes(size, tmp_path):
     pixels = np.random.default_rng(0).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
     assert len(run(Image.fromarray(pixels), tmp_path)) == 16

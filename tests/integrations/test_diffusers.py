@@ -328,6 +328,7 @@ def test_gradient_through_the_denoiser(metric):
         assert after.score[0] - before.score[0] == pytest.approx(length * before.gradient_norm[0], rel=1e-2)
 
 
+@pytest.mark.slow
 def test_length_of_the_moves(metric):
     """Of Euler's latents, clean + sigma * noise: weight times what the next step takes off sigma, root mean square."""
     pipe = pipeline(with_scheduler=scheduler('EulerDiscreteScheduler'))
@@ -489,6 +490,7 @@ def test_guided_steps(metric, options, steps):
     assert [step.timestep for step in guidance.history] == [float(pipe.scheduler.timesteps[i]) for i in steps]
 
 
+@pytest.mark.slow
 def test_slicing_tiling_and_checkpointing(metric):
     """Slices and recomputed activations give the same image; tiles another one, whose score rises too."""
     pipe = pipeline()

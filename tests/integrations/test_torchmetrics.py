@@ -56,6 +56,9 @@ def test_no_precision_is_lost_over_many_images():
             torch.nn.Module.__init__(self)
             self.rows = iter(torch.from_numpy(values))
 
+        def fingerprint(self):
+            return 'known'
+
         def forward(self, x):
             return next(self.rows)[:, None]
 
@@ -80,6 +83,34 @@ def test_a_ready_metric(tiny_metric, images, scores):
         MACLIPScore(tiny_metric, 'max')
     with pytest.raises(ValueError, match='batch is empty'):
         metric.update(images[:0])
+
+
+def test_in_a_collection(tiny_metric, images, scores):
+    """Beside a metric that takes other arguments: each is given those that it names."""
+    psnr = torchmetrics.image.PeakSignalNoiseRatio(data_range=1.0)
+    both = {'maclip': MACLIPScore(tiny_metric), 'each': MACLIPScore(tiny_metric, 'none')}
+    collection = torchmetrics.MetricCollection({**both, 'psnr': psnr.clone()})
+    for batch in images.split(4):
+        collection.update(images=batch, preds=batch, target=batch / 2)
+    got = collection.compute()
+    np.testing.assert_allclose(got['maclip'], scores.mean(), rtol=1e-6)
+    np.testing.assert_allclose(got['each'], scores, rtol=1e-6)
+    psnr.update(images, images / 2)
+    torch.testing.assert_close(got['psnr'], psnr.compute())
+    assert sorted(collection.compute_groups.values()) == [['each', 'maclip'], ['psnr']]  # no image is scored twice
+
+
+def test_metrics_of_a_collection_keep_their_own_scores(tiny, photos):
+    """Also where the first images have one view, and so the same score with all kinds of views."""
+    nets = {views: MACLIP(backbone=tiny, views=views) for views in ('windows', 'global')}
+    collection = torchmetrics.MetricCollection({name: MACLIPScore(net) for name, net in nets.items()})
+    batches = [photos[0][None, :, :64, :64], photos[1][None, :, :150, :150]]
+    for batch in batches:
+        collection.update(images=batch)
+    got = collection.compute()
+    for name, net in nets.items():
+        np.testing.assert_allclose(got[name], torch.cat([net(batch) for batch in batches]).mean(), rtol=1e-6)
+    assert abs(got['windows'] - got['global']) > 1e-4
 
 
 @pytest.mark.filterwarnings('ignore')  # Lightning's, about workers and GPUs
