@@ -225,7 +225,8 @@ def _run_collection(args: argparse.Namespace, given: list[str]) -> int:
     metric = load_metric(args, load_device('cpu'))
     listing = getattr(sys.stdin, 'buffer', None)
     try:
-        found = score_collection(args.paths, output, metric, gpus=gpus, batch=args.batch, listing=listing, **options)
+        options |= {'gpus': gpus, 'batch': args.batch, 'max_pixels': args.max_pixels, 'listing': listing}
+        found = score_collection(args.paths, output, metric, **options)
     except (OSError, ValueError) as error:
         reason = f'{output}: {one_line(error)}' if isinstance(error, OSError) and error.strerror else str(error)
         raise UsageError(reason) from error

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .._lists import as_names
 from ..scoring.others import lower_better as known_lower_better
 from ..scoring.tables import LAST, escape_path, label, write_csv
 from .paired import Paired, paired, verdict
@@ -294,7 +295,7 @@ def summarize(
     keys = {version.by for version in versions}
     quantities = {place: [name for name in _quantities(rows) if name not in keys] for place, rows in both.items()}
     foreign = {name for found in quantities.values() for name in found if not _is_ours(name)}
-    lower = set(lower_better) | known_lower_better(foreign)
+    lower = {*as_names('lower_better', lower_better)} | known_lower_better(foreign)
     notes = [
         f'{v.name}: no label says which metric the scores are from' for v in versions if v.scored and v.label is None
     ]

@@ -238,26 +238,28 @@ def _number(table: str, i: int, text: Any) -> float:
 def prepared(data: bytes, preparation: dict[str, Any]) -> np.ndarray:
     """Pixels of an image file as a protocol prepares it, (H, W, 3), uint8.
 
-    Opened as pyiqa's data sets do: no EXIF rotation, converted to RGB. Unlike there, truncated files are refused: some
-    of pyiqa's modules disable Pillow's check for the whole process.
+    As pyiqa's data sets do it: no EXIF rotation, converted to RGB. Unlike there, truncated files are refused: some of
+    pyiqa's modules disable Pillow's check for the whole process.
 
     Raises:
         OSError, ValueError: not an image, or a damaged one
     """
-    from PIL import Image, ImageFile, UnidentifiedImageError
+    from PIL import UnidentifiedImageError
 
-    tolerant, ImageFile.LOAD_TRUNCATED_IMAGES = ImageFile.LOAD_TRUNCATED_IMAGES, False
+    from ..scoring.find import describe
+    from ..scoring.read import decode
+
+    def pixels(opened: Any) -> np.ndarray:
+        image = opened.convert('RGB')
+        if preparation:
+            from pyiqa.data.transforms import transform_mapping
+
+            for key, value in preparation.items():
+                for transform in transform_mapping(key, value):
+                    image = transform(image)
+        return np.array(image)
+
     try:
-        with Image.open(io.BytesIO(data)) as opened:
-            image = opened.convert('RGB')
+        return decode(io.BytesIO(data), pixels)
     except UnidentifiedImageError:
-        raise OSError('not an image, or of a format that Pillow does not read') from None
-    finally:
-        ImageFile.LOAD_TRUNCATED_IMAGES = tolerant
-    if preparation:
-        from pyiqa.data.transforms import transform_mapping
-
-        for key, value in preparation.items():
-            for transform in transform_mapping(key, value):
-                image = transform(image)
-    return np.array(image)
+        raise OSError(describe('')) from None

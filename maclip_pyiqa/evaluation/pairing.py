@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise, takewhile
 from typing import Any
 
+from .._lists import as_names
 from ..scoring.find import find_images
 from ..scoring.tables import FORMATS, label_difference, read_label, read_table
 
@@ -62,13 +63,15 @@ def read_versions(
 
     Raises:
         OSError: a folder or table that cannot be read
+        TypeError: text where a list is expected
         ValueError: fewer than two versions, names that repeat, neither folder nor table, a table without the column,
             or one where it repeats
     """
+    if isinstance(sources, (str, bytes, os.PathLike)):
+        raise TypeError(f'{sources!r} is one version; expected a list of at least two folders or tables')
     if len(sources) < 2:
         raise ValueError(f'{len(sources)} version to compare; expected at least two folders or tables')
-    if names is None:
-        names = _names(sources)
+    names = _names(sources) if names is None else as_names('names', names)
     if len(names) != len(sources) or len(set(names)) < len(names):
         raise ValueError(f'names of the versions are {", ".join(names)}; expected {len(sources)} different ones')
     versions = [_read(source, name, by) for source, name in zip(sources, names, strict=True)]

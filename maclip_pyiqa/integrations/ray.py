@@ -24,8 +24,9 @@ from dataclasses import dataclass, field
 from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 from .._lazy import need
+from .._lists import as_names, as_paths
 from ..scoring.collections import Collection, output_schema, to_table
-from ..scoring.find import as_paths
+from ..scoring.find import MAX_PIXELS
 from ..scoring.shards import Inputs, Shard, absolute, cut_files, cut_table, find_inputs, load, read_shard, shard_name
 from ..scoring.tables import label, one_line, unescape_text
 
@@ -51,13 +52,14 @@ def score_collection(
     metric: MACLIP,
     *,
     column: str | None = None,
-    keep: str | Sequence[str] = (),
+    keep: Sequence[str] = (),
     shard_rows: int = 10_000,
     actors: int | None = None,
     address: str | None = None,
     retries: int = 2,
     gpus: bool | None = None,
     batch: int = BATCH,
+    max_pixels: int | None = MAX_PIXELS,
     listing: IO[bytes] | None = None,
     progress: bool | None = None,
 ) -> dict[str, Any]:
@@ -82,6 +84,7 @@ def score_collection(
             one that does it
         gpus: None: if there are some
         batch: images that are scored at once, at most
+        max_pixels: largest number of pixels of an image, see `read_image`
         listing: a binary stream with a path a line
         progress: a progress bar on standard error; None: if that is a terminal
 
@@ -107,11 +110,11 @@ def score_collection(
             f'shard_rows={shard_rows}, actors={actors}, retries={retries}, batch={batch}; expected at least 1, and at '
             'least 0 for retries'
         )
-    names, keep = as_paths(inputs), [keep] if isinstance(keep, str) else list(keep)
+    names, keep = as_paths(inputs), as_names('keep', keep)
     found = find_inputs(names, listing, output)
     if keep and found.files:
         raise ValueError('image files have no columns to keep; expected Parquet files or tars, or no `keep`')
-    options = _Options(shard_rows, actors, address, retries, gpus, batch, progress)
+    options = _Options(shard_rows, actors, address, retries, gpus, batch, max_pixels, progress)
     same = {'column': column, 'keep': keep, 'shard_rows': shard_rows}
     folder = Collection(output, label(metric), same, names)
     try:
@@ -283,6 +286,7 @@ class _Run:
             'device': 'cuda' if on_gpu else 'cpu',
             'threads': threads,
             'batch': options.batch,
+            'max_pixels': options.max_pixels,
             'cwd': os.getcwd(),
             'names': plan.names,
             'schema': plan.schema,
@@ -468,6 +472,7 @@ class _Options:
     retries: int
     gpus: bool | None
     batch: int
+    max_pixels: int | None
     progress: bool | None
 
 
@@ -577,12 +582,13 @@ class _Scorer:
         device: str,
         threads: int,
         batch: int,
+        max_pixels: int | None,
         cwd: str,
         names: Sequence[str],
         schema: pa.Schema,
     ) -> None:
         self.config, self.fingerprint, self.device, self.threads = config, fingerprint, device, threads
-        self.batch, self.names, self.schema = batch, names, schema
+        self.batch, self.max_pixels, self.names, self.schema = batch, max_pixels, names, schema
         self.at: tuple[str, int, int | None] | None = None
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # the driver handles Ctrl-C and ends its actors
         with suppress(OSError):  # relative paths are the driver's
@@ -664,7 +670,7 @@ class _Scorer:
         except Exception as error:
             return FileRead(image.id, None, one_line(error))
         path = image.id if isinstance(image.data, bytes) else image.data
-        return read_file(path, data, self.metric.backbone.window)._replace(path=image.id)
+        return read_file(path, data, self.metric.backbone.window, self.max_pixels)._replace(path=image.id)
 
 
 def _ahead(function: Callable[[Any], Any], items: Iterable[Any], threads: int) -> Iterator[Any]:

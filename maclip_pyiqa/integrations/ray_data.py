@@ -11,6 +11,7 @@ from .._lazy import need
 from ..metric import MACLIP
 from ..scoring.batch import read_cell
 from ..scoring.collections import LABEL, output_schema, to_table
+from ..scoring.find import MAX_PIXELS
 from ..scoring.score import score_read
 from ..scoring.shards import plain_column
 from ..scoring.tables import label
@@ -34,6 +35,7 @@ class BatchScorer:
         column: column of the images: paths of local files, contents of files, or Hugging Face's {bytes, path}, in
             any Arrow type of text and bytes
         batch: largest number of images that are scored at once
+        max_pixels: largest number of pixels of an image, see `read_image`
         device: None: the GPU that Ray gives the actor, or the CPU
         **options: of `MACLIP`, such as backbone or prompts
 
@@ -59,6 +61,7 @@ class BatchScorer:
         *,
         column: str = 'image',
         batch: int = 16,
+        max_pixels: int | None = MAX_PIXELS,
         device: torch.device | str | None = None,
         **options: Any,
     ) -> None:
@@ -69,7 +72,7 @@ class BatchScorer:
             raise TypeError(f'options {", ".join(options)} beside a metric, which has its own; pass one or the other')
         if batch < 1:
             raise ValueError(f'batch={batch}; expected at least 1')
-        self.column, self.batch = column, batch
+        self.column, self.batch, self.max_pixels = column, batch, max_pixels
         self.metric = MACLIP(**options) if metric is None else metric
         self.metric.to(device or ('cuda' if torch.cuda.is_available() else 'cpu'))
         self._rows = output_schema(self.metric.attribute_names)
@@ -93,7 +96,7 @@ class BatchScorer:
         if taken:
             raise ValueError(f'the table already has columns {", ".join(taken)}; rename or drop them before')
         window = self.metric.backbone.window
-        files = (read_cell(cell.as_py(), window) for cell in plain_column(table[self.column]))
+        files = (read_cell(cell.as_py(), window, self.max_pixels) for cell in plain_column(table[self.column]))
         scores = to_table(list(score_read(self.metric, files, batch=self.batch)), self._rows)
         for field in self.schema:
             table = table.append_column(field, scores[field.name])

@@ -97,6 +97,8 @@ class MACLIPReward:
                 the prompts are not N
         """
         items = _split(images)
+        if isinstance(prompts, str):
+            raise TypeError(f'prompts={prompts!r} is text; expected a list of one prompt for each image')
         if prompts is not None and len(prompts) != len(items):
             raise ValueError(f'{len(items)} images and {len(prompts)} prompts; expected one prompt for each image')
         if self.deltas and prompts is None:

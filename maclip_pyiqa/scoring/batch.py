@@ -53,12 +53,13 @@ def read_file(path: str, data: bytes | None = None, window: int = 0, max_pixels:
         return FileRead(path, None, one_line(error))
 
 
-def read_cell(cell: Any, window: int = 0) -> FileRead:
+def read_cell(cell: Any, window: int = 0, max_pixels: int | None = MAX_PIXELS) -> FileRead:
     """Read the image in a cell of a table: the path of a file, its content, or Hugging Face's {bytes, path}.
 
     Args:
         cell: None or empty text is an image that cannot be read
         window: side of the metric's windows, pixels; for the flags, see `find_flags`
+        max_pixels: largest number of pixels, see `read_image`
 
     Raises:
         TypeError: something else
@@ -72,7 +73,7 @@ def read_cell(cell: Any, window: int = 0) -> FileRead:
         raise TypeError(f'a cell is {type(cell).__name__}; expected a path, bytes, or {{bytes, path}}')
     if not path and not data:
         return FileRead('', None, 'no image: the cell is empty')
-    return read_file(path or '', data or None, window)
+    return read_file(path or '', data or None, window, max_pixels)
 
 
 def read_files(

@@ -19,6 +19,7 @@ from typing import IO, TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from .._lazy import need
+from .._lists import as_names
 from ..metric.prompts import summary_columns
 from .collections import LABEL, is_collection, open_collection
 from .tables import (
@@ -106,6 +107,7 @@ def filter_scores(
 
         print(filter_scores('scores', 'kept.parquet', min_score=0.6, top=0.2))
     """
+    without_flags = as_names('without_flags', without_flags)
     need('filter', 'pyarrow', extra='parquet')
     data, label = _open(os.fspath(source))
     if top is not None and not (0 < top <= 1 or (isinstance(top, int) and top > 1)):

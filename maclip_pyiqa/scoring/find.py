@@ -20,7 +20,6 @@ __all__ = [
         'MAX_PIXELS',
         'SOFTWARE',
         'SUFFIXES',
-        'as_paths',
         'check_file',
         'describe',
         'find_images',

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+from collections.abc import Callable
 from typing import IO, Any, TypeAlias
 
 import numpy as np
@@ -15,7 +16,7 @@ from torch import Tensor
 from .find import MAX_PIXELS, check_file, describe
 from .pillow import open_image
 
-__all__ = ['Source', 'read_image', 'read_pixels', 'to_tensor']
+__all__ = ['Source', 'decode', 'read_image', 'read_pixels', 'to_tensor']
 
 Source: TypeAlias = str | os.PathLike[str] | bytes | bytearray | memoryview | IO[bytes] | Image.Image
 
@@ -76,7 +77,7 @@ def read_pixels(source: Source, max_pixels: int | None = MAX_PIXELS) -> np.ndarr
         if isinstance(source, Image.Image):
             return _pixels(source, max_pixels)
         with contextlib.ExitStack() as stack:
-            return _decode(_file(source, stack), max_pixels)
+            return decode(_file(source, stack), lambda image: _pixels(image, max_pixels))
     except UnidentifiedImageError:
         raise OSError(describe(source if isinstance(source, (str, os.PathLike)) else '')) from None
     except (OSError, ValueError, MemoryError):
@@ -115,12 +116,21 @@ def _file(source: Any, stack: contextlib.ExitStack) -> IO[bytes]:
     return io.BytesIO(data)
 
 
-def _decode(file: IO[bytes], max_pixels: int | None) -> np.ndarray:
+def decode(file: IO[bytes], pixels: Callable[[Image.Image], np.ndarray]) -> np.ndarray:
+    """Open an image file, strictly whatever Pillow's globals are, and take its pixels.
+
+    Args:
+        file: file that can be searched
+        pixels: image -> pixels
+
+    Raises:
+        Exception: whatever a reader of Pillow raises; UnidentifiedImageError where none knows the format
+    """
     start = file.read(len(PNG))
     if not start:
         raise OSError('the file is empty; expected an image')
     try:
-        return _open(file, max_pixels)
+        return _open(file, pixels)
     except Exception:
         if start != PNG:
             raise
@@ -128,17 +138,17 @@ def _decode(file: IO[bytes], max_pixels: int | None) -> np.ndarray:
     file.seek(0)
     data = file.read()
     try:
-        return _open(io.BytesIO(_without_text(data, exif=True)), max_pixels)
+        return _open(io.BytesIO(_without_text(data, exif=True)), pixels)
     except Exception:
-        return _open(io.BytesIO(_without_text(data, exif=False)), max_pixels)
+        return _open(io.BytesIO(_without_text(data, exif=False)), pixels)
 
 
-def _open(file: IO[bytes], max_pixels: int | None) -> np.ndarray:
+def _open(file: IO[bytes], pixels: Callable[[Image.Image], np.ndarray]) -> np.ndarray:
     image = open_image(file)
     if image is None:
         raise UnidentifiedImageError
     with image:
-        return _pixels(image, max_pixels)
+        return pixels(image)
 
 
 def _pixels(image: Image.Image, max_pixels: int | None) -> np.ndarray:

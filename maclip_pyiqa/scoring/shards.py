@@ -32,7 +32,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
-from .find import as_paths, find_images, is_image, same_file, suffixes, unread
+from .._lists import as_paths
+from .find import find_images, is_image, same_file, suffixes, unread
 from .tables import escape_text, one_line
 
 if TYPE_CHECKING:

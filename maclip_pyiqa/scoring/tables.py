@@ -42,6 +42,7 @@ from numbers import Real
 from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 from .._lazy import need
+from .._lists import as_names
 from .._version import __version__
 from ..metric.prompts import summary_columns
 from .find import same_file
@@ -98,7 +99,7 @@ def columns(attributes: Iterable[str], others: Iterable[str] = (), details: bool
         >>> columns(['sharp'], ['niqe'])
         ('path', 'score', 'q_sim', 'q_mag', 'w_sim', 'attribute_sharp', 'niqe', 'width', 'height', 'flags', 'error')
     """
-    others = tuple(others)
+    others = tuple(as_names('others', others))
     for name in others:
         if name in ('path', *summary_columns(()), *LAST) or name.startswith('attribute_') or others.count(name) > 1:
             raise ValueError(f'a metric named {name!r} would share its column with another; give it another name')
@@ -493,7 +494,7 @@ def read_table(path: str | os.PathLike[str], text: Collection[str] = ()) -> list
         ValueError: an unknown suffix, or not a table of scores
     """
     cells = _format(path).read(os.path.realpath(path))
-    return _values(os.fspath(path), cells, text)
+    return _values(os.fspath(path), cells, as_names('text', text))
 
 
 def path_column(names: Sequence[str]) -> str:
