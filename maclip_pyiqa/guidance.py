@@ -16,6 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .metric.checks import flag, number, whole
+
 __all__ = ['ScoreGradient', 'guided_step', 'score_gradient']
 
 Metric = Callable[[Tensor], Tensor]
@@ -172,17 +174,16 @@ def check_options(
     Raises:
         TypeError, ValueError: an option out of range
     """
-    if isinstance(shift, bool) or not isinstance(shift, int) or shift < 0:
-        raise ValueError(f'shift={shift!r}; expected a whole number of pixels, at least 0')
-    if not isinstance(flip, bool):
-        raise TypeError(f'flip={flip!r}; expected True or False')
+    try:
+        whole('shift', shift, 0)
+    except (TypeError, ValueError):
+        raise ValueError(f'shift={shift!r}; expected a whole number of pixels, at least 0') from None
+    flag('flip', flip)
     if generator is not None and (not isinstance(generator, torch.Generator) or generator.device.type != 'cpu'):
         raise TypeError(f'generator={generator!r}; expected a torch.Generator on the CPU')
     if generator is None and (shift or flip):
         raise ValueError('shift and flip are random; pass a generator, such as torch.Generator().manual_seed(0)')
-    if isinstance(weight, bool) or not isinstance(weight, (int, float)):
-        raise TypeError(f'weight={weight!r}; expected a number')
-    if not 0 <= weight < math.inf:  # false for NaN too
+    if number('weight', weight) < 0:
         raise ValueError(f'weight={weight!r}; expected a finite number of at least 0')
     if through not in ('x0', 'denoiser'):
         raise ValueError(f"through={through!r}; expected 'x0' or 'denoiser'")

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from .metric import MACLIP
-from .metric.checks import OVERSHOOT, RangeCheck, flag, number, wants_grad
+from .metric.checks import RangeCheck, as_images, flag, number, wants_grad
 
 __all__ = ['MACLIPLoss']
 
@@ -26,7 +26,8 @@ class MACLIPLoss(nn.Module):
     paired form stops where the target's score is reached, since what lies above it is not in the target.
 
     x is clamped to [0, 1] first, as an image is when it is saved, so that values outside get no gradient from this
-    loss. Values outside by more than 0.5 are an error: a network whose output is in [-1, 1] needs (x + 1) / 2. The
+    loss. More than 1 % of the values outside by more than 0.5 are an error: a network whose output is in [-1, 1] needs
+    (x + 1) / 2. The
     module has no parameters and an empty state dict, and follows `.to()`.
 
     Args:
@@ -70,12 +71,11 @@ class MACLIPLoss(nn.Module):
             (), or (N, 1) where reduction='none'
 
         Raises:
-            TypeError, ValueError: as `MACLIP.forward` (values of x may leave [0, 1] by 0.5), or a missing target, or
+            TypeError, ValueError: as `MACLIP.forward` (x may leave [0, 1] as with a gradient), or a missing target, or
                 one of other sizes than x
         """
-        if isinstance(x, (Tensor, list, tuple)):
-            self._check_range([image for image in x if isinstance(image, Tensor)], OVERSHOOT)
-        x = _clamp(x)
+        self._check_range(as_images(x, self.metric.backbone.mean.device), lenient=True)
+        x = x.clamp(0, 1) if isinstance(x, Tensor) else [image.clamp(0, 1) for image in x]
         ceiling = self._score_of(target, x) if self.paired else 1
         loss = ceiling - self.metric(x)
         if self.paired:
@@ -103,13 +103,6 @@ class MACLIPLoss(nn.Module):
         score = self.metric([image.detach().requires_grad_() for image in target]).detach()
         torch.set_rng_state(state)
         return score
-
-
-def _clamp(images: Images) -> Images:
-    """To [0, 1]. What is no tensor is left for the metric to refuse."""
-    if isinstance(images, (list, tuple)):
-        return [image.clamp(0, 1) if isinstance(image, Tensor) else image for image in images]
-    return images.clamp(0, 1) if isinstance(images, Tensor) else images
 
 
 def _sizes(images: Images) -> list[tuple[int, ...]]:

@@ -13,13 +13,13 @@ import sys
 import threading
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from typing import Any
 
 import numpy as np
 import torch
 
-__all__ = ['GUEST', 'OPEN_CLIP_LOGGER', 'plain_torch', 'quiet_open_clip', 'same_random']
+__all__ = ['GUEST', 'OPEN_CLIP_LOGGER', 'ignoring', 'plain_torch', 'quiet_open_clip', 'same_random']
 
 
 class Shared:
@@ -49,15 +49,27 @@ class Shared:
 def _process() -> Iterator[None]:
     environ: dict[str, str] = dict(os.environ)
     filters: Any = warnings.filters
-    before = list(filters)
+    before, modules = list(filters), set(sys.modules)
     try:
         yield
     finally:
-        for name in [name for name, value in os.environ.items() if environ.get(name) != value]:
-            del os.environ[name]
-        os.environ.update({name: value for name, value in environ.items() if name not in os.environ})
-        if filters != before:
+        if not modules.issuperset(sys.modules):  # otherwise what changed is of other threads
+            for name in [name for name, value in os.environ.items() if environ.get(name) != value]:
+                del os.environ[name]
+            os.environ.update({name: value for name, value in environ.items() if name not in os.environ})
             filters[:] = before  # in place, not by catch_warnings: other threads may have entered or left one since
+
+
+@contextmanager
+def ignoring(message: str) -> Iterator[None]:
+    """Ignores warnings. Not by catch_warnings, which puts back what other threads have changed."""
+    warnings.filterwarnings('ignore', message)
+    added: Any = warnings.filters[0]
+    try:
+        yield
+    finally:
+        with suppress(ValueError):
+            warnings.filters.remove(added)  # type: ignore[attr-defined]
 
 
 @contextmanager
@@ -133,7 +145,7 @@ def same_random() -> Iterator[None]:
 
 
 LOGGER = logging.getLogger('open_clip')
-# Environment variables and warnings filters are afterwards what they were before: importing open_clip, transformers or
-# pyiqa changes some of both.
+# Environment variables and warnings filters are afterwards what they were before, if something was imported: importing
+# open_clip, transformers or pyiqa changes some of both.
 GUEST = Shared(_process)
 FLOAT32, OPEN_CLIP_LOGGER = Shared(_float32), Shared(_own_logger)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import warnings
 import zipfile
 from pathlib import Path
 from urllib.parse import urlparse
@@ -12,7 +11,7 @@ from urllib.parse import urlparse
 import torch
 from torch import Tensor
 
-from .guest import GUEST
+from .guest import ignoring
 from .names import architecture
 
 __all__ = ['WeightsError', 'architecture', 'find', 'places', 'read', 'sha256']
@@ -172,9 +171,7 @@ def read(path: str | os.PathLike) -> dict[str, Tensor]:
                 raise ValueError(f'checksum of {damaged} differs')
             if script:
                 kind = 'TorchScript archive'
-                with GUEST:  # not catch_warnings, which is not made for threads
-                    # OpenAI's files are in this format
-                    warnings.filterwarnings('ignore', '`torch.jit.load` is deprecated')
+                with ignoring('`torch.jit.load` is deprecated'):  # OpenAI's files are in this format
                     state = torch.jit.load(str(path), map_location='cpu').state_dict()
             else:
                 kind = 'file written by torch.save'

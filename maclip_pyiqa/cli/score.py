@@ -174,7 +174,7 @@ def run(args: argparse.Namespace) -> int:
         metric, loaded = load_metrics(args, others)  # fails before any table is touched
         source = label(metric)
         if args.resume:
-            done = _finished(tables, source)
+            done = _finished(tables, paths, source)
         todo = [path for path in paths if same_file(path) not in done]
 
         from ..scoring.score import score_files
@@ -270,17 +270,21 @@ def _is_page(path: str) -> bool:
     return path.lower().endswith('.html')
 
 
-def _finished(tables: list[Table], source: dict[str, Any]) -> dict[str, dict]:
-    """Finished rows of all tables by `same_file`; of a row in several, the first that is not missing of each cell."""
+def _finished(tables: list[Table], paths: list[str], source: dict[str, Any]) -> dict[str, dict]:
+    """Rows of all tables that are not to be scored again, by `same_file`; of one in several tables each cell from the
+    first that has it."""
     done: dict[str, dict] = {}
+    again = set(map(same_file, paths))
     for table in tables:
         if table.is_stream or isinstance(table, ReportTable):
             continue
         try:
-            rows = table.resume(source)
+            rows = table.resume(source, again)
         except (OSError, ValueError) as error:
             message = f'{table.path} cannot be resumed: {one_line(error)}' if isinstance(error, OSError) else error
             raise UsageError(str(message)) from error
+        if more := len(rows) - len({same_file(row['path']) for row in rows}):
+            say(f'{table.path}: {more} rows of files that have a row already; the first of each file is kept')
         for row in rows:
             before = done.get(same_file(row['path']), {})
             done[same_file(row['path'])] = row | {name: cell for name, cell in before.items() if cell not in (None, '')}

@@ -134,6 +134,7 @@ def _read(source: Source, name: str, by: str | None) -> Version:
         return Version(name, path, [os.path.relpath(file, path) for file in files], [{'path': f} for f in files], False)
     if os.path.splitext(path)[1].lower() not in FORMATS:
         problem = 'is neither a folder nor a table' if os.path.lexists(path) else 'does not exist'
+        problem = 'is a URL, which is not read here' if '://' in path else problem
         raise ValueError(f'{path} {problem}; expected a folder of images, or a table {", ".join(FORMATS)}')
     rows = read_table(path, () if by is None else (by,))
     if not rows:

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from .._lazy import need
 from ..guidance import Metric, ScoreGradient, check_options, score_gradient
+from ..metric.checks import number, whole
 from ..report.figures import plot_guidance, save
 
 need(__name__, 'diffusers', extra='diffusers')
@@ -120,16 +121,17 @@ class MACLIPGuidance(PipelineCallback):
     ) -> None:
         super().__init__(cutoff_step_ratio=cutoff_step_ratio)
         check_options(shift, flip, torch.Generator() if generator is None else generator, weight, through)
-        if isinstance(every, bool) or not isinstance(every, int) or every < 1:
-            raise ValueError(f'every={every!r}; expected a whole number of at least 1')
-        if not isinstance(start_step_ratio, float) or not 0 <= start_step_ratio < cutoff_step_ratio:
+        try:
+            self.every = whole('every', every)
+        except TypeError as error:
+            raise ValueError(f'{error} of at least 1') from None
+        if not 0 <= number('start_step_ratio', start_step_ratio) < cutoff_step_ratio:
             raise ValueError(
                 f'start_step_ratio={start_step_ratio!r}; expected a float from 0 to below cutoff_step_ratio, '
                 f'{cutoff_step_ratio}'
             )
         self.metric = metric
         self.weight = weight
-        self.every = every
         self.start_step_ratio = start_step_ratio
         self.cutoff_step_ratio = cutoff_step_ratio
         self.through = through

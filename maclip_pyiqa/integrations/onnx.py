@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from .._lazy import need
 from ..metric import MACLIP
+from ..metric.checks import whole
 from ..metric.views import window_count
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ PROTOBUF_LIMIT = 2_000_000_000  # bytes of one ONNX file; what is larger gets it
 
 
 def export(
-    metric: MACLIP, path: str | os.PathLike | None = None, size: tuple[int, int] | None = None
+    metric: MACLIP, path: str | os.PathLike | None = None, size: Sequence[int] | None = None
 ) -> torch.export.ExportedProgram:
     """Export a metric for batches (N, 3, H, W), RGB in [0, 1], of its dtype -> scores (N, 1). N is dynamic.
 
@@ -65,10 +66,12 @@ def export(
         raise ValueError(f'path={os.fspath(path)!r}; expected a name that ends in .pt2 or .onnx')
     if suffix == '.onnx':
         need('an ONNX file', 'onnxscript', extra='export')
-    if size is not None and not (
-        isinstance(size, Sequence) and len(size) == 2 and all(isinstance(side, int) and side > 0 for side in size)
-    ):
-        raise ValueError(f'size={size!r}; expected (height, width) in pixels')
+    if size is not None:
+        try:
+            height, width = size
+            size = whole('height', height), whole('width', width)
+        except (TypeError, ValueError):
+            raise ValueError(f'size={size!r}; expected (height, width) in pixels') from None
 
     if path is not None and not Path(path).parent.is_dir():
         raise FileNotFoundError(f'{os.fspath(path)}: no such folder to write to')
@@ -84,9 +87,7 @@ def export(
     with torch.no_grad():
         shapes = ({0: torch.export.Dim('batch')} | sides,)
         try:
-            program = torch.export.export(
-                _Batched(metric, size and (size[0], size[1])).eval(), (x,), dynamic_shapes=shapes
-            )
+            program = torch.export.export(_Batched(metric, size).eval(), (x,), dynamic_shapes=shapes)
         except Exception as error:
             if size is None:
                 raise ValueError('this metric cannot be exported for any size; give size=(height, width)') from error

@@ -7,10 +7,9 @@ https://github.com/yifan123/flow_grpo, commit 94e23ee5405ab7241fc1f75d30cac8147e
 
 from __future__ import annotations
 
-import math
 import re
 import warnings
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -97,8 +96,7 @@ class MACLIPReward:
                 the prompts are not N
         """
         items = _split(images)
-        if isinstance(prompts, str):
-            raise TypeError(f'prompts={prompts!r} is text; expected a list of one prompt for each image')
+        prompts = _prompts(prompts)
         if prompts is not None and len(prompts) != len(items):
             raise ValueError(f'{len(items)} images and {len(prompts)} prompts; expected one prompt for each image')
         if self.deltas and prompts is None:
@@ -113,6 +111,8 @@ class MACLIPReward:
             for first in range(0, len(good), self.batch):
                 part = good[first : first + self.batch]
                 scores[part] = self._score([items[i] for i in part], part, wrong)
+        if len(wrong) == len(items) > 1 and not any('not finite' in str(error) for error in wrong.values()):
+            raise ValueError(f'none of {len(items)} images can be scored; {wrong[0]}')
         for i, error in sorted(wrong.items()):
             warnings.warn(f'image {i} gets the reward {LOWEST:g}: {error}', stacklevel=2)
         scored = ~np.isnan(scores)
@@ -187,34 +187,56 @@ def _split(images: Any) -> list[Any]:
     raise TypeError(f'the images are a {type(images).__name__}; expected a tensor, an array or a list of images')
 
 
+def _prompts(prompts: Any) -> list[Hashable] | None:
+    """-> a list of values that can be compared; None: none."""
+    if prompts is None:
+        return None
+    if isinstance(prompts, (str, bytes)) or not isinstance(prompts, Iterable):
+        raise TypeError(f'prompts={prompts!r}; expected a list of one prompt for each image')
+    found = prompts.tolist() if isinstance(prompts, (Tensor, np.ndarray)) else list(prompts)
+    if not all(isinstance(prompt, Hashable) for prompt in found):
+        raise TypeError('prompts are lists or other values that cannot be compared; expected text or numbers')
+    return found
+
+
 def _wrong(items: list[Any]) -> dict[int, Exception]:
     """Errors of the images whose type, shape or range is wrong, by their numbers."""
     errors: dict[int, Exception] = {}
     for i, item in enumerate(items):
         try:
-            if isinstance(item, np.ndarray):
-                if item.ndim != 3 or item.shape[2] not in (1, 3) or 0 in item.shape:
-                    first = item.ndim == 3 and item.shape[0] in (1, 3)
-                    hint = '; channels come last in arrays: x.transpose(1, 2, 0), or pass a tensor' if first else ''
-                    raise ValueError(f'an array of the shape {item.shape}; expected (H, W, 3){hint}')
-                if item.dtype != np.uint8 and not np.issubdtype(item.dtype, np.floating):
-                    raise TypeError(f'an array of {item.dtype}; expected uint8, or floating point in [0, 1]')
-                low, high = (0, 0) if item.dtype == np.uint8 else (item.min(), item.max())
-            elif isinstance(item, Tensor):
-                image = item.float() if item.dtype == torch.uint8 else item
-                as_images([image], image.device)
-                low, high = (0, 0) if image is not item else image.detach().aminmax()
-            elif isinstance(item, Image.Image):
-                continue
-            else:
-                raise TypeError(
-                    f'is a {type(item).__name__}; expected a PIL image, a tensor (3, H, W) or an array (H, W, 3)'
-                )
-            if math.isfinite(low + high):  # NaN is a fault of one image
-                check_range(0, float(low), float(high))
+            image = _checked(item)
+            if image is not None and image.is_floating_point():
+                image = image.detach()
+                if not image.aminmax()[1].isfinite():  # a fault of one image
+                    image = image[image.isfinite()]
+                if image.numel():
+                    check_range(0, *(float(value) for value in image.aminmax()))
         except (TypeError, ValueError) as error:
             errors[i] = _of_image(error, i)
     return errors
+
+
+def _checked(item: Any) -> Tensor | None:
+    """An image whose type and shape are right as a tensor; None: one whose range is right by its type."""
+    if isinstance(item, Image.Image):
+        return None
+    if isinstance(item, np.ndarray):
+        if item.ndim != 3 or item.shape[2] not in (1, 3) or 0 in item.shape:
+            first = item.ndim == 3 and item.shape[0] in (1, 3)
+            hint = '; channels come last in arrays: x.transpose(1, 2, 0), or pass a tensor' if first else ''
+            raise ValueError(f'an array of the shape {item.shape}; expected (H, W, 3){hint}')
+        if item.dtype != np.uint8 and not np.issubdtype(item.dtype, np.floating):
+            raise TypeError(f'an array of {item.dtype}; expected uint8, or floating point in [0, 1]')
+        return None if item.dtype == np.uint8 else torch.from_numpy(_native(item))
+    if isinstance(item, Tensor):
+        as_images([item.float() if item.dtype == torch.uint8 else item], item.device)
+        return item
+    raise TypeError(f'is a {type(item).__name__}; expected a PIL image, a tensor (3, H, W) or an array (H, W, 3)')
+
+
+def _native(image: np.ndarray) -> np.ndarray:
+    # torch takes no negative strides, as of a mirrored view, no other byte order, and no memory that is read-only
+    return np.array(image, image.dtype.newbyteorder('='), order='C')
 
 
 def _of_image(error: Exception, number: int) -> Exception:
@@ -229,5 +251,5 @@ def _tensor(image: Any) -> Tensor:
     if isinstance(image, Image.Image):
         image = read_pixels(image, None)
     if isinstance(image, np.ndarray):
-        return to_tensor(np.ascontiguousarray(image))  # torch takes no negative strides, as of a mirrored view
+        return to_tensor(_native(image))
     return image.float() / 255 if image.dtype == torch.uint8 else image

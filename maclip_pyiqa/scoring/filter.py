@@ -118,7 +118,8 @@ def filter_scores(
     missing = {'score', *['flags'] * bool(without_flags)} - {*data.schema.names}
     if missing:
         raise ValueError(
-            f'{os.fspath(source)} has no column {" or ".join(sorted(missing))}; expected a table of scores'
+            f'{os.fspath(source)} has no column {" or ".join(sorted(missing))}, but {", ".join(data.schema.names)}; '
+            'expected a table of scores'
         )
     passes = _expression(min_score, max_score, without_flags)
 

@@ -40,6 +40,7 @@ RAW = (
     *('.3fr', '.arw', '.cr2', '.cr3', '.crw', '.dcr', '.dng', '.erf', '.fff', '.gpr', '.iiq', '.k25', '.kdc', '.mef'),
     *('.mos', '.mrw', '.nef', '.nrw', '.orf', '.pef', '.raf', '.raw', '.rw2', '.rwl', '.sr2', '.srf', '.srw', '.x3f'),
 )
+FORMATS = ('.heic', '.heics', '.heif', '.heifs', '.hif', '.jxl')  # that the extra `formats` reads
 # Images too, which are read only where a plugin of Pillow does, see the extra `formats`.
 OTHERS = (
     *('.avci', '.blp', '.bpg', '.bw', '.cin', '.cur', '.dcx', '.dds', '.djvu', '.dpx', '.emf', '.eps', '.exr', '.fit'),
@@ -122,9 +123,9 @@ def find_images(
         find_images(['photos', 'more/*.png'])
     """
     _real_folder.cache_clear()  # links may have changed
-    walk = _Walk()
+    walk, paths = _Walk(), as_paths(paths)
     found: list[str] = []
-    for path in as_paths(paths):
+    for path in paths:
         if path == '-':
             if listing is None:
                 raise ValueError("the path '-' needs a listing, a binary stream with one path a line")
@@ -143,13 +144,15 @@ def find_images(
     if walk.skipped:
         skipped = Counter(walk.skipped.values())
         kinds = ', '.join(f'{count} {suffix}' for suffix, count in sorted(skipped.items()))
-        plugin = {'.heic', '.heif', '.hif', '.jxl'} & skipped.keys()
-        hint = "; pip install 'maclip_pyiqa[formats]' reads .heic, .heif and .jxl" if plugin else ''
+        hint = "; pip install 'maclip_pyiqa[formats]' reads .heic, .heif and .jxl" * any(
+            map(FORMATS.__contains__, skipped)
+        )
         warn(f'left out, image formats that are not read: {kinds}{hint}')
     if other_names:
         warn(f'left out, other paths of files that are there already: {other_names}')
     if not once:
-        raise FileNotFoundError('no images found; expected files with suffixes such as .jpg or .png')
+        where = ', '.join(paths)
+        raise FileNotFoundError(f'no images found in {where[:200]}; expected files with suffixes such as .jpg or .png')
     return list(once.values())
 
 
@@ -186,8 +189,9 @@ def describe(path: str | os.PathLike[str]) -> str:
     """What a file is that is no image, and what takes it, as far as its suffix tells."""
     name = os.path.basename(os.fsdecode(path)).lower()
     hint = next((hint for ends, hint in HINTS.items() if name.endswith(ends)), None)
-    if hint is None and os.path.splitext(name)[1] in unread():
-        hint = 'an image in a format that is not read; the extra `formats` adds .heic, .heif and .jxl'
+    suffix = os.path.splitext(name)[1]
+    if hint is None and suffix in unread():
+        hint = 'an image in a format that is not read' + "; pip install 'maclip_pyiqa[formats]'" * (suffix in FORMATS)
     return 'not an image, or in a format that Pillow does not read' if hint is None else f'not an image: {hint}'
 
 

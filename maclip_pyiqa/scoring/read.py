@@ -13,6 +13,7 @@ import torch
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
+from ..metric.checks import whole
 from .find import MAX_PIXELS, check_file, describe
 from .pillow import open_image
 
@@ -30,12 +31,11 @@ UPRIGHT = {  # by EXIF's orientation
     8: Image.Transpose.ROTATE_90,
 }
 # tags of TIFF
-SUBFILE, BITS, PHOTOMETRIC, SAMPLE_FORMAT, DNG = 254, 258, 262, 339, 50706
+SUBFILE, BITS, PHOTOMETRIC, PLANES, SAMPLE_FORMAT, DNG = 254, 258, 262, 284, 339, 50706
 UNSIGNED, SIGNED = 1, 2  # of SAMPLE_FORMAT
 
 PNG = b'\x89PNG\r\n\x1a\n'
-PNG_TEXT = (b'tEXt', b'zTXt', b'iTXt', b'iCCP')  # chunks that hold no pixels; Pillow refuses large ones
-PNG_EXIF = (b'XML:com.adobe.xmp\0', b'Raw profile type exif\0')  # but these may say how the image is rotated
+PNG_EXIF = (b'XML:com.adobe.xmp\0', b'Raw profile type exif\0')  # text that may say how the image is rotated
 
 
 def read_image(source: Source, max_pixels: int | None = MAX_PIXELS) -> Tensor:
@@ -49,6 +49,8 @@ def read_image(source: Source, max_pixels: int | None = MAX_PIXELS) -> Tensor:
         source: path of a file, its content as bytes, a file open for reading in binary mode (read from its start, and
             left open), or a PIL image
         max_pixels: the largest number of pixels, height x width; None: any
+
+    Of a PIL image, EXIF and the tags of a TIFF count too, as long as it has them: a copy loses its tags.
 
     Raises:
         OSError: the file is missing, empty, not a regular file, not an image, truncated, broken, or larger than
@@ -73,6 +75,8 @@ def read_pixels(source: Source, max_pixels: int | None = MAX_PIXELS) -> np.ndarr
     Raises:
         as `read_image`
     """
+    if max_pixels is not None:
+        max_pixels = whole('max_pixels', max_pixels)
     try:
         if isinstance(source, Image.Image):
             return _pixels(source, max_pixels)
@@ -137,10 +141,14 @@ def decode(file: IO[bytes], pixels: Callable[[Image.Image], np.ndarray]) -> np.n
     # text may be too large or broken: the pixels are fine without it
     file.seek(0)
     data = file.read()
-    try:
-        return _open(io.BytesIO(_without_text(data, exif=True)), pixels)
-    except Exception:
-        return _open(io.BytesIO(_without_text(data, exif=False)), pixels)
+    for exif in (True, False):
+        try:
+            return _open(io.BytesIO(_without_text(data, exif)), pixels)
+        except UnidentifiedImageError:
+            error: Exception = OSError('broken PNG file')
+        except Exception as caught:
+            error = caught
+    raise error
 
 
 def _open(file: IO[bytes], pixels: Callable[[Image.Image], np.ndarray]) -> np.ndarray:
@@ -159,7 +167,14 @@ def _pixels(image: Image.Image, max_pixels: int | None) -> np.ndarray:
         )
     tags = getattr(image, 'tag_v2', {})
     if DNG in tags or tags.get(SUBFILE, 0) & 1:
-        raise OSError('a camera raw file, of which Pillow reads a thumbnail; develop it to a TIFF, PNG or JPEG first')
+        raise OSError(
+            'a camera raw file, or a TIFF whose first page is a smaller version; develop it to a plain TIFF, PNG or '
+            'JPEG first'
+        )
+    if tags.get(PLANES) == 2 and max(tags.get(BITS, (8,))) > 8 and len(tags[BITS]) > 1:
+        raise OSError(
+            'a TIFF with 16 bits and a plane for each channel, which Pillow reads wrongly; save it interleaved'
+        )
     image.load()  # outside the next block, which takes all errors for those of EXIF
     try:
         turn = UPRIGHT.get(image.getexif().get(0x0112, 1))
@@ -171,6 +186,8 @@ def _pixels(image: Image.Image, max_pixels: int | None) -> np.ndarray:
 
 
 def _rgb(image: Image.Image) -> np.ndarray:
+    if image.mode == 'La':
+        image = image.convert('LA')
     if image.has_transparency_data:
         image = image.convert('RGBA')
         image = Image.alpha_composite(Image.new('RGBA', image.size, 'white'), image)
@@ -184,9 +201,15 @@ def _grey(image: Image.Image, tags: Any) -> np.ndarray:
     if image.mode == 'F':
         top = 1.0
     elif tags:
-        top = 2.0 ** (bits - (kind == SIGNED)) - 1
+        # 32 bits with a sign say nothing of the range, and mostly hold 16 bits
+        top = 65535.0 if (bits, kind) == (32, SIGNED) else 2.0 ** (bits - (kind == SIGNED)) - 1
         if (bits, kind) in ((32, UNSIGNED), (8, SIGNED)):  # which Pillow has the other way round
             values = values.view(np.uint32 if bits == 32 else np.int8)
+    if image.format is None and image.mode == 'I' and 0 < values.max() <= 255:
+        raise ValueError(
+            f'I image with values in [0, {values.max()}]; expected 16 bits, and these may be 8: convert it to uint8 or '
+            'uint16'
+        )
     if not (values >= 0).all() or not (values <= top).all():
         raise ValueError(
             f'{image.mode} image with values in [{values.min():g}, {values.max():g}]; expected values in [0, {top:g}]'
@@ -199,16 +222,18 @@ def _grey(image: Image.Image, tags: Any) -> np.ndarray:
 
 
 def _without_text(data: bytes, exif: bool) -> bytes:
-    """A PNG file without its text and colour profile.
+    """A PNG file without what Pillow may refuse, or fail on, that holds no pixels: text, profiles and the like.
 
     Args:
         data: content of the file
-        exif: keep text that says how the image is rotated
+        exif: keep what says how the image is rotated
     """
     parts, at = [PNG], len(PNG)
     while at < len(data):
         end = at + 12 + int.from_bytes(data[at : at + 4], 'big')
-        if data[at + 4 : at + 8] not in PNG_TEXT or (exif and data[at + 8 : end].startswith(PNG_EXIF)):
+        kind = data[at + 4 : at + 8]
+        rotates = kind == b'eXIf' or data[at + 8 : end].startswith(PNG_EXIF)
+        if kind[:1].isupper() or kind == b'tRNS' or (exif and rotates):  # upper case: what is needed
             parts.append(data[at:end])
         at = end
     return b''.join(parts)

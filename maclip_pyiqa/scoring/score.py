@@ -64,6 +64,7 @@ def score_files(
     """
     # checked now rather than when the first row is asked for
     batch, workers = whole('batch', batch), whole('workers', workers, 0)
+    max_pixels = None if max_pixels is None else whole('max_pixels', max_pixels)
     others = dict(others or {})
     columns(metric.attribute_names, others)
     files = read_files(as_paths(paths), workers, metric.backbone.window, max_pixels)

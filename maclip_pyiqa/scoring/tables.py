@@ -142,13 +142,14 @@ class Table:
         # what cannot be replaced: streams, and paths such as /dev/stdout or that of a named pipe
         self.is_stream = not self.path or (os.path.exists(self.path) and not os.path.isfile(self.path))
 
-    def resume(self, label: dict[str, Any] | None = None) -> list[Row]:
-        """Rows that an earlier run has finished; they, or more, go to `fill`.
+    def resume(self, label: dict[str, Any] | None = None, again: Collection[str] | None = None) -> list[Row]:
+        """Rows of an earlier run that stay: those with a score, and others; they, or more, go to `fill`.
 
         From then on the table has the columns of its file, in their order, and what the file holds in further columns.
 
         Args:
             label: label of the metric that the scores must be from; None: any
+            again: `same_file` of paths that are scored again where they have no score; None: all of them
 
         Raises:
             OSError: the file cannot be read
@@ -159,6 +160,7 @@ class Table:
             cells = self.read(self.path)
         except FileNotFoundError:
             return []
+        given = [dict(row) for row in cells.rows]
         names, rows = cells.names, _values(self.path, cells)
         ours = [name for name in names if name in summary_columns(()) or name.startswith('attribute_')]
         if names and not ({*self.columns} - {*LAST} <= {*names} and {*ours} <= {*self.columns}):
@@ -175,14 +177,20 @@ class Table:
         _check_label(self.path, self.read_label(self.path), label, names, any(row['score'] is not None for row in rows))
         self.further = tuple(name for name in names if name not in self.columns)
         self.columns = (*names, *(name for name in self.columns if name not in names))
-        for row in rows if self.further else ():
-            held = {name: row[name] for name in self.further if row[name] is not None}
+        for row, cell in zip(rows, given, strict=True) if self.further else ():
+            # as they stand, but for numbers with a decimal comma
+            numbers = {name: row[name] for name in self.further if cells.mark == ',' and not isinstance(row[name], str)}
+            texts = {name: unescape_text(text) for name, text in cell.items() if isinstance(text, str)}
+            held = {name: (cell | texts | numbers).get(name) for name in self.further}
+            held = {name: value for name, value in held.items() if value not in (None, '')}
             if self.kept.setdefault(same_file(row['path']), held) != held:
                 raise ValueError(
                     f'{self.path} cannot be resumed: it has {row["path"]!r} in rows that differ in '
                     f'{", ".join(self.further)}; expected each path once. Write to another file.'
                 )
-        return [row for row in rows if row['score'] is not None]
+        if again is None:
+            return [row for row in rows if row['score'] is not None]
+        return [row for row in rows if row['score'] is not None or same_file(row['path']) not in again]
 
     def fill(self, rows: Iterable[Row] = (), label: dict[str, Any] | None = None) -> None:
         """Begin, with these rows in place of all earlier ones. A file is replaced at once, never half written.
@@ -291,6 +299,8 @@ class CSVTable(Table):
         start = 0
         try:
             delimiter = _delimiter(lines)
+            if _names_delimiter(lines):
+                lines[0] = '\n'
             reader = csv.reader(lines, delimiter=delimiter)
             for cells in reader:
                 start, first = reader.line_num, start + 1
@@ -341,10 +351,12 @@ class JSONLTable(Table):
                 continue
             try:
                 row = {unescape_text(name): cell for name, cell in json.loads(line).items()}
-            except (AttributeError, ValueError) as error:
-                if number == len(lines):
+            except ValueError as error:
+                if number == len(lines) and line.startswith('{'):
                     break  # without its line break: the write of it was cut off
                 raise ValueError(f'{path}, line {number}: not a row of scores: {error}') from error
+            except AttributeError:
+                raise ValueError(f'{path}, line {number}: expected an object, {{"path": ..., "score": ...}}') from None
             rows.append(row)
             places.append(number)
         return Cells(tuple(dict.fromkeys(name for row in rows for name in row)), rows, places)
@@ -360,15 +372,19 @@ class ParquetTable(Table):
         need('Parquet', 'pyarrow', extra='parquet')
         self.journal = JSONLTable(_journal(self.path), columns)
         self.label: dict[str, Any] | None = None
+        self.types: dict[str, Any] = {}  # Arrow's, of further columns
 
-    def resume(self, label: dict[str, Any] | None = None) -> list[Row]:
-        rows, journal = super().resume(label), self.journal
+    def resume(self, label: dict[str, Any] | None = None, again: Collection[str] | None = None) -> list[Row]:
+        import pyarrow as pa
+
+        rows, journal = super().resume(label, again), self.journal
         try:
             json.dumps(list(self.kept.values()))
-        except TypeError as error:
+            self.types = {name: pa.array([row.get(name) for row in self.kept.values()]).type for name in self.further}
+        except (OverflowError, TypeError, pa.ArrowException) as error:
             raise ValueError(
-                f'{self.path} cannot be resumed: {error}; expected text or numbers in {", ".join(self.further)}. '
-                'Write to another file.'
+                f'{self.path} cannot be resumed: {one_line(error)}; expected text or numbers in '
+                f'{", ".join(self.further)}. Write to another file.'
             ) from error
         journal.columns, journal.further, journal.kept = self.columns, self.further, self.kept
         return rows
@@ -386,8 +402,7 @@ class ParquetTable(Table):
         import pyarrow.parquet
 
         self.journal.close()
-        types = {**dict.fromkeys(TEXT, pa.string()), **dict.fromkeys(WHOLE, pa.int64())}
-        types |= {name: pa.array(row.get(name) for row in self.kept.values()).type for name in self.further}
+        types = {**dict.fromkeys(TEXT, pa.string()), **dict.fromkeys(WHOLE, pa.int64()), **self.types}
         schema = pa.schema([(escape_text(name), types.get(name, pa.float64())) for name in self.columns])
         table = schema.empty_table()
         if os.path.getsize(self.journal.path):
@@ -401,7 +416,7 @@ class ParquetTable(Table):
 
     @classmethod
     def read(cls, path: str) -> Cells:
-        if os.path.exists(_journal(path)):  # not complete yet; the journal has all rows, those of a resumed file too
+        if _has_journal(path):
             return JSONLTable.read(_journal(path))
         need('a Parquet table', 'pyarrow', extra='parquet')
         import pyarrow as pa
@@ -417,7 +432,7 @@ class ParquetTable(Table):
 
     @classmethod
     def read_label(cls, path: str) -> dict[str, Any] | None:
-        if os.path.exists(_journal(path)):
+        if _has_journal(path):
             return JSONLTable.read_label(_journal(path))
         need('a Parquet table', 'pyarrow', extra='parquet')
         import pyarrow.parquet
@@ -554,6 +569,7 @@ def _numbers(name: str, column: Sequence[Any], mark: str) -> list[int | float | 
     values: list[int | float | None] = []
     for at, cell in enumerate(column):
         try:
+            cell = cell.strip() if isinstance(cell, str) else cell
             values.append(None if _is_missing(cell) else _number(cell, mark))
         except ValueError:
             raise ValueError(at, cell) from None
@@ -599,7 +615,8 @@ def _check_label(
     if old is None and (scored or not names) and os.path.getsize(path):
         raise ValueError(
             f'{path} cannot be resumed: there is no label that says which metric its scores are from. '
-            f'Expected it in {path}.meta.json; write to another file.'
+            f'Expected it in {"its metadata" if path.endswith(".parquet") else path + ".meta.json"}. Write to another '
+            'file.'
         )
     if old is not None and scored and old['fingerprint'] != new['fingerprint']:
         raise ValueError(
@@ -685,6 +702,15 @@ def _journal(path: str) -> str:
     return path + '.journal.jsonl'
 
 
+def _has_journal(path: str) -> bool:
+    """Whether a Parquet file is not complete: the journal has all rows then, those of a resumed file too."""
+    try:
+        changed = os.path.getmtime(_journal(path))
+        return not os.path.exists(path) or changed >= os.path.getmtime(path)
+    except FileNotFoundError:
+        return False
+
+
 def encoding(path: str | os.PathLike[str]) -> str:
     """Encoding of a text file that is written, by its name."""
     return 'utf-8-sig' if os.fspath(path).lower().endswith('.excel.csv') else 'utf-8'
@@ -707,11 +733,19 @@ def _text(path: str) -> str:
 def _delimiter(lines: Sequence[str]) -> str:
     """The delimiter of CSV: the one by which the header has our columns, or else most columns."""
 
+    if _names_delimiter(lines):
+        return lines[0][4]
+
     def found(delimiter: str) -> tuple[int, int]:
         header: list[str] = next(filter(any, csv.reader(lines, delimiter=delimiter)), [])
         return len({'path', 'id', 'score'} & {*header}), len(header)
 
     return max(',;\t', key=found)
+
+
+def _names_delimiter(lines: Sequence[str]) -> bool:
+    """Whether the first line is Excel's `sep=;`."""
+    return bool(lines) and re.fullmatch('sep=.\r?\n?', lines[0]) is not None
 
 
 def _cut(row: str, delimiter: str) -> str:

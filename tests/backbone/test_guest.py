@@ -98,6 +98,7 @@ def meddling(monkeypatch):
     create, inside, go = open_clip.create_model, threading.Semaphore(0), threading.Event()
 
     def create_model(*args, **kwargs):
+        monkeypatch.setitem(sys.modules, f'of_open_clip_{threading.get_ident()}', None)  # imports what it needs
         os.environ['SET'] = 'by open_clip'
         os.environ['PUT_BACK'] += ', changed'
         os.environ.pop('REMOVED', None)
@@ -212,10 +213,11 @@ def test_messages_of_a_tokenizer_reach_the_user(tiny, monkeypatch, caplog):
     assert [record.getMessage() for record in caplog.records] == ['a tokenizer of another kind']
 
 
-def test_nested_guests():
+def test_nested_guests(monkeypatch):
     before = state()
     with GUEST:
         with GUEST:
+            monkeypatch.setitem(sys.modules, 'imported', None)
             os.environ['SET'] = 'inside'
         os.environ.update(SET='outside', OTHER='1')
     assert state() == before
@@ -235,3 +237,24 @@ def test_random_numbers():
     with pytest.raises(WeightsError):
         MACLIP(pretrained='no.pt')
     assert drawn() == want
+
+
+def test_what_other_threads_set_stays(monkeypatch):
+    """Once everything is imported."""
+    create = open_clip.create_model
+
+    def of_another_thread():
+        os.environ['MINE'] = '1'
+        warnings.filterwarnings('ignore', 'mine')
+
+    def create_model(*args, **kwargs):
+        thread = threading.Thread(target=of_another_thread)
+        thread.start()
+        thread.join()
+        return create(*args, **kwargs)
+
+    MACLIP(backbone='demo')
+    monkeypatch.setattr(open_clip, 'create_model', create_model)
+    with warnings.catch_warnings():
+        MACLIP(backbone='demo')
+        assert os.environ.pop('MINE') == '1' and warnings.filters[0][1].pattern == 'mine'

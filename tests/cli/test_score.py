@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet
 import pytest
 import torch
 from PIL import Image
@@ -305,6 +306,65 @@ def test_the_same_folder_spelled_otherwise_is_resumed(run, folder, tmp_path, mon
     Image.new('RGB', (64, 64)).save(folder / 'sub' / 'd.png')
     assert run('./photos', 'door', '--resume', '-o', 'o.csv')[0] == 0 and read == ['d.png']
     assert [row['path'] for row in read_table('o.csv')] == [*(row['path'] for row in rows), './photos/sub/d.png']
+
+
+def test_failed_rows_of_other_paths_stay(run, folder, tmp_path):
+    (tmp_path / 'bad.png').write_bytes(b'no image')
+    assert run(tmp_path / 'bad.png', folder / 'a.png', '-o', tmp_path / 'o.csv')[0] == 1
+    assert run(folder / 'b.jpg', '--resume', '-o', tmp_path / 'o.csv')[0] == 0
+    rows = read_table(tmp_path / 'o.csv')
+    assert [os.path.basename(row['path']) for row in rows] == ['bad.png', 'a.png', 'b.jpg'] and rows[0]['error']
+    Image.new('RGB', (64, 64)).save(tmp_path / 'bad.png')
+    assert run(tmp_path / 'bad.png', '--resume', '-o', tmp_path / 'o.csv')[0] == 0
+    rows = read_table(tmp_path / 'o.csv')
+    assert len(rows) == 3 and all(row['score'] is not None for row in rows)
+
+
+@pytest.mark.parametrize('suffix', ['.csv', '.jsonl'])
+def test_cells_of_ones_own_stay_as_they_stand(run, folder, tmp_path, suffix):
+    path = tmp_path / f'o{suffix}'
+    assert run(folder / 'a.png', folder / 'b.jpg', '-o', path)[0] == 0
+    own = {'what': ('None', 'NA'), 'psnr': ('inf', '30'), 'version': ('1.10', '1.20'), 'big': ('1e5', '2e7')}
+    lines = path.read_text().splitlines()
+    if suffix == '.csv':
+        lines[0] += ',' + ','.join(own)
+        lines[1:] = [line + ',' + ','.join(cells[i] for cells in own.values()) for i, line in enumerate(lines[1:])]
+    else:
+        lines = [json.dumps(json.loads(line) | {k: v[i] for k, v in own.items()}) for i, line in enumerate(lines)]
+    path.write_text('\n'.join(lines) + '\n')
+    assert run(folder / 'sub' / 'c.png', '--resume', '-o', path)[0] == 0
+    text = path.read_text().splitlines()
+    assert text[: len(lines)] == lines and len(text) == len(lines) + 1
+
+
+def test_rows_of_one_file_are_told(run, folder, tmp_path):
+    path = tmp_path / 'o.csv'
+    assert run(folder / 'a.png', '-o', path)[0] == 0
+    path.write_text(path.read_text() + path.read_text().splitlines()[1].replace('0.', '0.1', 1) + '\n')
+    code, _, err = run(folder / 'a.png', '--resume', '-o', path)
+    assert code == 0 and '1 rows of files that have a row already; the first of each file is kept' in err
+
+
+def test_tables_that_would_be_lost_are_refused(run, folder, tmp_path):
+    path = tmp_path / 'o.jsonl'
+    assert run(folder / 'a.png', '-o', path)[0] == 0
+    path.write_text(json.dumps([json.loads(path.read_text())]))  # an array instead of lines
+    code, _, err = run(folder / 'b.jpg', '--resume', '-o', path)
+    assert code == 2 and 'expected an object' in err
+    path = tmp_path / 'o.parquet'
+    assert run(folder / 'a.png', '-o', path)[0] == 0
+    table = pyarrow.parquet.read_table(path).append_column('hash', pyarrow.array([2**64 - 1], pyarrow.uint64()))
+    pyarrow.parquet.write_table(table, path)
+    code, _, err = run(folder / 'b.jpg', '--resume', '-o', path)
+    assert code == 2 and 'expected text or numbers in hash' in err and not list(tmp_path.glob('*.journal*'))
+
+
+def test_a_journal_older_than_the_table_is_not_used(run, folder, tmp_path):
+    path = tmp_path / 'o.parquet'
+    assert run(folder / 'a.png', '-o', path)[0] == 0
+    (tmp_path / 'o.parquet.journal.jsonl').write_text('{"path": "old.png", "score": 1.0, "error": ""}\n')
+    os.utime(tmp_path / 'o.parquet.journal.jsonl', (0, 0))
+    assert [row['path'] for row in read_table(path)] == [str(folder / 'a.png')]
 
 
 def test_paths_that_overlap_give_one_row(run, folder, tmp_path, monkeypatch):

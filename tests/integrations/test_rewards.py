@@ -252,6 +252,46 @@ def test_a_batch_of_a_wrong_format_is_an_error(reward, images, change, error, me
         reward(change(arrays(images)))
 
 
+@pytest.mark.parametrize(
+    ('change', 'message'),
+    [
+        (lambda a: [Image.fromarray(255 * image[..., 0]) for image in a], r'F image with values in \[0'),
+        (lambda a: [torch.zeros(3, 1, 5000)] * 3, '1x5000'),
+        (lambda a: 255 * with_nan(a), 'divide by 255'),
+    ],
+)
+def test_a_batch_of_which_no_image_can_be_scored_is_an_error(reward, images, change, message):
+    with pytest.raises(ValueError, match=message):
+        reward(change(arrays(images).transpose(0, 2, 3, 1)))
+
+
+def with_nan(a):
+    a = a.copy()
+    a[:, 0, 0, 0] = np.nan
+    return a
+
+
+def test_arrays_of_other_memory(reward, images, recwarn):
+    a = arrays(images).transpose(0, 2, 3, 1)
+    want, _ = reward(torch.tensor(a).movedim(-1, 1))
+    readonly = a.copy()
+    readonly.flags.writeable = False
+    for same in (a.astype('>f4'), readonly, a.astype(np.float64), np.asfortranarray(a)):
+        np.testing.assert_allclose(reward(same)[0], want, atol=1e-5)
+    assert not recwarn.list
+
+
+def test_prompts_are_compared_by_value(tiny, images):
+    reward = MACLIPReward(backbone=tiny, deltas=True)
+    numbers = [0, 1, 0, 0, 2]
+    want, _ = reward(images, numbers)
+    for same in (torch.tensor(numbers), np.array(numbers), iter(numbers)):
+        np.testing.assert_array_equal(reward(images, same)[0], want)
+    for wrong in ('a cat', b'a cat', [['a']] * 5, 3):
+        with pytest.raises(TypeError, match='prompts'):
+            reward(images, wrong)
+
+
 def test_few_images_of_a_wrong_format_are_warnings(reward, images, scores):
     mixed = [images[0], images[1] * 255, images[2]]
     with pytest.warns(UserWarning, match=r'image 1 gets the reward 0: image 1 has values .*divide by 255'):

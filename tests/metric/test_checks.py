@@ -5,6 +5,7 @@ import re
 import numpy as np
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from maclip_pyiqa import MACLIP, MACLIPLoss
 from maclip_pyiqa.metric.checks import OVERSHOOT, RangeCheck, check_range, flag, number, shares, whole
@@ -18,7 +19,7 @@ def photo(photos):
 FORMATS = {  # what people pass instead of [0, 1], and what the message says about it
     '[-1, 1]': (lambda x: 2 * x - 1, r'looks like \[-1, 1\]: use \(x \+ 1\) / 2$'),
     '[0, 255]': (lambda x: 255 * x, r'looks like \[0, 255\]: divide by 255$'),
-    '16 bits': (lambda x: 65535 * x, 'divide by its largest value, such as 65535$'),
+    '16 bits': (lambda x: 65535 * x, 'divide by the largest value of its format, such as 65535 for 16 bits$'),
     'normalised': (lambda x: (x - 0.45) / 0.225, r'looks normalised .*x \* std \+ mean$'),
     'overshoot of [0, 255]': (lambda x: 255 * (1.1 * x - 0.05), 'divide by 255$'),
 }
@@ -65,11 +66,17 @@ def test_overflow_goes_through_with_gradient(tiny_metric, photo):
 class OnAnAccelerator:
     """An image that counts how often its values are looked at, each of which would wait for the device."""
 
-    device = torch.device('cuda')
+    device, is_meta = torch.device('cuda'), False
     looks = 0
 
     def __init__(self, high=1.0, requires_grad=True):
         self.high, self.requires_grad = high, requires_grad
+
+    def __gt__(self, limit):
+        return torch.full((3, 2, 2), self.high > limit)
+
+    def __lt__(self, limit):
+        return torch.full((3, 2, 2), limit > 0)
 
     def detach(self):
         return self
@@ -79,15 +86,48 @@ class OnAnAccelerator:
         return torch.tensor(0.0), torch.tensor(self.high)
 
 
-def test_training_on_an_accelerator_waits_once():
+def test_training_on_an_accelerator_waits_a_few_times():
     check = RangeCheck()
-    for _ in range(3):
+    for _ in range(1000):
         check([OnAnAccelerator()])
-    assert OnAnAccelerator.looks == 1
-    check([OnAnAccelerator(requires_grad=False)])  # scoring waits for its result anyway
-    assert OnAnAccelerator.looks == 2
+    assert OnAnAccelerator.looks == 10  # at calls 1, 2, 4, ..., 512
+    for _ in range(3):
+        check([OnAnAccelerator(requires_grad=False)])  # scoring waits for its result anyway
+    assert OnAnAccelerator.looks == 13
     with pytest.raises(ValueError, match='divide by 255'):
         RangeCheck()([OnAnAccelerator(255.0)])
+
+
+def test_a_few_values_far_outside_end_no_training(tiny_metric, tiny, photo):
+    loss = MACLIPLoss(backbone=tiny)
+    x = photo[None].clone(memory_format=torch.contiguous_format)
+    x.view(-1)[: x.numel() // 200] = 40
+    for call in (tiny_metric, loss):
+        call(x.clone().requires_grad_()).sum().backward()
+    loss(x)  # in a validation
+    with pytest.raises(ValueError, match='values in'):
+        tiny_metric(x)
+    x.view(-1)[: x.numel() // 50] = 40
+    for call in (tiny_metric, loss):
+        with pytest.raises(ValueError, match='values in'):
+            call(x.clone().requires_grad_())
+
+
+def test_values_that_do_not_exist(photo):
+    """As estimators of memory and operations use them."""
+    metric = MACLIP(backbone='demo')
+    with FakeTensorMode(allow_non_fake_inputs=True) as mode:
+        assert metric(mode.from_tensor(photo[None]).requires_grad_()).shape == (1, 1)
+
+
+def test_the_loss_checks_form_first(tiny, photo):
+    loss = MACLIPLoss(backbone=tiny)
+    with pytest.raises(TypeError, match=r'x.float\(\) / 255'):
+        loss((photo[None] * 255).byte())
+    with pytest.raises(ValueError, match=r'x\[None\]'):
+        loss(photo * 255)
+    with pytest.raises(ValueError, match='shape'):
+        loss(torch.empty(1, 3, 0, 96))
 
 
 def test_functional_transforms(tiny, photo):
@@ -112,6 +152,8 @@ def test_functional_transforms(tiny, photo):
         (-127, 127, '^scale or clamp'),
         (0, 3, '^scale or clamp'),
         (0, float('inf'), 'not finite'),
+        (0, 4095, '65535 for 16 bits$'),
+        (0, 15, '^scale or clamp'),
     ],
 )
 def test_hints(low, high, hint):
@@ -153,6 +195,8 @@ def test_numbers_of_numpy_as_options(tiny, photo):
         (whole, np.int64(0), ValueError),
         *[(number, value, TypeError) for value in (True, np.bool_(True), '1', b'1', None, [1], np.ones(2))],
         (number, torch.tensor(1.0, requires_grad=True), TypeError),
+        *[(number, np.array(value), TypeError) for value in ('0.5', True, 1 + 0j)],
+        (whole, torch.tensor(True), TypeError),
         *[(number, value, ValueError) for value in (np.float32('nan'), np.inf)],
         *[(flag, value, TypeError) for value in (1, 0, 'yes', None, np.int64(1))],
     ],

@@ -32,6 +32,7 @@ def test_nothing_else_changes(monkeypatch, error):
     import pyiqa
 
     def create_metric(name, device):
+        monkeypatch.setitem(sys.modules, 'of_pyiqa', None)  # as it imports what it needs
         os.environ['OF_PYIQA'] = '1'
         warnings.simplefilter('ignore')
         random.seed(0), np.random.seed(0), torch.manual_seed(0)

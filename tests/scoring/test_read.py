@@ -189,7 +189,7 @@ def test_tiff_by_its_own_tags(kind, order, type, bits, photometric):
     elif type[0] == 'f':
         values, want = GREY.astype(order + type), GREY
     else:
-        top = np.iinfo(type).max
+        top = 65535 if type == 'i4' else np.iinfo(type).max
         values = np.round(GREY * top).astype(order + type)
         want = values / top
     try:
@@ -223,6 +223,30 @@ def test_camera_raw_files_are_refused_and_not_their_thumbnails_scored(tmp_path, 
         (tmp_path / name).write_bytes(tiff(np.zeros((24, 32), 'u1')))
         with pytest.raises(OSError, match='camera raw file'):
             read_image(tmp_path / name)
+
+
+def test_planes_of_16_bits_are_refused():
+    """Pillow gives wrong pixels."""
+    with pytest.raises(OSError, match='a plane for each channel'):
+        read_image(planes(16))
+    want = np.round(GREY * 255) / 255
+    np.testing.assert_allclose(read_image(planes(8))[1], want, atol=1e-6)
+
+
+def planes(bits):
+    """A TIFF of three planes, red and blue being zero."""
+    green = np.round(GREY * (2**bits - 1)).astype(f'<u{bits // 8}').tobytes()
+    data = bytes(len(green)) + green + bytes(len(green))
+    entries = [(256, 4, 1, 32), (257, 4, 1, 24), (258, 3, 3, 0), (259, 3, 1, 1), (262, 3, 1, 2), (273, 4, 3, 0)]
+    entries += [(277, 3, 1, 3), (278, 4, 1, 24), (279, 4, 3, 0), (284, 3, 1, 2)]
+    extra = 8 + 2 + 12 * len(entries) + 4
+    start = extra + 6 + 12 + 12
+    places = {258: extra, 273: extra + 6, 279: extra + 18}
+    head = b'II*\0' + struct.pack('<IH', 8, len(entries))
+    for tag, kind, count, value in entries:
+        head += struct.pack('<HHII', tag, kind, count, places.get(tag, value))
+    values = struct.pack('<HHH', *[bits] * 3) + struct.pack('<III', *(start + i * len(green) for i in range(3)))
+    return head + b'\0' * 4 + values + struct.pack('<III', *[len(green)] * 3) + data
 
 
 def text_chunks(size):
@@ -273,7 +297,9 @@ def test_png_whose_orientation_stands_in_text(tmp_path):
 def test_broken_text_and_broken_exif_are_no_broken_image(tmp_path):
     Image.new('RGB', (3, 2), 'red').save(tmp_path / 'a.png')
     png = (tmp_path / 'a.png').read_bytes()
-    for data in (with_chunk(png, b'tEXt', b'a\0b', crc=1), with_chunk(png, b'eXIf', b'MM\0*' + b'\xff' * 9)):
+    gamma = [with_chunk(png, b'gAMA', b'\0'), with_chunk(png, b'gAMA', b'\0\0\0\1', crc=1)]
+    exif = [with_chunk(png, b'eXIf', b'MM\0*' + b'\xff' * 9), with_chunk(png, b'eXIf', b'MM\0*', crc=1)]
+    for data in (with_chunk(png, b'tEXt', b'a\0b', crc=1), *gamma, *exif):
         assert read_image(data)[:, 0, 0].tolist() == RED
     Image.new('RGB', (8, 8), 'red').save(tmp_path / 'a.jpg', exif=b'Exif\0\0II*\0\xff\xff\xff\xff')
     assert read_image(tmp_path / 'a.jpg').shape == (3, 8, 8)
@@ -338,8 +364,21 @@ class Unseekable(io.RawIOBase):
 def test_images_made_in_memory():
     assert read_image(Image.new('RGBA', (2, 1), (255, 0, 0, 0)))[:, 0, 0].tolist() == WHITE
     assert read_image(Image.fromarray(np.array([[0, 65535]], np.uint16)))[0].tolist() == [[0, 1]]
-    for mode in ('HSV', 'YCbCr', 'RGBa', 'RGBX', 'PA'):
+    for mode in ('HSV', 'YCbCr', 'RGBa', 'La', 'RGBX', 'PA'):
         assert read_image(Image.new(mode, (2, 1))).shape == (3, 1, 2)
+
+
+def test_numbers_that_may_be_of_8_or_16_bits():
+    grey = Image.new('L', (3, 2), 200)
+    with pytest.raises(ValueError, match=r'values in \[0, 200\]; expected 16 bits, and these may be 8'):
+        read_image(grey.convert('I'))
+    assert read_image(Image.new('I', (3, 2), 40_000))[0, 0, 0] == pytest.approx(40_000 / 65535)
+
+
+@pytest.mark.parametrize('max_pixels', ['100', True, 1.5, 0])
+def test_limits_that_are_no_limit(max_pixels):
+    with pytest.raises((TypeError, ValueError), match='max_pixels='):
+        read_image(Image.new('RGB', (2, 2)), max_pixels)
 
 
 @pytest.mark.parametrize('source', [None, 3, ['a.png'], io.StringIO('a'), np.zeros((3, 3))])

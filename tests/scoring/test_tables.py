@@ -603,3 +603,12 @@ def test_tables_that_cannot_be_resumed(tmp_path):
     pyarrow.parquet.write_table(given.replace_schema_metadata({'maclip_pyiqa': json.dumps(LABEL)}), path)
     with pytest.raises(ValueError, match='bytes is not JSON serializable; expected text or numbers in image'):
         finished(path, columns([], details=False), LABEL)
+
+
+def test_excels_line_that_names_the_delimiter(tmp_path):
+    path = tmp_path / 'o.csv'
+    path.write_text('sep=;\npath;score;n\na.png;0,5;7\n')
+    assert read_table(path) == [{'path': 'a.png', 'score': 0.5, 'n': 7}]
+    path.write_text('sep=;\npath;score\na.png;high\n')
+    with pytest.raises(ValueError, match='line 3'):
+        read_table(path)
