@@ -3,6 +3,7 @@
 import math
 from itertools import pairwise
 
+import numpy as np
 import pyiqa
 import pytest
 import torch
@@ -268,3 +269,14 @@ def test_step_draws_from_the_generator_alone(denoiser, tiny_metric, start):
 def test_options_of_a_step_are_checked(denoiser, tiny_metric, start, options, error, match):
     with pytest.raises(error, match=match):
         guided_step(denoiser, tiny_metric, start, 0.5, 0.25, **options)
+
+
+def test_numbers_of_numpy(tiny_metric, images):
+    plain = score_gradient(tiny_metric, images, shift=2, flip=True, generator=torch.Generator().manual_seed(0))
+    options = {'shift': np.int64(2), 'flip': np.bool_(True), 'generator': torch.Generator().manual_seed(0)}
+    assert score_gradient(tiny_metric, images, **options).grad.equal(plain.grad)
+    denoiser = lambda x, sigma: x  # noqa: E731
+    x = 2 * images - 1
+    for weight in (np.float32(0.125), np.array(0.125)):
+        step = guided_step(denoiser, tiny_metric, x, 1.0, 0.5, weight)
+        assert step.equal(guided_step(denoiser, tiny_metric, x, 1.0, 0.5, 0.125))

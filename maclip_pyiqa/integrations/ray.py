@@ -582,10 +582,10 @@ class _Scorer:
         device: str,
         threads: int,
         batch: int,
-        max_pixels: int | None,
         cwd: str,
         names: Sequence[str],
         schema: pa.Schema,
+        max_pixels: int | None = MAX_PIXELS,
     ) -> None:
         self.config, self.fingerprint, self.device, self.threads = config, fingerprint, device, threads
         self.batch, self.max_pixels, self.names, self.schema = batch, max_pixels, names, schema

@@ -16,18 +16,8 @@ from typing import IO
 from .._lists import as_paths
 
 __all__ = [
-    *(
-        'MAX_PIXELS',
-        'SOFTWARE',
-        'SUFFIXES',
-        'check_file',
-        'describe',
-        'find_images',
-        'is_image',
-        'same_file',
-        'suffixes',
-    ),
-    'unread',
+    *('MAX_PIXELS', 'SOFTWARE', 'SUFFIXES', 'check_file', 'describe', 'find_images', 'is_image', 'same_file'),
+    *('suffixes', 'unread'),
 ]
 
 SUFFIXES = (

@@ -43,14 +43,13 @@ def read_image(source: Source, max_pixels: int | None = MAX_PIXELS) -> Tensor:
 
     EXIF orientation is applied, transparency is composited on white, grey images of more than 8 bits keep their bits,
     animations give their first frame, and grey, palette and CMYK images become RGB. Colour profiles are not applied, as
-    in pyiqa. Globals of Pillow, such as LOAD_TRUNCATED_IMAGES and MAX_IMAGE_PIXELS, are neither used nor changed.
+    in pyiqa. Globals of Pillow, such as LOAD_TRUNCATED_IMAGES and MAX_IMAGE_PIXELS, are neither used nor changed. A PIL
+    image gives the same as its file, unless it is a copy, which has lost the tags of a TIFF.
 
     Args:
         source: path of a file, its content as bytes, a file open for reading in binary mode (read from its start, and
             left open), or a PIL image
         max_pixels: the largest number of pixels, height x width; None: any
-
-    Of a PIL image, EXIF and the tags of a TIFF count too, as long as it has them: a copy loses its tags.
 
     Raises:
         OSError: the file is missing, empty, not a regular file, not an image, truncated, broken, or larger than
@@ -182,7 +181,7 @@ def _pixels(image: Image.Image, max_pixels: int | None) -> np.ndarray:
         turn = None
     pixels = image if turn is None else image.transpose(turn)
     is_grey = image.mode[0] in 'IF' or (image.mode == 'L' and tags.get(SAMPLE_FORMAT) == (SIGNED,))
-    return _grey(pixels, tags) if is_grey else _rgb(pixels)
+    return _grey(pixels, tags, of_file=image.format is not None) if is_grey else _rgb(pixels)
 
 
 def _rgb(image: Image.Image) -> np.ndarray:
@@ -194,7 +193,7 @@ def _rgb(image: Image.Image) -> np.ndarray:
     return np.array(image.convert('RGB'))
 
 
-def _grey(image: Image.Image, tags: Any) -> np.ndarray:
+def _grey(image: Image.Image, tags: Any, of_file: bool) -> np.ndarray:
     """Grey of more than 8 bits, which Pillow's convert() would clip to 8, or signed."""
     values, top = np.array(image), 65535.0
     bits, kind = (tags.get(tag, (default,))[0] for tag, default in ((BITS, 16), (SAMPLE_FORMAT, UNSIGNED)))
@@ -205,7 +204,7 @@ def _grey(image: Image.Image, tags: Any) -> np.ndarray:
         top = 65535.0 if (bits, kind) == (32, SIGNED) else 2.0 ** (bits - (kind == SIGNED)) - 1
         if (bits, kind) in ((32, UNSIGNED), (8, SIGNED)):  # which Pillow has the other way round
             values = values.view(np.uint32 if bits == 32 else np.int8)
-    if image.format is None and image.mode == 'I' and 0 < values.max() <= 255:
+    if not of_file and image.mode == 'I' and 0 < values.max() <= 255:
         raise ValueError(
             f'I image with values in [0, {values.max()}]; expected 16 bits, and these may be 8: convert it to uint8 or '
             'uint16'

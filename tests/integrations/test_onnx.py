@@ -2,6 +2,7 @@
 
 import sys
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -167,3 +168,14 @@ def test_what_cannot_be_exported(tiny, monkeypatch):
     monkeypatch.setitem(sys.modules, 'onnxscript', None)
     with pytest.raises(ModuleNotFoundError, match=r'maclip_pyiqa\[export\]'):
         export(MACLIP(backbone=tiny), 'a.onnx', (64, 64))
+
+
+@pytest.mark.parametrize('size', [(np.int64(70), np.int32(80)), np.array([70, 80]), [70, 80]])
+def test_sizes_of_numpy(tiny_metric, size):
+    assert export(tiny_metric, size=size).module()(torch.rand(1, 3, 70, 80)).shape == (1, 1)
+
+
+@pytest.mark.parametrize('size', [(True, 120), (0, 120), (70.0, 80), 'ab', 70, (70, 80, 3)])
+def test_sizes_that_are_none(tiny_metric, size):
+    with pytest.raises(ValueError, match=r'expected \(height, width\) in pixels'):
+        export(tiny_metric, size=size)

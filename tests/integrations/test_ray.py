@@ -240,11 +240,6 @@ def test_what_is_kept_of_tars_and_never_there_is_said(tiny, tmp_path, folder, ru
     assert score_collection(tars[0], out, metric, keep=keep)['unmatched'] == []
 
 
-def test_one_suffix_is_a_list_of_one(tiny, tmp_path, folder):
-    with pytest.raises(ValueError, match='no columns to keep'):
-        score_collection(folder, tmp_path / 'out', MACLIP(backbone=tiny), keep='json')
-
-
 def test_wrong_use(folder, tiny, tmp_path, run):
     assert 'of --engine ray' in run(folder, '--actors', 2)[2]
     assert 'expected one folder' in run(folder, '--engine', 'ray', '-o', tmp_path / 'a.csv')[2]
