@@ -32,6 +32,7 @@ from torch.utils.data import DataLoader, Dataset
 from maclip_pyiqa.demo import DEGRADATIONS
 from maclip_pyiqa.metric import PROMPTS
 from maclip_pyiqa.metric.cues import cosine_cue, magnitude_cue
+from maclip_pyiqa.scoring.batch import start_worker
 
 CONFIG = {
     'embed_dim': 128,
@@ -245,7 +246,8 @@ def train(seed: int, steps: int, crops: int, lr: float, workers: int) -> torch.n
         optimizer, lambda i: min((i + 1) / warm, 0.5 + 0.5 * math.cos(math.pi * min(1, i / steps)))
     )
     mean, std = (torch.tensor(v).view(3, 1, 1) for v in (OPENAI_DATASET_MEAN, OPENAI_DATASET_STD))
-    loader = DataLoader(Crops(seed, steps, crops), batch_size=None, num_workers=workers)
+    files = Crops(seed, steps, crops)
+    loader = DataLoader(files, batch_size=None, num_workers=workers, worker_init_fn=start_worker)
     bar = tqdm(loader, total=steps, file=sys.stderr, mininterval=2)
     running = None
     for images, faults in bar:

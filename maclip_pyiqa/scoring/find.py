@@ -16,8 +16,8 @@ from typing import IO
 from .._lists import as_paths
 
 __all__ = [
-    *('MAX_PIXELS', 'SOFTWARE', 'SUFFIXES', 'check_file', 'describe', 'find_images', 'is_image', 'same_file'),
-    *('suffixes', 'unread'),
+    *('MAX_PIXELS', 'SOFTWARE', 'SUFFIXES', 'check_file', 'describe', 'files_below', 'find_images', 'is_image'),
+    *('matching', 'same_file', 'suffixes', 'unread'),
 ]
 
 SUFFIXES = (
@@ -201,6 +201,44 @@ def is_image(path: str) -> bool:
         return False
 
 
+def files_below(folder: str, closed: list[str]) -> Iterator[str]:
+    """Files in a folder and its subfolders, linked ones too, in order of names; no hidden ones, and none of the system.
+
+    Args:
+        folder: path of the folder
+        closed: list that gets the subfolders that cannot be searched
+    """
+    seen: set[str] = set()  # real paths of folders: links may lead round in a circle
+    for parent, folders, files in os.walk(folder, followlinks=True, onerror=lambda e: closed.append(e.filename)):
+        real = os.path.realpath(parent)
+        if real in seen or _is_system(real):
+            folders.clear()
+            continue
+        seen.add(real)
+        folders[:] = sorted(name for name in folders if not name.startswith('.'))
+        yield from (os.path.join(parent, name) for name in sorted(files) if not name.startswith('.'))
+
+
+def matching(pattern: str) -> list[str]:
+    """Files and folders that match a pattern; where it has '**', the files below the folders in their place.
+
+    Raises:
+        FileNotFoundError: there are none
+    """
+    parts = pattern.replace(os.altsep or os.sep, os.sep).split(os.sep)
+    if '**' in parts:  # not by glob, which follows links round in circles
+        first = next(i for i, part in enumerate(parts) if glob.has_magic(part))
+        root, rest = os.sep.join(parts[:first]) or os.sep * (first > 0), list(filter(None, parts[first:]))
+        start, closed = len(os.path.join(root or os.curdir, '')), list[str]()
+        found = [path for path in files_below(root or os.curdir, closed) if _matches(path[start:].split(os.sep), rest)]
+        found = [path if root else path[start:] for path in [*found, *(closed if found else ())]]
+    else:
+        found = sorted(name for name in glob.glob(pattern) if not _is_system(os.path.abspath(name)))
+    if not found:
+        raise FileNotFoundError(f'no file matches the pattern {pattern!r}')
+    return found
+
+
 class _Walk:
     """A search through folders.
 
@@ -211,46 +249,19 @@ class _Walk:
     def __init__(self) -> None:
         self.skipped: dict[str, str] = {}
 
-    def folder(self, folder: str, matches: Callable[[str], bool] = lambda path: True) -> Iterator[str]:
-        """Images in a folder and its subfolders that match; subfolders that cannot be searched last."""
+    def folder(self, folder: str) -> Iterator[str]:
+        """Images in a folder and its subfolders; subfolders that cannot be searched last."""
         closed: list[str] = []
-        seen: set[str] = set()  # real paths of folders: links may lead round in a circle
-        for parent, folders, files in os.walk(folder, followlinks=True, onerror=lambda e: closed.append(e.filename)):
-            real = os.path.realpath(parent)
-            if real in seen or _is_system(real):
-                folders.clear()
-                continue
-            seen.add(real)
-            folders[:] = sorted(name for name in folders if not name.startswith('.'))
-            for name in sorted(files):
-                path = os.path.join(parent, name)
-                if not name.startswith('.') and matches(path) and self.takes(path):
-                    yield path
+        yield from filter(self.takes, files_below(folder, closed))
         yield from closed
 
-    def pattern(self, pattern: str) -> list[str]:
+    def pattern(self, pattern: str) -> Iterator[str]:
         """Images that match a pattern, or are in folders that do."""
-        parts = pattern.replace(os.altsep or os.sep, os.sep).split(os.sep)
-        found: list[str] = []
-        if '**' in parts:  # not by glob, which follows links round in circles
-            first = next(i for i, part in enumerate(parts) if glob.has_magic(part))
-            root, rest = os.sep.join(parts[:first]) or os.sep * (first > 0), list(filter(None, parts[first:]))
-            start = len(os.path.join(root or os.curdir, ''))
-            matches: list[str] = []
-
-            def matched(path: str) -> bool:
-                fits = _matches(path[start:].split(os.sep), rest)
-                matches.extend([path] * (fits and not matches))  # one is enough
-                return fits
-
-            found += [path if root else path[start:] for path in self.folder(root or os.curdir, matched)]
-        else:
-            matches = sorted(glob.glob(pattern))
-            for name in matches:
-                found += self.folder(name) if os.path.isdir(name) else [name] * self.takes(name)
-        if not matches:
-            raise FileNotFoundError(f'no file matches the pattern {pattern!r}')
-        return found
+        for path in matching(pattern):
+            if os.path.isdir(path):
+                yield from self.folder(path)
+            elif self.takes(path):
+                yield path
 
     def takes(self, path: str) -> bool:
         """Whether a file that was found is an image to score. Counts those that should be and cannot."""

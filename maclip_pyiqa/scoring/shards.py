@@ -33,7 +33,7 @@ from functools import cached_property
 from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 from .._lists import as_paths
-from .find import find_images, is_image, same_file, suffixes, unread
+from .find import files_below, find_images, is_image, matching, same_file, suffixes, unread
 from .tables import escape_text, one_line
 
 if TYPE_CHECKING:
@@ -173,9 +173,7 @@ def _find_local(path: str, found: Inputs, output: str | None) -> None:
     if os.path.isdir(path):
         _one_kind(path, _walk(path, output), found)
     elif glob.has_magic(path) and not os.path.lexists(path):
-        matches = sorted(glob.glob(path, recursive=True))
-        if not matches:
-            raise FileNotFoundError(f'no file matches the pattern {path!r}')
+        matches = matching(path)
         for match in matches:
             if os.path.isdir(match):
                 _find_local(match, found, output)
@@ -190,17 +188,10 @@ def _walk(folder: str, output: str | None) -> Inputs:
     found = Inputs([], {}, {})
     with contextlib.suppress(FileNotFoundError):  # no images
         found.files.extend(find_images([folder]))
-    seen: set[str] = set()  # folders: links may lead round in a circle
-    for parent, folders, files in os.walk(folder, followlinks=True):
-        folders[:] = sorted(name for name in folders if not name.startswith('.'))
-        real = os.path.realpath(parent)
-        if real in seen or (output is not None and real == os.path.realpath(output)):
-            folders.clear()
-            continue
-        seen.add(real)
-        for name in sorted(files):
-            if _ends(name, TABLES + TARS) and not name.startswith('.'):
-                _sort(os.path.join(parent, name), os.path.getsize(os.path.join(parent, name)), found)
+    own = None if output is None else os.path.join(os.path.realpath(output), '')
+    for path in files_below(folder, []):
+        if _ends(path, TABLES + TARS) and os.path.isfile(path) and not (own and os.path.realpath(path).startswith(own)):
+            _sort(path, os.path.getsize(path), found)
     return found
 
 

@@ -154,6 +154,21 @@ def test_linked_folders(tmp_path):
     assert [os.path.relpath(path, tmp_path) for path in find_inputs([tmp_path / 'a']).tars] == ['a/linked/0.tar']
 
 
+def test_patterns_with_circles(tmp_path):
+    for name in ('a', 'a/b'):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / 'x.tar').write_bytes(b'')
+        (tmp_path / name / 'up').symlink_to(tmp_path / 'a')  # by glob, some 40 levels deep, and as many ways each
+        (tmp_path / name / 'root').symlink_to(tmp_path)
+    assert list(find_inputs(f'{tmp_path}/**/*.tar').tars) == [f'{tmp_path}/a/x.tar', f'{tmp_path}/a/b/x.tar']
+    (tmp_path / 'a' / 'devices').symlink_to('/dev')
+    (tmp_path / 'a' / 'gone.tar').symlink_to('nowhere')
+    assert len(find_inputs(tmp_path).tars) == 2
+    for system in ('/proc', '/dev', '/sys'):
+        with pytest.raises(FileNotFoundError):
+            find_inputs(system)
+
+
 def test_each_file_is_found_once(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name in ('a.png', 'a.tar', 'a.parquet'):
