@@ -62,7 +62,7 @@ def place(request):
 
 @pytest.fixture(
     scope='module',
-    params=['demo', 'TorchScript', *(pytest.param(kind, marks=pytest.mark.slow) for kind in ('folder', 'torch.save'))],
+    params=['demo', *(pytest.param(kind, marks=pytest.mark.slow) for kind in ('folder', 'TorchScript', 'torch.save'))],
 )
 def options(request, tiny, tiny_clip, tmp_path_factory):
     if request.param in ('demo', 'folder'):

@@ -73,9 +73,8 @@ builds(backbone='demo')
 """
 
 
-@pytest.mark.parametrize(
-    'code', [pytest.param(PLAIN, id='plain'), pytest.param(CONFIGURED, id='configured', marks=pytest.mark.slow)]
-)
+@pytest.mark.parametrize('code', [PLAIN, CONFIGURED], ids=['plain', 'configured'])
+@pytest.mark.slow
 def test_in_a_new_process(tiny, tmp_path, code):
     """With the first import of open_clip, whether the first metric can be built or not."""
     (tmp_path / 'broken.pt').write_bytes(b'PK\x03\x04')

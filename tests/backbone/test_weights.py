@@ -251,6 +251,7 @@ def test_torch_hubs_copy_comes_first_if_its_checksum_fits(tmp_path, monkeypatch,
         weights.find('RN50', 'openai')
 
 
+@pytest.mark.slow
 def test_no_weights_anywhere(tmp_path):
     done = run(RUN, tmp_path)
     assert done.returncode == 1

@@ -148,6 +148,7 @@ def test_reversal_against_a_dense_grid(b1, b2, b3, b4, ends):
     assert correlations.reversal((-b1, b2, b3, -b4, 1.0), *ends) == pytest.approx(got)  # whichever way it runs
 
 
+@pytest.mark.slow
 def test_fits_that_are_not_monotone_are_noted():
     """Noise and 145 images; a fit of them falls, rises and falls, or the like."""
     generator = np.random.default_rng(0)

@@ -39,9 +39,10 @@ def check(metric, path, x):
 
 @pytest.mark.parametrize(
     ('suffix', 'size'),
-    [('.pt2', (130, 150)), pytest.param('.onnx', (40, 90), marks=pytest.mark.slow)],
+    [('.pt2', (130, 150)), ('.onnx', (40, 90))],
     ids=['large', 'enlarged'],
 )
+@pytest.mark.slow
 def test_one_size(tiny, photos, tmp_path, size, suffix):
     metric, path = MACLIP(backbone=tiny), tmp_path / f'metric{suffix}'
     export(metric, path, size)

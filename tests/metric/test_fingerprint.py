@@ -200,6 +200,7 @@ def digests(clip, tokens=((1, 5, 2), (1, 7, 2))):
     return image, identity.text_digest(clip, facts['text'], torch.tensor(tokens))
 
 
+@pytest.mark.slow
 def test_different_for_each_weight(tiny_clip):
     """One value of each tensor moved by one unit in its last place: the digest of its tower differs, the other's does
     not. Counters are of no account, nor are the embeddings of tokens that the prompts do not have."""
