@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .guest import GUEST, plain_torch
+from .guest import GUEST, default_device, plain_torch
 from .identity import image_digest, text_digest
 from .loading import load
 from .tower import freeze, simplify
@@ -91,7 +91,7 @@ class Backbone(nn.Module):
                 self.register_buffer(key, torch.tensor(value).view(3, 1, 1), persistent=False)
             freeze(self.visual)
             self.to(memory_format=torch.channels_last)
-        device = torch.get_default_device()
+        device = default_device()
         if device.type != 'meta':  # the weights are values, not placeholders
             self.to(device)
 

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 
-__all__ = ['GUEST', 'OPEN_CLIP_LOGGER', 'ignoring', 'plain_torch', 'quiet_open_clip', 'same_random']
+__all__ = ['GUEST', 'OPEN_CLIP_LOGGER', 'default_device', 'ignoring', 'plain_torch', 'quiet_open_clip', 'same_random']
 
 
 class Shared:
@@ -83,6 +83,11 @@ def plain_torch() -> Iterator[None]:
         torch.no_grad(),
     ):
         yield
+
+
+def default_device() -> torch.device:
+    """Device on which torch makes tensors here; get_default_device of torch 2.6 fails where it was set to None."""
+    return torch.empty(0).device
 
 
 @contextmanager

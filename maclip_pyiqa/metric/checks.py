@@ -41,7 +41,7 @@ def whole(name: str, value: Any, least: int = 1) -> int:
         TypeError, ValueError: something else
     """
     try:
-        if isinstance(value, bool) or getattr(value, 'dtype', None) == torch.bool:
+        if isinstance(value, (bool, np.bool_)) or getattr(value, 'dtype', None) == torch.bool:
             raise TypeError
         count = operator.index(value)
     except TypeError:
@@ -58,7 +58,7 @@ def number(name: str, value: Any) -> float:
         TypeError, ValueError: something else
     """
     try:
-        if isinstance(value, (bool, str, bytes, Tensor)) or getattr(value, 'dtype', np.dtype(float)).kind not in 'iuf':
+        if isinstance(value, (bool, str, bytes, Tensor)) or np.ndim(value) or np.asarray(value).dtype.kind not in 'iuf':
             raise TypeError
         result = float(value)
     except TypeError:
@@ -199,7 +199,10 @@ class RangeCheck:
         checked = [i for i, image in enumerate(images) if looks or not grads[i] or image.device.type == 'cpu']
         if not checked:
             return
-        ranges = torch.stack([torch.stack(images[i].detach().aminmax()).float() for i in checked]).tolist()
+        try:
+            ranges = torch.stack([torch.stack(images[i].detach().aminmax()).float() for i in checked]).tolist()
+        except RuntimeError:  # of old versions of torch, inside torch.func.grad
+            return
         for i, (low, high) in zip(checked, ranges, strict=True):
             if not (grads[i] or lenient):
                 check_range(i, low, high)

@@ -180,10 +180,13 @@ def _open(source: str) -> tuple[ds.Dataset, dict[str, Any] | None]:
         return _plain(data), json.loads(data.schema.metadata[LABEL])
     if suffix == '.parquet' and os.path.isfile(source):
         try:
-            data = _plain(ds.dataset(source, format='parquet'))
+            data = ds.dataset(source, format='parquet')
+            views = any(str(kind).endswith('_view') for kind in data.schema.types)  # not all pyarrows can compare them
+            data = _plain(data)
         except pa.ArrowInvalid as error:
             raise ValueError(f'{source} is not a complete Parquet file: {one_line(error)}') from error
-        if 'score' not in data.schema.names or pa.types.is_floating(data.schema.field('score').type):
+        known = 'score' not in data.schema.names or pa.types.is_floating(data.schema.field('score').type)
+        if known and not views:
             return data, read_label(source)
     rows = read_table(source)
     names = list(rows[0]) if rows else ['path', 'score', 'error']

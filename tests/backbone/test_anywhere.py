@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from maclip_pyiqa import MACLIP
+from maclip_pyiqa.backbone import clip
 from maclip_pyiqa.backbone.guest import plain_torch
 from maclip_pyiqa.testing import TINY, save_torchscript, state_dict
 
@@ -153,7 +154,7 @@ def test_windows_are_drawn_on_the_cpu(tiny, photos, name):
 def test_on_the_default_device(monkeypatch):
     """Built on the CPU, then moved, as modules of torch are made on it."""
     moved = []
-    monkeypatch.setattr(torch, 'get_default_device', lambda: torch.device('cuda', 0))
+    monkeypatch.setattr(clip, 'default_device', lambda: torch.device('cuda', 0))
     monkeypatch.setattr('maclip_pyiqa.backbone.Backbone.to', lambda self, *args, **kwargs: moved.append((args, kwargs)))
     MACLIP(backbone='demo')
     assert moved == [((), {'memory_format': torch.channels_last}), ((torch.device('cuda', 0),), {})]
