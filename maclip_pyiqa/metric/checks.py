@@ -58,7 +58,9 @@ def number(name: str, value: Any) -> float:
         TypeError, ValueError: something else
     """
     try:
-        if isinstance(value, (bool, str, bytes, Tensor)) or np.ndim(value) or np.asarray(value).dtype.kind not in 'iuf':
+        if isinstance(value, (bool, str, bytes, Tensor)):
+            raise TypeError
+        if not isinstance(value, (int, float)) and (np.ndim(value) or np.asarray(value).dtype.kind not in 'iuf'):
             raise TypeError
         result = float(value)
     except TypeError:
