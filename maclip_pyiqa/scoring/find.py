@@ -88,7 +88,7 @@ def find_images(
     A folder is searched with all its subfolders, in order of names, linked ones too. Hidden files are skipped, and so
     are files whose suffix is not that of an image, and figures that this package drew (PNG); files without a suffix are
     detected from their content. In folders and patterns only regular files (and links to them) count, because reading a
-    named pipe could block, and nothing below /proc, /sys and /dev (but /dev/shm, if it is named).
+    named pipe could block, and nothing below /proc, /sys and /dev but /dev/shm.
 
     A file that is reached by several paths is returned once, by the first of them. A path that is named itself is
     returned as it is, whether it exists or not, so that reading it reports the error. So is a subfolder that cannot be

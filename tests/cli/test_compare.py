@@ -163,3 +163,9 @@ def test_tables_that_people_edited(compare, tmp_path):
         first, *_ = csv.DictReader(file)
     assert first['path_a'] == 'C:\\out\\a\\0.png' and first['path_b'] == 'b/0.jpg' and first['image'] == '0'
     assert (first['caption_a'], first['caption_b'], first['ok_a'], first['ok_b']) == ('cat; 0', '', 'True', 'true')
+
+
+def test_larger_images_than_are_allowed(compare, folders):
+    Image.new('RGB', (200, 200)).save(folders[0] / 'x' / '0.png')
+    code, _, err = compare(*folders, '--max-pixels', 10_000)
+    assert code == 1 and 'is larger than 10,000 pixels' in err and 'failed and left out: 1 images' in err

@@ -177,3 +177,9 @@ def test_the_scorer_imports_no_ray(tiny):
 
     code = "import sys, maclip_pyiqa.integrations.ray_data as r; assert r.BatchScorer and 'ray' not in sys.modules"
     subprocess.run([sys.executable, '-c', code], check=True)
+
+
+def test_larger_images_than_are_allowed(tiny, files):
+    scorer = BatchScorer(MACLIP(backbone=tiny), column='file', max_pixels=90 * 80)
+    rows = scorer(pa.table({'file': files[:2]})).to_pylist()
+    assert rows[0]['score'] is not None and 'larger than 7,200 pixels' in rows[1]['error']
