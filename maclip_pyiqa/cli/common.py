@@ -9,10 +9,10 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
+from .._files import one_line
 from ..backbone.names import is_known
 from ..metric.prompts import read_prompts
 from ..scoring.find import MAX_PIXELS
-from ..scoring.tables import one_line
 
 if TYPE_CHECKING:
     import torch

@@ -10,9 +10,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from .._files import one_line
 from .._lazy import need
 from ..report.html import versions as versions_of
-from ..scoring.tables import escape_path, one_line
+from ..scoring.text import escape_path
 from .common import FAILED, OK, Parents, UsageError, load_metrics, say, split_names, usage_errors, whole_number
 
 __all__ = ['add', 'run']
@@ -121,7 +122,7 @@ def run(args: argparse.Namespace) -> int:
 
     source, maps = None, None
     if folders:
-        from ..scoring.tables import label
+        from ..scoring.schema import label
 
         metric, loaded = load_metrics(args, others)
         source = label(metric)

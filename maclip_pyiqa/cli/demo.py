@@ -5,10 +5,11 @@ from __future__ import annotations
 import argparse
 import os
 
+from .._files import one_line
 from .._lazy import need
 from ..demo import NOTE, PHOTO
 from ..scoring.find import check_file
-from ..scoring.tables import escape_path, one_line
+from ..scoring.text import escape_path
 from .common import FAILED, OK, Parents, UsageError, say
 
 __all__ = ['add', 'run']

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import argparse
 
+from .._files import one_line
 from .._lazy import need
 from ..metric.prompts import CUES, attribute_names
 from ..scoring.find import check_file
-from ..scoring.tables import escape_path, one_line
+from ..scoring.text import escape_path
 from .common import FAILED, OK, Parents, UsageError, load_device, load_metric, save_figure, say
 
 __all__ = ['add', 'run']

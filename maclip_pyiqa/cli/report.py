@@ -6,10 +6,11 @@ import argparse
 import json
 import os
 from datetime import datetime, timezone
-from typing import Any
 
 from .._lazy import need
-from ..scoring.tables import Row, read_label, read_table, unescape_text
+from ..scoring.schema import Label, Row
+from ..scoring.tables import read_label, read_table
+from ..scoring.text import unescape_text
 from .common import OK, Parents, UsageError, add_thumbnails, say, usage_errors
 
 __all__ = ['add', 'run']
@@ -57,7 +58,7 @@ def run(args: argparse.Namespace) -> int:
     return OK
 
 
-def _read(table: str) -> tuple[list[Row], dict[str, Any] | None, str]:
+def _read(table: str) -> tuple[list[Row], Label | None, str]:
     """Rows, their label, and when they were written."""
     if '://' not in table and not os.path.isdir(table):
         rows, label = read_table(table), read_label(table)

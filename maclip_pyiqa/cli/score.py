@@ -10,24 +10,23 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
+from .._files import one_line
 from .._lazy import need
 from ..metric.prompts import attribute_names
 from ..report.html import versions
 from ..report.page import ReportTable
 from ..report.pictures import Pictures
 from ..scoring.find import check_file, find_images, same_file
+from ..scoring.schema import Label, columns, label
 from ..scoring.tables import (
     LAST,
     CSVTable,
     JSONLTable,
     PlainTable,
     Table,
-    columns,
-    escape_path,
-    label,
-    one_line,
     open_table,
 )
+from ..scoring.text import escape_path
 from .common import (
     CODES,
     FAILED,
@@ -270,7 +269,7 @@ def _is_page(path: str) -> bool:
     return path.lower().endswith('.html')
 
 
-def _finished(tables: list[Table], paths: list[str], source: dict[str, Any]) -> dict[str, dict]:
+def _finished(tables: list[Table], paths: list[str], source: Label) -> dict[str, dict]:
     """Rows of all tables that are not to be scored again, by `same_file`; of one in several tables each cell from the
     first that has it."""
     done: dict[str, dict] = {}
@@ -306,7 +305,7 @@ def _unreadable(path: str) -> dict[str, Any]:
 def _write(
     args: argparse.Namespace,
     tables: list[Table],
-    source: dict[str, Any] | None,
+    source: Label | None,
     paths: list[str],
     done: dict[str, dict],
     todo: Iterable[dict[str, Any]],

@@ -14,7 +14,9 @@ import numpy as np
 
 from .._lists import as_names
 from ..scoring.others import lower_better as known_lower_better
-from ..scoring.tables import LAST, escape_path, label, write_csv
+from ..scoring.schema import Label, label
+from ..scoring.tables import LAST, write_csv
+from ..scoring.text import escape_path
 from .paired import Paired, paired, verdict
 from .pairing import Row, Source, Version, check_labels, pair, read_versions
 
@@ -67,7 +69,7 @@ class Comparison:
     results: list[Result]
     failed: list[tuple[str, Row]]
     notes: list[str]
-    label: dict[str, Any] | None = None
+    label: Label | None = None
     settings: dict[str, int] = field(default_factory=dict)
     maps: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, repr=False)
 
@@ -268,7 +270,7 @@ def score_versions(
 def summarize(
     versions: Sequence[Version],
     images: dict[str, tuple[Row | None, ...]],
-    label: dict[str, Any] | None = None,
+    label: Label | None = None,
     maps: Mapping[str, Mapping[str, Any]] | None = None,
     *,
     lower_better: Collection[str] = (),

@@ -16,8 +16,8 @@ from typing import Any
 
 import numpy as np
 
+from .._files import one_line
 from .._lazy import need
-from ..scoring.tables import one_line
 
 __all__ = ['DATA', 'DataSet', 'load_dataset', 'prepared', 'protocols', 'read_list']
 

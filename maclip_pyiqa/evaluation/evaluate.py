@@ -18,9 +18,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .._files import one_line
 from .._lazy import need
 from ..scoring.find import same_file
-from ..scoring.tables import one_line
 from .cache import FeatureCache, image_key, lock, read_runs, save_run, write_file
 from .datasets import DataSet, prepared
 

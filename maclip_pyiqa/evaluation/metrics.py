@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from .._files import one_line
 from .._lists import as_names
-from ..scoring.tables import one_line
 
 if TYPE_CHECKING:  # seconds to import
     import torch

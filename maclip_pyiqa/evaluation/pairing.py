@@ -20,7 +20,8 @@ from typing import Any
 
 from .._lists import as_names
 from ..scoring.find import find_images
-from ..scoring.tables import FORMATS, label_difference, read_label, read_table
+from ..scoring.schema import Label, label_difference
+from ..scoring.tables import FORMATS, read_label, read_table
 
 __all__ = ['Version', 'check_labels', 'pair', 'read_versions']
 
@@ -47,7 +48,7 @@ class Version:
     keys: list[str]
     rows: list[Row] = field(repr=False)
     scored: bool
-    label: dict[str, Any] | None = None
+    label: Label | None = None
     by: str | None = None
 
 
@@ -99,7 +100,7 @@ def pair(versions: Sequence[Version]) -> dict[str, tuple[Row | None, ...]]:
     return {key: tuple(found[key]) for key in sorted(found)}
 
 
-def check_labels(versions: Iterable[Version], label: dict[str, Any] | None = None) -> None:
+def check_labels(versions: Iterable[Version], label: Label | None = None) -> None:
     """Check that the scores of tables, as far as their labels say, are from one metric.
 
     Args:

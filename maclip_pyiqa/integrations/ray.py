@@ -23,12 +23,14 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
+from .._files import one_line
 from .._lazy import need
 from .._lists import as_names, as_paths
 from ..scoring.collections import Collection, output_schema, to_table
 from ..scoring.find import MAX_PIXELS
+from ..scoring.schema import label
 from ..scoring.shards import Inputs, Shard, absolute, cut_files, cut_table, find_inputs, load, read_shard, shard_name
-from ..scoring.tables import label, one_line, unescape_text
+from ..scoring.text import unescape_text
 
 if TYPE_CHECKING:
     import pyarrow as pa

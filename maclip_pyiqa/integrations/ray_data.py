@@ -12,9 +12,9 @@ from ..metric import MACLIP
 from ..scoring.batch import read_cell
 from ..scoring.collections import LABEL, output_schema, to_table
 from ..scoring.find import MAX_PIXELS
+from ..scoring.schema import label
 from ..scoring.score import score_read
 from ..scoring.shards import plain_column
-from ..scoring.tables import label
 
 if TYPE_CHECKING:
     import pyarrow as pa

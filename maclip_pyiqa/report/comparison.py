@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from .._lazy import need
 from ..backbone import NOTE
-from ..scoring.tables import Row
+from ..scoring.schema import Row
 from .html import provenance, save_page
 from .pictures import choose, thumbnail, window_values
 

@@ -115,7 +115,10 @@ def provenance(
         config = dict(label['config'])
         prompts = config.pop('prompts', None)
         options = ', '.join(f'{name}={value!r}' for name, value in config.items() if value is not None)
-        pairs += [('metric', f'MA-CLIP of maclip_pyiqa {label["maclip_pyiqa"]}'), ('options', options)]
+        pairs += [
+            ('metric', f'MA-CLIP of maclip_pyiqa {label["versions"]["maclip_pyiqa"]}'),
+            ('options', options),
+        ]
         if prompts:
             pairs.append(('prompts', '; '.join(' / '.join(map(str, pair)) for pair in prompts)))
         pairs.append(('fingerprint', label['fingerprint']))

@@ -13,7 +13,8 @@ from typing import Any
 
 from .._lazy import need
 from ..backbone import NOTE
-from ..scoring.tables import TEXT, WHOLE, Row, Table
+from ..scoring.schema import Label, Row
+from ..scoring.tables import TEXT, WHOLE, Table
 from .html import provenance, save_page
 from .pictures import Picture, choose, read_picture
 
@@ -93,10 +94,10 @@ class ReportTable(Table):
         super().__init__(path, tuple(columns))
         need('a report', 'jinja2', extra='report')
         self.rows: list[Row] = []
-        self.label: dict[str, Any] | None = None
+        self.label: Label | None = None
         self.options = options
 
-    def fill(self, rows: Iterable[Row] = (), label: dict[str, Any] | None = None) -> None:
+    def fill(self, rows: Iterable[Row] = (), label: Label | None = None) -> None:
         self.rows, self.label = list(rows), label
         part = Path(f'{self.path}.part')  # now rather than after hours of scoring: can it be written?
         part.touch()

@@ -12,8 +12,9 @@ if TYPE_CHECKING:
     from .flags import FLAGS, find_flags
     from .others import load_metrics
     from .read import read_image, read_pixels, to_tensor
+    from .schema import columns, label
     from .score import score_files, score_read
-    from .tables import columns, label, open_table, read_label, read_table
+    from .tables import open_table, read_label, read_table
 
 __all__ = [
     'FLAGS',
@@ -52,6 +53,7 @@ __getattr__ = lazy(
         'load_metrics': 'others',
         **dict.fromkeys(('read_image', 'read_pixels', 'to_tensor'), 'read'),
         **dict.fromkeys(('score_files', 'score_read'), 'score'),
-        **dict.fromkeys(('columns', 'label', 'open_table', 'read_label', 'read_table'), 'tables'),
+        **dict.fromkeys(('columns', 'label'), 'schema'),
+        **dict.fromkeys(('open_table', 'read_label', 'read_table'), 'tables'),
     },
 )

@@ -14,10 +14,10 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from .._files import one_line
 from .find import MAX_PIXELS
 from .flags import find_flags
 from .read import read_pixels
-from .tables import one_line
 
 __all__ = ['GROUP_PIXELS', 'FileRead', 'groups', 'read_cell', 'read_file', 'read_files', 'start_worker']
 

@@ -16,20 +16,19 @@ Folders are local or any that fsspec knows, such as s3://bucket/scores. Nothing 
 
 from __future__ import annotations
 
-import contextlib
 import datetime
 import io
 import json
 import os
-import platform
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
+from .._files import replacing
 from .._lazy import need
 from ..metric.prompts import summary_columns
-from .tables import escape_text, label_difference, replacing
+from .schema import Label, label_difference
+from .text import escape_text
 
 if TYPE_CHECKING:
     import fsspec
@@ -40,7 +39,6 @@ __all__ = ['MANIFEST', 'Collection', 'is_collection', 'open_collection', 'output
 
 MANIFEST = '_manifest.json'
 LABEL, SHARD = b'maclip_pyiqa', b'maclip_pyiqa.shard'  # keys of the schema's metadata
-LIBRARIES = ('maclip_pyiqa', 'torch', 'open_clip_torch', 'numpy', 'Pillow', 'pyarrow', 'ray')
 
 
 def output_schema(attributes: Iterable[str], kept: pa.Schema | None = None) -> pa.Schema:
@@ -99,7 +97,7 @@ class Collection:
     def __init__(
         self,
         path: str | os.PathLike[str],
-        label: Mapping[str, Any],
+        label: Label,
         options: Mapping[str, Any],
         inputs: Sequence[str] = (),
     ) -> None:
@@ -107,7 +105,7 @@ class Collection:
         self.fs, self.root = _folder(path)
         self.is_local = 'file' in (self.fs.protocol if isinstance(self.fs.protocol, tuple) else (self.fs.protocol,))
         now = _now()
-        self.label = {**label, 'date': now, 'versions': _versions()}
+        self.label = label
         self.manifest: dict[str, Any] = {
             'label': self.label,
             **json.loads(json.dumps(options)),
@@ -299,14 +297,6 @@ class Collection:
 
 def _now() -> str:
     return datetime.datetime.now(datetime.timezone.utc).isoformat(timespec='seconds')
-
-
-def _versions() -> dict[str, str]:
-    found = {'python': platform.python_version()}
-    for library in LIBRARIES:
-        with contextlib.suppress(PackageNotFoundError):
-            found[library] = version(library)
-    return found
 
 
 # --- reading ----------------------------------------------------------------------------------------------------------

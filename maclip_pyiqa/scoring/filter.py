@@ -18,24 +18,14 @@ from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from .._files import one_line, replacing
 from .._lazy import need
 from .._lists import as_names
 from ..metric.prompts import summary_columns
 from .collections import LABEL, is_collection, open_collection
-from .tables import (
-    FORMATS,
-    TEXT,
-    encoding,
-    escape_cell,
-    escape_text,
-    one_line,
-    path_column,
-    read_label,
-    read_table,
-    replacing,
-    rounded,
-    unescape_text,
-)
+from .schema import Label, rounded
+from .tables import FORMATS, TEXT, encoding, path_column, read_label, read_table
+from .text import escape_cell, escape_text, unescape_text
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -164,7 +154,7 @@ def filter_scores(
 # --- reading ----------------------------------------------------------------------------------------------------------
 
 
-def _open(source: str) -> tuple[ds.Dataset, dict[str, Any] | None]:
+def _open(source: str) -> tuple[ds.Dataset, Label | None]:
     """The rows and the label of a collection or a table."""
     import pyarrow as pa
     import pyarrow.dataset as ds
@@ -317,7 +307,7 @@ def _write(
     output: str,
     batches: Iterator[pa.RecordBatch],
     schema: pa.Schema,
-    label: dict[str, Any] | None,
+    label: Label | None,
     about: dict[str, Any],
 ) -> None:
     import pyarrow as pa

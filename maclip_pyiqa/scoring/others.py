@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterable
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
+from .._files import one_line
 from .._lazy import need
 from .._lists import as_names
-from .tables import one_line
 
 if TYPE_CHECKING:
     import torch

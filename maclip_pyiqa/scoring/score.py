@@ -10,13 +10,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .._files import one_line
 from .._lists import as_paths
 from ..metric import MACLIP, Analysis
 from ..metric.checks import whole
 from .batch import FileRead, groups, read_files
 from .find import MAX_PIXELS
 from .read import to_tensor
-from .tables import LAST, columns, one_line
+from .schema import columns
+from .tables import LAST
 
 __all__ = ['score_files', 'score_read']
 

@@ -32,9 +32,10 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
+from .._files import one_line
 from .._lists import as_paths
 from .find import files_below, find_images, is_image, matching, same_file, suffixes, unread
-from .tables import escape_text, one_line
+from .text import escape_text
 
 if TYPE_CHECKING:
     import pyarrow as pa

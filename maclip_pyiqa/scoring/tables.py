@@ -36,34 +36,27 @@ import json
 import math
 import os
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from decimal import Decimal
 from numbers import Real
-from typing import IO, TYPE_CHECKING, Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
+from .._files import one_line, replacing
 from .._lazy import need
 from .._lists import as_names
-from .._version import __version__
 from ..metric.prompts import summary_columns
 from .find import same_file
-
-if TYPE_CHECKING:
-    from ..metric import MACLIP
+from .schema import Label, Row, label_difference, rounded
+from .text import MISSING, escape_cell, escape_path, escape_text, unescape_text
 
 __all__ = [
-    *('FORMATS', 'CSVTable', 'JSONLTable', 'ParquetTable', 'PlainTable', 'Table', 'columns', 'escape_path', 'finished'),
-    *('encoding', 'escape_cell', 'escape_text', 'label', 'label_difference', 'one_line', 'open_table', 'path_column'),
-    *('read_label', 'read_table', 'replacing', 'rounded', 'unescape_text', 'write_csv'),
+    *('FORMATS', 'CSVTable', 'JSONLTable', 'ParquetTable', 'PlainTable', 'Table', 'encoding', 'finished'),
+    *('open_table', 'path_column', 'read_label', 'read_table', 'write_csv'),
 ]
 
-Row = dict[str, Any]
 TEXT = ('path', 'flags', 'error')  # the columns of text; all others are numbers
 WHOLE = ('width', 'height')  # the columns of whole numbers
 LAST = (*WHOLE, 'flags', 'error')  # the last columns, those that are not scores
-MISSING = {  # words for a missing value, those of pandas' read_csv
-    *('', '#N/A', '#N/A N/A', '#NA', '-1.#IND', '-1.#QNAN', '-NaN', '-nan', '1.#IND', '1.#QNAN', '<NA>', 'N/A', 'NA'),
-    *('NULL', 'NaN', 'None', 'n/a', 'nan', 'null'),
-}
 
 
 class Cells(NamedTuple):
@@ -82,41 +75,6 @@ class Cells(NamedTuple):
     lines: Sequence[int]
     mark: str = ''
     unit: str = 'line'
-
-
-def columns(attributes: Iterable[str], others: Iterable[str] = (), details: bool = True) -> tuple[str, ...]:
-    """Columns of a table, in order.
-
-    Args:
-        attributes: names of the metric's attributes, `MACLIP.attribute_names`
-        others: names of other metrics
-        details: whether there are cues and attributes
-
-    Raises:
-        ValueError: another metric's name is that of a column
-
-    Example:
-        >>> columns(['sharp'], ['niqe'])
-        ('path', 'score', 'q_sim', 'q_mag', 'w_sim', 'attribute_sharp', 'niqe', 'width', 'height', 'flags', 'error')
-    """
-    others = tuple(as_names('others', others))
-    for name in others:
-        if name in ('path', *summary_columns(()), *LAST) or name.startswith('attribute_') or others.count(name) > 1:
-            raise ValueError(f'a metric named {name!r} would share its column with another; give it another name')
-    ours = summary_columns(tuple(attributes))
-    return ('path', *(ours if details else ours[:1]), *others, *LAST)
-
-
-def label(metric: MACLIP) -> dict[str, Any]:
-    """What a table's scores are computed with: this package's version, `config` and `fingerprint` of the metric."""
-    return {'maclip_pyiqa': __version__, 'config': metric.config, 'fingerprint': metric.fingerprint()}
-
-
-def one_line(error: Exception) -> str:
-    """An exception's message as the column `error` holds it: one line of at most 1000 characters."""
-    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    text = ' '.join(text.split()) or type(error).__name__
-    return text if len(text) <= 1000 else text[:997] + '...'
 
 
 # --- writing ----------------------------------------------------------------------------------------------------------
@@ -142,7 +100,7 @@ class Table:
         # what cannot be replaced: streams, and paths such as /dev/stdout or that of a named pipe
         self.is_stream = not self.path or (os.path.exists(self.path) and not os.path.isfile(self.path))
 
-    def resume(self, label: dict[str, Any] | None = None, again: Collection[str] | None = None) -> list[Row]:
+    def resume(self, label: Label | None = None, again: Collection[str] | None = None) -> list[Row]:
         """Rows of an earlier run that stay: those with a score, and others; they, or more, go to `fill`.
 
         From then on the table has the columns of its file, in their order, and what the file holds in further columns.
@@ -192,7 +150,7 @@ class Table:
             return [row for row in rows if row['score'] is not None]
         return [row for row in rows if row['score'] is not None or same_file(row['path']) not in again]
 
-    def fill(self, rows: Iterable[Row] = (), label: dict[str, Any] | None = None) -> None:
+    def fill(self, rows: Iterable[Row] = (), label: Label | None = None) -> None:
         """Begin, with these rows in place of all earlier ones. A file is replaced at once, never half written.
 
         Args:
@@ -257,7 +215,7 @@ class Table:
         raise ValueError(f'{path} cannot be read back as a table; expected a file {" or ".join(FORMATS)}')
 
     @classmethod
-    def read_label(cls, path: str) -> dict[str, Any] | None:
+    def read_label(cls, path: str) -> Label | None:
         """The label of a file; None: it has none.
 
         Raises:
@@ -371,10 +329,10 @@ class ParquetTable(Table):
             raise ValueError('Parquet cannot be written to a stream; expected the path of a file')
         need('Parquet', 'pyarrow', extra='parquet')
         self.journal = JSONLTable(_journal(self.path), columns)
-        self.label: dict[str, Any] | None = None
+        self.label: Label | None = None
         self.types: dict[str, Any] = {}  # Arrow's, of further columns
 
-    def resume(self, label: dict[str, Any] | None = None, again: Collection[str] | None = None) -> list[Row]:
+    def resume(self, label: Label | None = None, again: Collection[str] | None = None) -> list[Row]:
         import pyarrow as pa
 
         rows, journal = super().resume(label, again), self.journal
@@ -389,7 +347,7 @@ class ParquetTable(Table):
         journal.columns, journal.further, journal.kept = self.columns, self.further, self.kept
         return rows
 
-    def fill(self, rows: Iterable[Row] = (), label: dict[str, Any] | None = None) -> None:
+    def fill(self, rows: Iterable[Row] = (), label: Label | None = None) -> None:
         self.journal.fill(rows, label)
         self.label = label
 
@@ -431,7 +389,7 @@ class ParquetTable(Table):
         return Cells(names, table.rename_columns(names).to_pylist(), range(1, len(table) + 1), unit='row')
 
     @classmethod
-    def read_label(cls, path: str) -> dict[str, Any] | None:
+    def read_label(cls, path: str) -> Label | None:
         if _has_journal(path):
             return JSONLTable.read_label(_journal(path))
         need('a Parquet table', 'pyarrow', extra='parquet')
@@ -517,7 +475,7 @@ def path_column(names: Sequence[str]) -> str:
     return next((name for name in ('path', 'id') if name in names), names[0])
 
 
-def read_label(path: str | os.PathLike[str]) -> dict[str, Any] | None:
+def read_label(path: str | os.PathLike[str]) -> Label | None:
     """The label of a table (see `label`); None: it has none.
 
     Raises:
@@ -526,7 +484,7 @@ def read_label(path: str | os.PathLike[str]) -> dict[str, Any] | None:
     return _format(path).read_label(os.path.realpath(path))
 
 
-def finished(path: str | os.PathLike[str], columns: Sequence[str], label: dict[str, Any] | None = None) -> list[Row]:
+def finished(path: str | os.PathLike[str], columns: Sequence[str], label: Label | None = None) -> list[Row]:
     """Rows of an earlier table that have a score, see `Table.resume`."""
     return open_table(path, columns).resume(label)
 
@@ -606,9 +564,7 @@ def _is_missing(cell: Any) -> bool:
     return cell is None or (isinstance(cell, (float, Decimal)) and not math.isfinite(cell))
 
 
-def _check_label(
-    path: str, old: dict[str, Any] | None, new: dict[str, Any] | None, names: Sequence[str], scored: bool
-) -> None:
+def _check_label(path: str, old: Label | None, new: Label | None, names: Sequence[str], scored: bool) -> None:
     """Check that the scores of a table are from the metric of a label; None: any."""
     if new is None:
         return
@@ -625,50 +581,12 @@ def _check_label(
         )
 
 
-def label_difference(old: dict[str, Any], new: dict[str, Any]) -> str:
-    """What differs between two labels, in words."""
-    new = json.loads(json.dumps(new))  # tuples as the lists that they are in `old`
-    before, now = old['config'], new['config']
-    names = [name for name in {**before, **now} if before.get(name) != now.get(name)]
-    if names:
-        return '; '.join(f'{name} was {before.get(name)!r} and is {now.get(name)!r}' for name in names)
-    versions = old['maclip_pyiqa'], new['maclip_pyiqa']
-    changed = '' if versions[0] == versions[1] else f', or maclip_pyiqa, which was {versions[0]} and is {versions[1]}'
-    return f'the options are the same, so the weights differ{changed}'
-
-
-# --- text -------------------------------------------------------------------------------------------------------------
-
-
-def escape_path(path: str) -> str:
-    r"""A path in one line of plain text: tab, line breaks and backslash as \t, \n, \r and \\."""
-    for plain, escaped in (('\\', '\\\\'), ('\t', '\\t'), ('\n', '\\n'), ('\r', '\\r')):
-        path = path.replace(plain, escaped)
-    return path
-
-
-def escape_text(text: str) -> str:
-    """Valid UTF-8 without NUL; see the head of this file."""
-    if not text.startswith('\ufffd') and not re.search(r'[\x00\ud800-\udfff]', text):
-        return text
-    escaped = re.sub(r'[\\\x00\ud800-\udfff]', lambda m: '\\\\' if m[0] == '\\' else f'\\u{ord(m[0]):04x}', text)
-    return '\ufffd' + escaped
-
-
-def unescape_text(text: str) -> str:
-    if not text.startswith('\ufffd'):
-        return text
-    return re.sub(r'\\(?:\\|u([0-9a-f]{4}))', lambda m: chr(int(m[1], 16)) if m[1] else '\\', text[1:])
+# --- cells ------------------------------------------------------------------------------------------------------------
 
 
 def _quote(text: str) -> str:
     # not csv.writer: before Python 3.13 it leaves a lone carriage return unquoted, where csv.reader ends the row
     return '"' + text.replace('"', '""') + '"' if re.search('[",\r\n]', text) else text
-
-
-def escape_cell(name: str, text: str) -> str:
-    """Text of a column of this name, see the head of this file."""
-    return '\ufffd' + text if name == 'error' and text and text in MISSING else escape_text(text)
 
 
 def _cell(name: str, value: Any, further: bool) -> str:
@@ -678,10 +596,6 @@ def _cell(name: str, value: Any, further: bool) -> str:
     if name in TEXT or isinstance(value, str):
         return escape_cell(name, value)
     return _decimal(value) if isinstance(value, float) and not further else str(value)
-
-
-def rounded(value: float | None) -> float | None:
-    return None if value is None or not math.isfinite(value) else round(float(value), 6)
 
 
 def _decimal(value: float | None) -> str:
@@ -765,18 +679,6 @@ def _unique(names: Iterable[str]) -> tuple[str, ...]:
         again = (f'{name}.{number}' for number in itertools.count(1))
         unique[name if name not in unique else next(other for other in again if other not in unique)] = None
     return tuple(unique)
-
-
-@contextlib.contextmanager
-def replacing(path: str) -> Iterator[str]:
-    """A path to write to; it replaces `path` at once when all is written, and is removed where that fails."""
-    part = path + '.part'
-    try:
-        yield part
-        os.replace(part, path)
-    except BaseException:
-        _remove(part)
-        raise
 
 
 def _remove(path: str) -> None:

@@ -34,7 +34,8 @@ def test_the_best_of_a_scored_folder(run, filter_, folder, tmp_path):
 
 def test_an_unfinished_collection_is_told(filter_, tmp_path):
     row = {'path': 'a.png', 'score': 0.5, 'error': ''}
-    run = Collection(tmp_path / 'out', {'fingerprint': 'x', 'config': {}, 'maclip_pyiqa': '1'}, {'keep': []})
+    label = {'fingerprint': 'x', 'config': {}, 'versions': {'maclip_pyiqa': '1'}}
+    run = Collection(tmp_path / 'out', label, {'keep': []})
     run.finish('a', to_table([row], output_schema([])), {'kind': 'tar', 'source': 'a', 'seconds': 0.0, 'lost': ''})
     run.save_manifest()
     code, out, err = filter_(tmp_path / 'out', '-o', tmp_path / 'kept.txt')

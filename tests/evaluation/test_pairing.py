@@ -10,7 +10,7 @@ from PIL import Image
 
 from maclip_pyiqa.evaluation.pairing import check_labels, pair, read_versions
 
-LABEL = {'maclip_pyiqa': '1', 'config': {'backbone': 'RN50', 'alpha': 1.0}, 'fingerprint': 'f'}
+LABEL = {'versions': {'maclip_pyiqa': '1'}, 'config': {'backbone': 'RN50', 'alpha': 1.0}, 'fingerprint': 'f'}
 
 
 def make(root, *names):

@@ -28,8 +28,8 @@ from maclip_pyiqa.cli import main
 from maclip_pyiqa.integrations.ray import _Job, _Plan, _Run, _Scorer, score_collection
 from maclip_pyiqa.scoring import find_images, open_collection, output_schema, read_manifest
 from maclip_pyiqa.scoring.collections import Collection, to_table
+from maclip_pyiqa.scoring.schema import label
 from maclip_pyiqa.scoring.shards import Shard, cut_table, find_inputs, read_shard
-from maclip_pyiqa.scoring.tables import label
 from maclip_pyiqa.testing import TINY, make_clip, save_folder
 
 ray = pytest.importorskip('ray')

@@ -16,7 +16,7 @@ from maclip_pyiqa.report.pictures import GRID, Picture, window_values
 from maclip_pyiqa.scoring.tables import read_table
 
 LABEL = {
-    'maclip_pyiqa': '1.0',
+    'versions': {'maclip_pyiqa': '1.0'},
     'config': {'backbone': 'RN50', 'stride': 128, 'prompts': [['Good image', 'bad image']]},
     'fingerprint': 'abc',
 }
@@ -538,7 +538,8 @@ def test_hostile_names(reader, tmp_path):
     ]
     rows.append({'path': '/h/<i>failed', 'score': None, 'error': '<img src=x onerror=alert(1)>'})
     pictures = {each['path']: Picture(jpeg((9, 9, 9))) for each in rows}
-    label = {'maclip_pyiqa': '<b>', 'config': {'backbone': '<script>alert(1)</script>'}, 'fingerprint': '</dd><b>'}
+    label = {'versions': {'maclip_pyiqa': '<b>'}, 'config': {'backbone': '<script>alert(1)</script>'}}
+    label |= {'fingerprint': '</dd><b>'}
     write_report(
         *(rows, tmp_path / 'r.html'),
         label=label,

@@ -67,7 +67,7 @@ RESULTS = [result(), result('q_sim', difference=-0.4, low=-0.5, high=-0.3, verdi
 @pytest.fixture(scope='module')
 def page(images, maps, tmp_path_factory):
     path = tmp_path_factory.mktemp('page') / 'compare.html'
-    label = {'maclip_pyiqa': '1.0', 'config': {'backbone': 'demo'}, 'fingerprint': 'abc'}
+    label = {'versions': {'maclip_pyiqa': '1.0'}, 'config': {'backbone': 'demo'}, 'fingerprint': 'abc'}
     notes = ['new: no label says which metric the scores are from']
     write_comparison(
         path, ('old', 'new'), images, RESULTS, maps=maps, label=label, notes=notes, source={'command': 'compare "a b"'}
@@ -307,7 +307,8 @@ def test_hostile_names(open_page, tmp_path):
     images['<i>alone'] = (None, row('<i>', 0.5))
     names = [HOSTILE[0], HOSTILE[1]]
     results = [result(a=names[0], b=names[1], verdict=HOSTILE[2]), result('<b>x</b>', a=names[0], b=names[1])]
-    label = {'maclip_pyiqa': '<b>', 'config': {'backbone': '<script>alert(1)</script>'}, 'fingerprint': '</dd><b>'}
+    label = {'versions': {'maclip_pyiqa': '<b>'}, 'config': {'backbone': '<script>alert(1)</script>'}}
+    label |= {'fingerprint': '</dd><b>'}
     write_comparison(
         tmp_path / 'o.html', names, images, results, label=label, notes=[HOSTILE[0]], source={'command': HOSTILE[1]}
     )

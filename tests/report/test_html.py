@@ -85,7 +85,7 @@ def test_text_is_escaped(save, tmp_path):
 
 def test_provenance():
     label = {
-        'maclip_pyiqa': '1.0',
+        'versions': {'maclip_pyiqa': '1.0'},
         'config': {'backbone': 'RN50', 'max_views': None, 'prompts': (('good', 'bad'), ('a', 'b'))},
         'fingerprint': 'abc',
     }

@@ -16,9 +16,10 @@ from hypothesis import strategies as st
 
 from maclip_pyiqa.scoring.collections import Collection, output_schema, to_table
 from maclip_pyiqa.scoring.filter import _edge, filter_scores
-from maclip_pyiqa.scoring.tables import columns, open_table, read_label, read_table
+from maclip_pyiqa.scoring.schema import columns
+from maclip_pyiqa.scoring.tables import open_table, read_label, read_table
 
-LABEL = {'maclip_pyiqa': '0.1.0', 'config': {'max_views': None}, 'fingerprint': 'abc'}
+LABEL = {'versions': {'maclip_pyiqa': '0.1.0'}, 'config': {'max_views': None}, 'fingerprint': 'abc'}
 FORMATS = ('.csv', '.jsonl', '.parquet')
 
 

@@ -17,23 +17,15 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from maclip_pyiqa._files import one_line
 from maclip_pyiqa.metric.prompts import summary_columns
 from maclip_pyiqa.scoring import tables
-from maclip_pyiqa.scoring.tables import (
-    FORMATS,
-    PlainTable,
-    columns,
-    finished,
-    label,
-    one_line,
-    open_table,
-    read_label,
-    read_table,
-)
+from maclip_pyiqa.scoring.schema import columns, label
+from maclip_pyiqa.scoring.tables import FORMATS, PlainTable, finished, open_table, read_label, read_table
 
 SUFFIXES = list(FORMATS)
 NAMES = columns(['sharp'], ['niqe'])
-LABEL = {'maclip_pyiqa': '1.0', 'config': {'backbone': 'RN50', 'stride': 128}, 'fingerprint': 'abc'}
+LABEL = {'versions': {'maclip_pyiqa': '1.0'}, 'config': {'backbone': 'RN50', 'stride': 128}, 'fingerprint': 'abc'}
 
 paths = st.one_of(st.binary().map(os.fsdecode), st.text(st.characters(exclude_categories=())))
 errors = st.text(st.characters(exclude_categories=()))
@@ -282,7 +274,7 @@ def test_tables_of_another_metric_are_refused(tmp_path, suffix):
     with pytest.raises(ValueError, match='the weights differ'):
         finished(path, NAMES, LABEL | {'fingerprint': 'x'})
     with pytest.raises(ValueError, match=r'which was 1\.0 and is 2\.0'):
-        finished(path, NAMES, LABEL | {'fingerprint': 'x', 'maclip_pyiqa': '2.0'})
+        finished(path, NAMES, LABEL | {'fingerprint': 'x', 'versions': {'maclip_pyiqa': '2.0'}})
     with pytest.raises(ValueError, match='its columns are path, score, q_sim'):
         finished(path, columns([], details=False), LABEL)
     save(path, [row('a', 0.5)])
