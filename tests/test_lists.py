@@ -14,9 +14,9 @@ from maclip_pyiqa.evaluation.pairing import read_versions
 from maclip_pyiqa.integrations.ray import score_collection
 from maclip_pyiqa.scoring import find_images, others
 from maclip_pyiqa.scoring.filter import filter_scores
+from maclip_pyiqa.scoring.formats import read_table
 from maclip_pyiqa.scoring.schema import columns
 from maclip_pyiqa.scoring.shards import find_inputs
-from maclip_pyiqa.scoring.tables import read_table
 
 
 @pytest.mark.parametrize('path', ['d', b'd', Path('d'), ['d'], (Path('d'),), iter([b'd'])])

@@ -14,8 +14,8 @@ DESCRIPTION = """\
 Keeps the images that pass all conditions and writes their rows, in their order, to FILE; prints counts and a histogram.
 Without -o it only prints, so that a threshold can be chosen first. Images without a score are never kept.
 
-SCORES is a folder that `maclip-pyiqa score --engine ray` wrote, which is streamed rather than loaded, or a table that
-`maclip-pyiqa score -o` wrote; further columns that you add are kept. FILE is .parquet, .csv, .jsonl, or .txt: the paths
+SCORES is a table that `maclip-pyiqa score -o` wrote, or a folder that `maclip-pyiqa score-collection` wrote, which is
+streamed rather than loaded. Columns that you add are kept. FILE is .parquet, .csv, .jsonl, or .txt: the paths
 alone, one a line. FILE.excel.csv has the byte order mark that Excel needs. Which metric the scores are from and what
 they were filtered by goes to the Parquet file's metadata, or to FILE.meta.json.
 """
@@ -37,7 +37,7 @@ def add(commands: argparse._SubParsersAction, parents: Parents) -> None:
         epilog=CODES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument('scores', metavar='SCORES', help='folder or URL of a collection, or a table')
+    parser.add_argument('scores', metavar='SCORES', help='a table, or a folder of tables, or the URL of one')
     parser.add_argument('-o', '--output', metavar='FILE', help='.parquet, .csv, .jsonl or .txt (default: only count)')
     parser.add_argument('--min-score', type=float, metavar='X', help='the least score to keep')
     parser.add_argument('--max-score', type=float, metavar='X', help='the highest score to keep')
@@ -57,7 +57,6 @@ def add(commands: argparse._SubParsersAction, parents: Parents) -> None:
 def run(args: argparse.Namespace) -> int:
     """Write what is kept and print counts; -> exit code."""
     need('filter', 'pyarrow', extra='parquet')
-    from ..scoring.collections import is_collection, read_manifest
     from ..scoring.filter import filter_scores
     from ..scoring.flags import FLAGS
 
@@ -70,10 +69,8 @@ def run(args: argparse.Namespace) -> int:
             args.scores, args.output, min_score=args.min_score, max_score=args.max_score, top=args.top,
             without_flags=words,
         )  # fmt: skip
-        if not args.scores.endswith(('.csv', '.jsonl', '.parquet')) and is_collection(args.scores):
-            manifest = read_manifest(args.scores)
-            if not manifest['complete'] or manifest['missing']:
-                say('the run that writes these scores is not complete; rerun its command, and then this one')
+    if not kept.is_complete:
+        say('the run that writes these scores is not complete; rerun its command, and then this one')
     print(kept)
     return OK if kept.kept else FAILED
 

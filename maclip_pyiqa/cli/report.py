@@ -8,8 +8,8 @@ import os
 from datetime import datetime, timezone
 
 from .._lazy import need
+from ..scoring.formats import read_label, read_table
 from ..scoring.schema import Label, Row
-from ..scoring.tables import read_label, read_table
 from ..scoring.text import unescape_text
 from .common import OK, Parents, UsageError, add_thumbnails, say, usage_errors
 

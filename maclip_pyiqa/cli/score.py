@@ -17,15 +17,8 @@ from ..report.html import versions
 from ..report.page import ReportTable
 from ..report.pictures import Pictures
 from ..scoring.find import check_file, find_images, same_file
-from ..scoring.schema import Label, columns, label
-from ..scoring.tables import (
-    LAST,
-    CSVTable,
-    JSONLTable,
-    PlainTable,
-    Table,
-    open_table,
-)
+from ..scoring.formats import CSVTable, JSONLTable, PlainTable, Table, open_table
+from ..scoring.schema import Label, column, columns, empty_row, label
 from ..scoring.text import escape_path
 from .common import (
     CODES,
@@ -166,7 +159,7 @@ def run(args: argparse.Namespace) -> int:
     if args.maps is not None:
         need('--maps', 'matplotlib', extra='plot')
     if any(isinstance(table, PlainTable) for table in tables) and (args.details or others):
-        say('columns: ' + ', '.join(name for name in names if name not in LAST))
+        say('columns: ' + ', '.join(name for name in names if column(name).role not in ('image', 'error')))
 
     source, done = None, {}  # label of the tables; rows that an earlier run finished, see `same_file`
     if args.resume or any(map(os.path.isfile, paths)):
@@ -287,8 +280,8 @@ def _finished(tables: list[Table], paths: list[str], source: Label) -> dict[str,
         for row in rows:
             before = done.get(same_file(row['path']), {})
             done[same_file(row['path'])] = row | {name: cell for name, cell in before.items() if cell not in (None, '')}
-        if further := [name for name in table.further if name]:  # an index of pandas has no name
-            say(f'{table.path}: columns of its own, empty in new rows: {", ".join(further)}')
+        if own := [name for name in table.own if name]:  # an index of pandas has no name
+            say(f'{table.path}: columns of its own, empty in new rows: {", ".join(own)}')
     return done
 
 
@@ -299,7 +292,7 @@ def _unreadable(path: str) -> dict[str, Any]:
         error = 'appeared only after the start; run again'
     except (OSError, ValueError) as caught:
         error = one_line(caught)
-    return {'path': path, 'score': None, **dict.fromkeys(LAST), 'error': error}
+    return empty_row(path, error)
 
 
 def _write(

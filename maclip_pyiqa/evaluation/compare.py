@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .._lists import as_names
+from ..scoring.formats import write_csv
 from ..scoring.others import lower_better as known_lower_better
-from ..scoring.schema import Label, label
-from ..scoring.tables import LAST, write_csv
+from ..scoring.schema import LAST, Label, label
 from ..scoring.text import escape_path
 from .paired import Paired, paired, verdict
 from .pairing import Row, Source, Version, check_labels, pair, read_versions
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = ['Comparison', 'Result', 'compare', 'score_versions']
 
-NOT_COMPARED = ('path', 'w_sim', *LAST)  # the weight of a cue is neither good nor bad
+NOT_COMPARED = ('path', 'w_sim', *(each.name for each in LAST))  # the weight of a cue is neither good nor bad
 
 
 @dataclass(frozen=True)

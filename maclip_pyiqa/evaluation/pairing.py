@@ -20,8 +20,9 @@ from typing import Any
 
 from .._lists import as_names
 from ..scoring.find import find_images
+from ..scoring.formats import TABLES as FORMATS
+from ..scoring.formats import read_label, read_table
 from ..scoring.schema import Label, label_difference
-from ..scoring.tables import FORMATS, read_label, read_table
 
 __all__ = ['Version', 'check_labels', 'pair', 'read_versions']
 

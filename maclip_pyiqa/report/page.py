@@ -13,13 +13,15 @@ from typing import Any
 
 from .._lazy import need
 from ..backbone import NOTE
-from ..scoring.schema import Label, Row
-from ..scoring.tables import TEXT, WHOLE, Table
+from ..scoring.formats import Table
+from ..scoring.schema import KNOWN, Label, Row
 from .html import provenance, save_page
 from .pictures import Picture, choose, read_picture
 
 __all__ = ['ReportTable', 'write_report']
 
+TEXT = tuple(each.name for each in KNOWN.values() if each.is_text)
+WHOLE = tuple(each.name for each in KNOWN.values() if each.kind == 'integer')
 SCRIPTS = ('common.js', 'map.js', 'charts.js', 'list.js', 'report.js')
 MILLION, LARGEST = (
     10**6,

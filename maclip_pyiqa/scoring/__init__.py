@@ -10,11 +10,11 @@ if TYPE_CHECKING:
     from .filter import filter_scores
     from .find import find_images
     from .flags import FLAGS, find_flags
+    from .formats import open_table, read_label, read_table
     from .others import load_metrics
     from .read import read_image, read_pixels, to_tensor
     from .schema import columns, label
     from .score import score_files, score_read
-    from .tables import open_table, read_label, read_table
 
 __all__ = [
     'FLAGS',
@@ -54,6 +54,6 @@ __getattr__ = lazy(
         **dict.fromkeys(('read_image', 'read_pixels', 'to_tensor'), 'read'),
         **dict.fromkeys(('score_files', 'score_read'), 'score'),
         **dict.fromkeys(('columns', 'label'), 'schema'),
-        **dict.fromkeys(('open_table', 'read_label', 'read_table'), 'tables'),
+        **dict.fromkeys(('open_table', 'read_label', 'read_table'), 'formats'),
     },
 )

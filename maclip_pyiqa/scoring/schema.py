@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from ..metric import MACLIP
 
 __all__ = [
-    *('LABEL_KEY', 'Column', 'Label', 'Row', 'arrow_schema', 'column', 'columns', 'empty_row', 'label'),
-    *('label_difference', 'rounded', 'versions'),
+    *('LABEL_KEY', 'Column', 'Label', 'Row', 'arrow_schema', 'column', 'columns', 'complete_words', 'empty_row'),
+    *('in_order', 'label', 'label_difference', 'now', 'rounded', 'versions'),
 ]
 
 Row = dict[str, Any]
@@ -121,6 +121,12 @@ def in_order(row: Row) -> Row:
     """A row with the last columns last, as in `columns`."""
     last = [each.name for each in LAST if each.name in row]
     return {name: row[name] for name in (*(name for name in row if name not in last), *last)}
+
+
+def complete_words(row: Row) -> None:
+    """Empty words where there are none; they stay missing where the image could not be read, as its width is."""
+    if 'flags' in row and row['flags'] is None and row.get('width', row.get('score')) is not None:
+        row['flags'] = ''
 
 
 def arrow_schema(names: Iterable[str], types: Mapping[str, pa.DataType] | None = None) -> pa.Schema:

@@ -17,8 +17,7 @@ from ..metric.checks import whole
 from .batch import FileRead, groups, read_files
 from .find import MAX_PIXELS
 from .read import to_tensor
-from .schema import columns
-from .tables import LAST
+from .schema import columns, empty_row, in_order
 
 __all__ = ['score_files', 'score_read']
 
@@ -99,14 +98,14 @@ def _score_group(metric: MACLIP, group: list[FileRead], others, each) -> Iterato
         images = [to_tensor(file.pixels).to(device) for file in group if file.pixels is not None]
         scored = zip(images, _analyze(metric, images), strict=True)
     for file in group:
-        row = {'path': file.path, 'score': None, **dict.fromkeys(LAST), 'error': file.error}
+        row = empty_row(file.path, file.error)
         if file.pixels is not None:
             height, width, _ = file.pixels.shape
             row |= {'width': width, 'height': height, 'flags': file.flags}
             image, analysis = next(scored)
             with torch.inference_mode():  # not across the yield: the caller's code is not to run in it
                 _fill(row, image, analysis, others, each)
-        yield row
+        yield in_order(row)
 
 
 def _analyze(metric: MACLIP, images: list[Tensor]) -> Sequence[Analysis | Exception]:
@@ -140,5 +139,3 @@ def _fill(row: dict[str, Any], image: Tensor, analysis: Analysis | Exception, ot
             each(row, image, analysis)
         except OSError as error:
             row['error'] = '; '.join([*errors, one_line(error)])
-    for name in LAST:
-        row[name] = row.pop(name)  # the last keys, as the last columns

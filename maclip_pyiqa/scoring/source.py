@@ -2,16 +2,54 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
-from collections.abc import Collection
+import tempfile
+from collections.abc import Collection, Iterator
 from datetime import datetime, timezone
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
-from .schema import LABEL_KEY, Label, Row
-from .tables import read_label, read_table
-from .text import unescape_text
+from .._files import one_line
+from .._lazy import need
+from .formats import TABLES, read_label, read_table
+from .formats.cells import Cells, unique, values
+from .formats.parquet import journal, read_metadata
+from .formats.table import LABEL_SUFFIX
+from .schema import Label, Row, column
+from .text import escape_cell, escape_text, unescape_text
 
-__all__ = ['ScoreSource', 'open_scores']
+if TYPE_CHECKING:
+    import fsspec
+    import pyarrow as pa
+    import pyarrow.dataset as ds
+
+__all__ = ['MANIFEST', 'ScoreSource', 'open_scores']
+
+MANIFEST = '_manifest.json'  # in a folder that `score-collection` writes; says whether it is complete
+
+
+def open_scores(path: str | os.PathLike[str]) -> ScoreSource:
+    """Scores that were written by `score`, `score-collection` or `filter`, and may have been edited since.
+
+    Args:
+        path: path or URL of a table, .csv, .jsonl or .parquet, or of a folder of Parquet tables
+
+    Raises:
+        OSError: there is none, or it cannot be read
+        ValueError: not a table of scores
+        ModuleNotFoundError: pyarrow is not installed, which Parquet needs
+
+    Example::
+
+        scores = open_scores('scores.csv')
+        print(scores.label['config'], len(scores.rows()))
+    """
+    path = os.fspath(path)
+    if os.path.splitext(path)[1].lower() in TABLES and not os.path.isdir(path):
+        return _Table(path)
+    return _Folder(path) if '://' in path or os.path.isdir(path) else _Table(path)
 
 
 class ScoreSource:
@@ -21,33 +59,156 @@ class ScoreSource:
         path: path or URL
         label: what the scores are from; None: unknown
         changed: date and time of the last change, for people
+        is_complete: whether the run that writes them has finished, as far as is known
     """
 
-    def __init__(self, path: str, label: Label | None, changed: str) -> None:
-        self.path, self.label, self.changed = path, label, changed
+    path: str
+    label: Label | None
+    changed: str
+    is_complete: bool = True
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Names of the columns."""
+        return tuple(map(unescape_text, self.dataset.schema.names))
+
+    def __len__(self) -> int:
+        return self.dataset.count_rows()
 
     def rows(self, text: Collection[str] = ()) -> list[Row]:
-        """All rows; `text` names columns that are text even where they look like numbers."""
-        if '://' not in self.path and not os.path.isdir(self.path):
-            return read_table(self.path, text)
-        from .collections import open_collection
+        """All rows, as `read_table` gives them; `text` names columns that are text whatever they look like."""
+        table = self.dataset.to_table()
+        names = unique(map(unescape_text, table.column_names))
+        cells = Cells(names, table.rename_columns(names).to_pylist(), range(1, len(table) + 1), unit='row')
+        return values(self.path, cells, text)
 
-        rows = [row | {'id': unescape_text(row['id'])} for row in open_collection(self.path).to_table().to_pylist()]
-        return [{'path': row.pop('id'), **row} for row in rows]
+    def batches(self, columns: Collection[str] | None = None) -> Iterator[pa.RecordBatch]:
+        """Rows in their order, in batches of Arrow, file by file, so that memory does not grow with their number.
+
+        Args:
+            columns: names of the columns to read; None: all
+        """
+        names = None if columns is None else [escape_text(name) for name in columns]
+        for file in self.dataset.get_fragments():
+            yield from file.to_batches(schema=self.dataset.schema, columns=names, batch_size=65_536)
+
+    @property
+    def dataset(self) -> ds.Dataset:
+        """The rows as a dataset of pyarrow, text escaped as in Parquet."""
+        raise NotImplementedError
 
 
-def open_scores(path: str | os.PathLike[str]) -> ScoreSource:
-    """Scores that were written: a table, or a folder of tables, local or a URL.
+class _Table(ScoreSource):
+    def __init__(self, path: str) -> None:
+        self.path = self.file = path
+        if '://' in path:
+            self._copy()
+        self.label = read_label(self.file)
+        is_begun = not os.path.exists(self.file) and os.path.exists(journal(self.file))
+        time = os.path.getmtime(journal(self.file) if is_begun else self.file)
+        self.changed = f'{datetime.fromtimestamp(time, timezone.utc):%Y-%m-%d %H:%M} UTC'
 
-    Raises:
-        OSError: there is none, or it cannot be read
-        ValueError: not a table of scores
-    """
-    path = os.fspath(path)
-    if '://' not in path and not os.path.isdir(path):
-        changed = f'{datetime.fromtimestamp(os.path.getmtime(path), timezone.utc):%Y-%m-%d %H:%M} UTC'
-        return ScoreSource(path, read_label(path), changed)  # type: ignore[arg-type]
-    from .collections import open_collection, read_manifest
+    def _copy(self) -> None:
+        """Copy a table that a URL names, and its label, to a folder that is removed with this object."""
+        need('a table at a URL', 'fsspec', extra='ray')
+        import fsspec
 
-    data = open_collection(path)
-    return ScoreSource(path, json.loads(data.schema.metadata[LABEL_KEY.encode()]), read_manifest(path)['updated'])
+        fs, root = fsspec.core.url_to_fs(self.path)
+        self.folder = tempfile.TemporaryDirectory()
+        self.file = os.path.join(self.folder.name, os.path.basename(root))
+        fs.get_file(root, self.file)
+        with contextlib.suppress(FileNotFoundError):
+            fs.get_file(root + LABEL_SUFFIX, self.file + LABEL_SUFFIX)
+
+    def rows(self, text: Collection[str] = ()) -> list[Row]:
+        return read_table(self.file, text)
+
+    @cached_property
+    def dataset(self) -> ds.Dataset:
+        import pyarrow as pa
+        import pyarrow.dataset as ds
+
+        if self.file.lower().endswith('.parquet') and os.path.isfile(self.file):
+            try:
+                data = ds.dataset(self.file, format='parquet')
+                views = any(str(kind).endswith('_view') for kind in data.schema.types)  # not all pyarrows search them
+                data = _plain(data)
+            except pa.ArrowInvalid as error:
+                raise ValueError(f'{self.path} is not a complete Parquet file: {one_line(error)}') from error
+            kinds = {field.name: field.type for field in data.schema}
+            if not views and pa.types.is_floating(kinds.get('score', pa.float64())):
+                return data
+        rows = self.rows()
+        names = list(rows[0]) if rows else ['path', 'score', 'error']
+        return ds.dataset(pa.table({escape_text(name): _array(name, [row[name] for row in rows]) for name in names}))
+
+
+class _Folder(ScoreSource):
+    def __init__(self, path: str) -> None:
+        need('a folder of scores', 'pyarrow', 'fsspec', extra='ray')
+        import fsspec
+        import pyarrow.parquet as pq
+
+        self.path = path
+        self.fs, self.root = fsspec.core.url_to_fs(path)
+        self.files = sorted(_parquet_files(self.fs, self.root))
+        manifest: dict[str, Any] = {}
+        try:
+            manifest = json.loads(self.fs.cat_file(f'{self.root}/{MANIFEST}'))
+        except FileNotFoundError:
+            if not self.files:
+                raise FileNotFoundError(
+                    f'{path} is not a folder of scores; expected one that `maclip-pyiqa score-collection` wrote, or a '
+                    f'table {", ".join(TABLES)}'
+                ) from None
+        except ValueError as error:
+            raise ValueError(f'{path}/{MANIFEST} is not JSON: {error}') from error
+        if not self.files:
+            raise FileNotFoundError(f'{path} has no finished table yet; rerun the command that writes it')
+        with self.fs.open(self.files[0], 'rb') as file:
+            self.schema = pq.read_schema(file)
+        self.label = read_metadata(self.schema)
+        self.is_complete = manifest.get('complete', True)
+        self.changed = manifest.get('updated', '')
+
+    @cached_property
+    def dataset(self) -> ds.Dataset:
+        import pyarrow.dataset as ds
+
+        return _plain(ds.dataset(self.files, schema=self.schema, format='parquet', filesystem=self.fs))
+
+
+def _parquet_files(fs: fsspec.AbstractFileSystem, folder: str) -> Iterator[str]:
+    """Paths of the Parquet files directly in a folder."""
+    fs.invalidate_cache()
+    try:
+        yield from (file for file in fs.ls(folder.rstrip('/'), detail=False) if file.endswith('.parquet'))
+    except FileNotFoundError:
+        return
+
+
+def _plain(data: ds.FileSystemDataset) -> ds.FileSystemDataset:
+    """The rows with types that can be compared, searched and written in all formats, where there is such a type."""
+    import pyarrow as pa
+    import pyarrow.dataset as ds
+
+    def plain(kind: pa.DataType) -> pa.DataType:
+        kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+        if pa.types.is_large_string(kind) or pa.types.is_null(kind) or str(kind) == 'string_view':
+            return pa.string()
+        return pa.float32() if pa.types.is_float16(kind) else kind
+
+    schema = pa.schema([field.with_type(plain(field.type)) for field in data.schema], data.schema.metadata)
+    return ds.dataset(data.files, schema, data.format, data.filesystem)
+
+
+def _array(name: str, cells: list[Any]) -> pa.Array:
+    """Values of a column of `read_table`, as Arrow has them."""
+    import pyarrow as pa
+
+    cells = [escape_cell(name, cell) if isinstance(cell, str) else cell for cell in cells]
+    try:
+        array = pa.array(cells, pa.string() if column(name).is_text else None)
+    except (pa.ArrowInvalid, pa.ArrowTypeError):  # of several types, as JSON has them
+        array = pa.array([None if cell is None else str(cell) for cell in cells])
+    return array.cast(pa.float64()) if pa.types.is_null(array.type) or name == 'score' else array

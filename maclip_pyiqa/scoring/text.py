@@ -8,9 +8,12 @@ exactly. All other text stays as it is.
 
 from __future__ import annotations
 
+import codecs
 import re
 
-__all__ = ['MISSING', 'escape_cell', 'escape_path', 'escape_text', 'unescape_text']
+from .schema import rounded
+
+__all__ = ['MISSING', 'decimal', 'escape_cell', 'escape_path', 'escape_text', 'read_text', 'unescape_text']
 
 MISSING = {  # words for a missing value, those of pandas' read_csv
     *('', '#N/A', '#N/A N/A', '#NA', '-1.#IND', '-1.#QNAN', '-NaN', '-nan', '1.#IND', '1.#QNAN', '<NA>', 'N/A', 'NA'),
@@ -42,3 +45,22 @@ def unescape_text(text: str) -> str:
 def escape_cell(name: str, text: str) -> str:
     """Text of a column of this name, see the head of this file."""
     return '\ufffd' + text if name == 'error' and text and text in MISSING else escape_text(text)
+
+
+def decimal(value: float | None) -> str:
+    """A number with 6 decimals; '' if it is missing or not finite."""
+    return '' if rounded(value) is None else f'{value:.6f}'
+
+
+def read_text(path: str) -> str:
+    """Text of a file without its byte order mark, and without a character that is cut at the end."""
+    with open(path, 'rb') as file:
+        data = file.read()
+    codec = 'utf-16' if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else 'utf-8-sig'
+    try:
+        return codecs.getincrementaldecoder(codec)().decode(data)
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f'{path} is not a table of scores: it is not UTF-8. Expected UTF-8, or UTF-16 with a byte order mark; save '
+            "it as UTF-8, in Excel as 'CSV UTF-8'"
+        ) from error

@@ -5,8 +5,10 @@ import sys
 import pytest
 
 from maclip_pyiqa.cli import main
-from maclip_pyiqa.scoring.collections import Collection, output_schema, to_table
-from maclip_pyiqa.scoring.tables import read_table
+from maclip_pyiqa.scoring.formats import read_table
+from maclip_pyiqa.scoring.formats.parquet import to_bytes, to_table
+from maclip_pyiqa.scoring.schema import arrow_schema
+from maclip_pyiqa.scoring.source import MANIFEST
 
 
 @pytest.fixture
@@ -33,16 +35,14 @@ def test_the_best_of_a_scored_folder(run, filter_, folder, tmp_path):
 
 
 def test_an_unfinished_collection_is_told(filter_, tmp_path):
-    row = {'path': 'a.png', 'score': 0.5, 'error': ''}
-    label = {'fingerprint': 'x', 'config': {}, 'versions': {'maclip_pyiqa': '1'}}
-    run = Collection(tmp_path / 'out', label, {'keep': []})
-    run.finish('a', to_table([row], output_schema([])), {'kind': 'tar', 'source': 'a', 'seconds': 0.0, 'lost': ''})
-    run.save_manifest()
+    (tmp_path / 'out').mkdir()
+    table = to_table([{'path': 'a.png', 'score': 0.5, 'error': ''}], arrow_schema(['path', 'score', 'error']))
+    (tmp_path / 'out' / 'a.parquet').write_bytes(to_bytes(table, {'fingerprint': 'x'}))
+    (tmp_path / 'out' / MANIFEST).write_text('{"complete": false}')
     code, out, err = filter_(tmp_path / 'out', '-o', tmp_path / 'kept.txt')
     assert code == 0 and '1 kept' in out and 'is not complete' in err
     assert (tmp_path / 'kept.txt').read_text() == 'a.png\n'
-    run.save_manifest(complete=True)
-    run.close()
+    (tmp_path / 'out' / MANIFEST).write_text('{"complete": true}')
     assert filter_(f'{tmp_path}/out/')[2] == ''
 
 

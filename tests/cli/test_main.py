@@ -80,7 +80,7 @@ def test_answers_that_need_no_heavy_imports(args, code, message, tmp_path):
 
 
 def test_rows_of_missing_files_are_written_without_torch_too(tmp_path):
-    from maclip_pyiqa.scoring.tables import read_table
+    from maclip_pyiqa.scoring.formats import read_table
 
     command = [sys.executable, '-c', LIGHT, 'score', 'a.png', 'b.png', '--details', '-o', 'o.csv']
     assert subprocess.run(command, capture_output=True, cwd=tmp_path).returncode == 1

@@ -21,8 +21,8 @@ from maclip_pyiqa.backbone import Backbone
 from maclip_pyiqa.cli import main
 from maclip_pyiqa.scoring import batch, pillow
 from maclip_pyiqa.scoring.flags import find_flags
+from maclip_pyiqa.scoring.formats import FORMATS, read_label, read_table
 from maclip_pyiqa.scoring.read import read_image, read_pixels
-from maclip_pyiqa.scoring.tables import FORMATS, read_label, read_table
 
 LAST = ['width', 'height', 'flags', 'error']
 SKIPPED = 'maclip-pyiqa: left out, image formats that are not read: 1 .nef\n'  # in `folder`

@@ -11,8 +11,8 @@ from PIL import Image
 
 from maclip_pyiqa import MACLIP, score_files
 from maclip_pyiqa.integrations.ray_data import BatchScorer
+from maclip_pyiqa.scoring.formats import read_label
 from maclip_pyiqa.scoring.schema import label
-from maclip_pyiqa.scoring.tables import read_label
 
 NAMES = ['score', 'q_sim', 'q_mag', 'w_sim']
 

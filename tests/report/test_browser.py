@@ -13,7 +13,7 @@ from scipy.spatial import KDTree
 
 from maclip_pyiqa.report import write_report
 from maclip_pyiqa.report.pictures import GRID, Picture, window_values
-from maclip_pyiqa.scoring.tables import read_table
+from maclip_pyiqa.scoring.formats import read_table
 
 LABEL = {
     'versions': {'maclip_pyiqa': '1.0'},

@@ -13,7 +13,7 @@ from scipy.stats import spearmanr
 
 from maclip_pyiqa.report.page import _scores
 from maclip_pyiqa.report.pictures import window_values
-from maclip_pyiqa.scoring.tables import CSVTable
+from maclip_pyiqa.scoring.formats import CSVTable
 
 NAMES = [
     *('plain.png', 'a,b.png', 'a "b".png', 'new\nline.png', 'return\r.png', '漢字\U0001f600.png', '=1+1.png', ''),

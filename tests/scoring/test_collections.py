@@ -16,7 +16,7 @@ from maclip_pyiqa.scoring.collections import (
     read_manifest,
     to_table,
 )
-from maclip_pyiqa.scoring.tables import read_label
+from maclip_pyiqa.scoring.formats import read_label
 
 SCHEMA = output_schema(['sharp'])
 LABEL = {'versions': {'maclip_pyiqa': '0.1.0'}, 'config': {'max_views': None}, 'fingerprint': 'abc'}

@@ -8,16 +8,16 @@ from decimal import Decimal
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from maclip_pyiqa.scoring.collections import Collection, output_schema, to_table
-from maclip_pyiqa.scoring.filter import _edge, filter_scores
-from maclip_pyiqa.scoring.schema import columns
-from maclip_pyiqa.scoring.tables import open_table, read_label, read_table
+from maclip_pyiqa.scoring.filter import _best, filter_scores
+from maclip_pyiqa.scoring.formats import open_table, read_label, read_table
+from maclip_pyiqa.scoring.formats.parquet import to_bytes, to_table
+from maclip_pyiqa.scoring.schema import arrow_schema, columns
+from maclip_pyiqa.scoring.source import MANIFEST, open_scores
 
 LABEL = {'versions': {'maclip_pyiqa': '0.1.0'}, 'config': {'max_views': None}, 'fingerprint': 'abc'}
 FORMATS = ('.csv', '.jsonl', '.parquet')
@@ -37,16 +37,20 @@ def make_rows(count=40, seed=0):
     return rows
 
 
+def save_folder(rows, folder, schema, count=15):
+    """A folder of tables, as collections are written."""
+    folder.mkdir()
+    for number, first in enumerate(range(0, len(rows), count)):
+        table = to_table(rows[first : first + count], schema)
+        (folder / f'{number}.parquet').write_bytes(to_bytes(table, LABEL, {'more': {}}))
+    (folder / MANIFEST).write_text('{"complete": true, "updated": "2026-11-26"}')
+    return folder
+
+
 def save(rows, folder, kind):
-    """A collection of three files, or a table."""
-    if kind == 'collection':
-        run = Collection(folder / 'out', LABEL, {'keep': [], 'shard_rows': 15})
-        for name, first in zip('abc', (0, 15, 30), strict=True):
-            about = {'kind': 'tar', 'source': 'x.tar', 'seconds': 1.0, 'lost': ''}
-            run.finish(name, to_table(rows[first : first + 15], output_schema(['sharp'])), about)
-        run.save_manifest(complete=True)
-        run.close()
-        return folder / 'out'
+    """A folder of three files, or a table."""
+    if kind == 'folder':
+        return save_folder(rows, folder / 'out', arrow_schema(columns(['sharp'])))
     table = open_table(folder / f'scores{kind}', columns(['sharp']))
     table.fill(rows, LABEL)
     table.close()
@@ -78,7 +82,7 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize('kind', ['collection', *FORMATS])
+@pytest.mark.parametrize('kind', ['folder', *FORMATS])
 @pytest.mark.parametrize('case', CASES, ids=str)
 def test_what_is_kept(tmp_path, kind, case):
     rows = make_rows()
@@ -101,30 +105,17 @@ def test_what_is_kept(tmp_path, kind, case):
     assert sum(images for _, images, _ in kept.histogram) == len(scored)
 
 
-@pytest.mark.parametrize('kind', ['collection', *FORMATS])
+@pytest.mark.parametrize('kind', ['folder', *FORMATS])
 @pytest.mark.parametrize('suffix', FORMATS)
 def test_rows_and_label_go_to_the_output(tmp_path, kind, suffix):
     rows = make_rows()
     source, output = save(rows, tmp_path, kind), tmp_path / f'kept{suffix}'
     filter_scores(source, output, min_score=0.5)
-    if kind == 'collection':
-        before = {row['id']: row for row in ds.dataset(source).to_table().to_pylist()}
-        after = pq.read_table(output).to_pylist() if suffix == '.parquet' else None
-        if suffix == '.jsonl':
-            after = [json.loads(line) for line in output.read_text('utf-8').splitlines()]
-        if after is not None:
-            assert [row['id'] for row in after] == [
-                name for name, row in before.items() if row['score'] and row['score'] >= 0.5
-            ]
-            assert all(row == pytest.approx(before[row['id']], abs=1e-6) for row in after)
-        else:
-            assert output.read_text('utf-8').splitlines()[0].startswith('"id","score","q_sim"')
-    else:
-        want = [row for row in read_table(source) if row['score'] is not None and row['score'] >= 0.5]
-        assert read_table(output) == want != []
+    want = [row for row in open_scores(source).rows() if row['score'] is not None and row['score'] >= 0.5]
+    assert read_table(output) == want != []
     label = read_label(output)
     assert {name: label[name] for name in LABEL} == LABEL
-    about = label.get('filter') or json.loads(pq.read_schema(output).metadata[b'maclip_pyiqa.filter'])
+    about = label['filter']
     assert about['min_score'] == 0.5 and about['source'] == str(source) and about['of'] == 40
     assert sorted(os.listdir(tmp_path)) == sorted(
         {source.name, output.name, *[f'{source.name}.meta.json'] * (kind in ('.csv', '.jsonl')),
@@ -133,15 +124,13 @@ def test_rows_and_label_go_to_the_output(tmp_path, kind, suffix):
 
 
 def test_columns_of_the_input_travel_along(tmp_path):
-    schema = output_schema(['sharp'], pa.schema([('caption', pa.string()), ('image', pa.binary())]))
+    schema = pa.schema([*arrow_schema(columns(['sharp'])), ('caption', pa.string()), ('image', pa.binary())])
     rows = [row | {'caption': f'of {row["path"][:3]}', 'image': b'\x00\xff'} for row in make_rows(15)]
-    run = Collection(tmp_path / 'out', LABEL, {'keep': ['caption', 'image'], 'shard_rows': 15})
-    run.finish('a', to_table(rows, schema), {'kind': 'tar', 'source': 'x.tar', 'seconds': 1.0, 'lost': ''})
-    run.close()
+    save_folder(rows, tmp_path / 'out', schema)
     filter_scores(tmp_path / 'out', tmp_path / 'kept.parquet', top=2)
     table = pq.read_table(tmp_path / 'kept.parquet')
     assert table.schema.remove_metadata().equals(schema) and table['image'].to_pylist() == [b'\x00\xff'] * 2
-    assert [c == f'of {i[:3]}' for c, i in zip(table['caption'].to_pylist(), table['id'].to_pylist(), strict=True)]
+    assert [c == f'of {i[:3]}' for c, i in zip(table['caption'].to_pylist(), table['path'].to_pylist(), strict=True)]
     with pytest.raises(ValueError, match=r'a \.parquet file holds columns of all types'):
         filter_scores(tmp_path / 'out', tmp_path / 'kept.jsonl', top=2)
     assert sorted(os.listdir(tmp_path)) == ['kept.parquet', 'out']  # no half of a file
@@ -150,22 +139,15 @@ def test_columns_of_the_input_travel_along(tmp_path):
 @given(
     st.lists(st.sampled_from([0.1, 0.5, 0.5000001, 0.7, 1.3]) | st.floats(-2, 2), min_size=1, max_size=60),
     st.data(),
-    st.integers(1, 7),
+    st.lists(st.booleans(), min_size=60, max_size=60),
 )
-def test_the_edge_of_the_best(values, data, part):
-    """Against sorting, with so few bins that ranges are narrowed several times."""
+def test_the_best(values, data, passes):
+    """Against a stable sort."""
     values = np.array(values)
-    count = data.draw(st.integers(1, len(values)))
-    edge, ties = _edge(lambda: (values[i : i + part] for i in range(0, len(values), part)), count, bins=3)
-    best = np.sort(values)[::-1][:count]
-    assert edge == best[-1] and ties == (best == edge).sum()
-
-
-def test_the_edge_among_more_scores_than_are_sorted():
-    values = np.concatenate([np.full(1_500_000, 0.5), np.linspace(0.49, 0.51, 1_000_001)])
-    edge, ties = _edge(lambda: iter(np.array_split(values, 20)), 1_200_000, bins=4)
-    best = np.sort(values)[::-1][:1_200_000]
-    assert edge == best[-1] == 0.5 and ties == (best == 0.5).sum()
+    passes = np.array(passes[: len(values)])
+    count = data.draw(st.integers(0, int(passes.sum())))
+    order = sorted(np.flatnonzero(passes), key=lambda i: -values[i])
+    assert np.flatnonzero(_best(values, passes, count)).tolist() == sorted(order[:count])
 
 
 def test_text_of_the_counts(tmp_path):
@@ -186,9 +168,10 @@ def test_nothing_to_filter(tmp_path):
 
 
 def test_wrong_use(tmp_path):
-    source, table = save(make_rows(), tmp_path, 'collection'), save(make_rows(), tmp_path, '.parquet')
+    source, table = save(make_rows(), tmp_path, 'folder'), save(make_rows(), tmp_path, '.parquet')
+    (tmp_path / 'empty').mkdir()
     with pytest.raises(FileNotFoundError, match='not a folder of scores'):
-        filter_scores(tmp_path)
+        filter_scores(tmp_path / 'empty')
     with pytest.raises(FileNotFoundError):
         filter_scores(tmp_path / 'none.csv')
     for output in (source / 'kept.parquet', table):
@@ -203,7 +186,7 @@ def test_wrong_use(tmp_path):
     (tmp_path / 'half.parquet').write_bytes(table.read_bytes()[:200])
     with pytest.raises(ValueError, match='not a complete Parquet file'):
         filter_scores(tmp_path / 'half.parquet')
-    pq.write_table(pa.table({'id': ['a']}), tmp_path / 'other.parquet')
+    pq.write_table(pa.table({'path': ['a']}), tmp_path / 'other.parquet')
     with pytest.raises(ValueError, match='has no column score'):
         filter_scores(tmp_path / 'other.parquet')
     for top in (0, -1, 1.5, 0.0):

@@ -19,11 +19,11 @@ from hypothesis import strategies as st
 
 from maclip_pyiqa._files import one_line
 from maclip_pyiqa.metric.prompts import summary_columns
-from maclip_pyiqa.scoring import tables
+from maclip_pyiqa.scoring.formats import TABLES, PlainTable, open_table, read_label, read_table, write_csv
+from maclip_pyiqa.scoring.formats.parquet import ParquetTable
 from maclip_pyiqa.scoring.schema import columns, label
-from maclip_pyiqa.scoring.tables import FORMATS, PlainTable, finished, open_table, read_label, read_table
 
-SUFFIXES = list(FORMATS)
+SUFFIXES = list(TABLES)
 NAMES = columns(['sharp'], ['niqe'])
 LABEL = {'versions': {'maclip_pyiqa': '1.0'}, 'config': {'backbone': 'RN50', 'stride': 128}, 'fingerprint': 'abc'}
 
@@ -39,6 +39,11 @@ def row(path, score=None, error='', **others):
 def seen(row, size, flags):
     """The same of an image that was read."""
     return row | {'width': size[0], 'height': size[1], 'flags': flags}
+
+
+def finished(path, names, label=None):
+    """Rows of an earlier run that have a score."""
+    return open_table(path, names).resume(label)
 
 
 def rounded(row):
@@ -358,7 +363,7 @@ def test_wrong_use(tmp_path, monkeypatch):
         with pytest.raises(ValueError, match='no suffix of a table; expected one of'):
             open_table(path, NAMES)
     with pytest.raises(ValueError, match='cannot be written to a stream'):
-        tables.ParquetTable(io.StringIO(), NAMES)
+        ParquetTable(io.StringIO(), NAMES)
     with pytest.raises(ValueError, match=r'before fill\(\)'):
         open_table(tmp_path / 'o.csv', NAMES).write(row('a'))
     with pytest.raises(OSError):
@@ -530,7 +535,7 @@ def test_a_byte_order_mark_for_excel(tmp_path, name):
     content = (tmp_path / name).read_bytes()
     assert content.startswith(mark + b'path,') and content.count(codecs.BOM_UTF8) == len(mark) // 3
     assert [row['path'] for row in finished(tmp_path / name, NAMES, LABEL)] == ['ä', 'b']
-    tables.write_csv(tmp_path / name, [{'a': 1}])
+    write_csv(tmp_path / name, [{'a': 1}])
     assert (tmp_path / name).read_bytes() == mark + b'a\n1\n'
 
 
