@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from .evaluation.known_answers import verify
     from .loss import MACLIPLoss
     from .metric import MACLIP, Analysis, Cues, ViewPlan
-    from .scoring import score_files
+    from .scoring import open_scores, score_files
 
 __all__ = [
     'MACLIP',
@@ -32,6 +32,7 @@ __all__ = [
     'WeightsError',
     '__version__',
     'compare',
+    'open_scores',
     'register',
     'score_files',
     'verify',
@@ -44,7 +45,7 @@ __getattr__ = lazy(
         'MACLIPLoss': 'loss',
         'WeightsError': 'backbone',
         'compare': 'evaluation.compare',
-        'score_files': 'scoring',
+        **dict.fromkeys(('open_scores', 'score_files'), 'scoring'),
         'verify': 'evaluation.known_answers',
     },
 )

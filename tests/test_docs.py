@@ -25,8 +25,7 @@ from sybil.parsers.markdown import CodeBlockParser, PythonCodeBlockParser
 
 from maclip_pyiqa import MACLIP, __version__
 from maclip_pyiqa.demo import PHOTO
-from maclip_pyiqa.scoring.collections import LABEL, SHARD
-from maclip_pyiqa.scoring.filter import FILTER
+from maclip_pyiqa.scoring.schema import LABEL_KEY
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / 'README.md'
@@ -145,7 +144,7 @@ def test_commands_of_scripts_parse(line, tmp_path, monkeypatch, capsys):
         pytest.fail(capsys.readouterr().err)
 
 
-KEYS = {LABEL.decode(), SHARD.decode(), FILTER.decode()}  # of metadata, which look like names of Python
+KEYS = {LABEL_KEY, 'maclip_pyiqa.shard'}  # of metadata, which look like names of Python
 
 
 def test_files_and_names_in_the_text_exist():

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from .read import read_image, read_pixels, to_tensor
     from .schema import columns, label
     from .score import score_files, score_read
+    from .source import open_scores
 
 __all__ = [
     'FLAGS',
@@ -27,6 +28,7 @@ __all__ = [
     'label',
     'load_metrics',
     'open_collection',
+    'open_scores',
     'open_table',
     'output_schema',
     'read_cell',
@@ -53,6 +55,7 @@ __getattr__ = lazy(
         'load_metrics': 'others',
         **dict.fromkeys(('read_image', 'read_pixels', 'to_tensor'), 'read'),
         **dict.fromkeys(('score_files', 'score_read'), 'score'),
+        'open_scores': 'source',
         **dict.fromkeys(('columns', 'label'), 'schema'),
         **dict.fromkeys(('open_table', 'read_label', 'read_table'), 'formats'),
     },

@@ -21,7 +21,7 @@ from maclip_pyiqa.backbone import Backbone
 from maclip_pyiqa.cli import main
 from maclip_pyiqa.scoring import batch, pillow
 from maclip_pyiqa.scoring.flags import find_flags
-from maclip_pyiqa.scoring.formats import FORMATS, read_label, read_table
+from maclip_pyiqa.scoring.formats import TABLES, read_label, read_table
 from maclip_pyiqa.scoring.read import read_image, read_pixels
 
 LAST = ['width', 'height', 'flags', 'error']
@@ -57,7 +57,7 @@ def test_plain_lines_are_the_scores_of_the_metric(run, folder, tiny_metric, work
 
 def test_tables_of_all_formats_hold_the_same(run, folder, tmp_path, tiny_metric):
     (folder / '0.png').write_bytes(b'broken')
-    outputs = [tmp_path / f'o{suffix}' for suffix in FORMATS]
+    outputs = [tmp_path / f'o{suffix}' for suffix in TABLES]
     args = [arg for output in outputs for arg in ('-o', output)]
     code, out, _ = run(folder, *args, '--details', '--metrics', 'piqe, entropy')
     assert (code, out) == (1, '')
@@ -237,7 +237,7 @@ def hostile(tmp_path, folder) -> Path:
 
 def test_names_of_all_kinds_survive(run, hostile, tmp_path):
     paths = sorted(map(str, hostile.iterdir()))
-    outputs = [tmp_path / f'o{suffix}' for suffix in FORMATS]
+    outputs = [tmp_path / f'o{suffix}' for suffix in TABLES]
     args = [arg for output in outputs for arg in ('-o', output)]
     for resume in ([], ['--resume']):
         assert run(hostile, *args, *resume)[0] == 0
@@ -460,7 +460,7 @@ def read(monkeypatch):
     return names
 
 
-@pytest.mark.parametrize('suffix', FORMATS)
+@pytest.mark.parametrize('suffix', TABLES)
 def test_resume(run, folder, tmp_path, read, suffix):
     table = tmp_path / f'o{suffix}'
     good = (folder / 'b.jpg').read_bytes()
@@ -567,7 +567,7 @@ def test_interruption_keeps_what_is_finished(tiny, folder, tmp_path, suffix, wor
     assert not (tmp_path / 'o.parquet.journal.jsonl').exists()
 
 
-@pytest.mark.parametrize('suffix', FORMATS)
+@pytest.mark.parametrize('suffix', TABLES)
 def test_rows_are_written_one_by_one(run, folder, tmp_path, monkeypatch, suffix):
     import pyiqa
 
