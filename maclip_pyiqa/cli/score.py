@@ -27,13 +27,10 @@ from .common import (
     Parents,
     UsageError,
     add_thumbnails,
-    load_device,
-    load_metric,
     load_metrics,
     save_figure,
     say,
     split_names,
-    whole_number,
 )
 
 if TYPE_CHECKING:
@@ -44,7 +41,6 @@ if TYPE_CHECKING:
 __all__ = ['add', 'run']
 
 Each = Callable[[dict[str, Any], 'Tensor', 'Analysis'], None]
-COLLECTIONS = ('address', 'actors', 'shard_rows', 'retries', 'column', 'keep')  # options of --engine ray
 STREAMS = {None: PlainTable, 'csv': CSVTable, 'jsonl': JSONLTable}  # by --format
 
 DESCRIPTION = """\
@@ -68,9 +64,7 @@ FILE.excel.csv is written with the byte order mark by which Excel recognises UTF
 -o FILE.html writes all of it as one page to look at and choose from, with pictures and quality maps (needs the extra
 `report`). `maclip-pyiqa report` makes one from a table.
 
---engine ray scores collections: INPUT may also be Parquet files (a column of paths, of bytes, or of Hugging Face's
-{bytes, path}) and WebDataset shards (.tar), local or URLs such as s3://bucket/shards/, and -o is a folder, which gets a
-Parquet file for each shard of the input. The same command again does what is missing. It needs the extra `ray`.
+`maclip-pyiqa score-collection` scores Parquet files, WebDataset shards (.tar) and URLs, on many cores or machines.
 
 CSV keeps text as it is: a path such as '=1+1.png' would run as a formula in a spreadsheet, so import it as text. A path
 that is not valid UTF-8 is written escaped, after the character U+FFFD; maclip_pyiqa.scoring.read_table reverses that.
@@ -111,42 +105,11 @@ def add(commands: argparse._SubParsersAction, parents: Parents) -> None:
         help='continue an earlier run with the same -o FILE: paths that have a score in any of these files are '
         'skipped, and in the end each file has all rows, and keeps its further columns and their order',
     )
-    ray = score.add_argument_group('collections, with --engine ray')
-    ray.add_argument('--engine', choices=('ray',), help='score on Ray, on this machine or on a cluster')
-    ray.add_argument(
-        '--address', metavar='URL', help="of a cluster, ray://HOST:10001 or 'auto' (default: this machine)"
-    )
-    ray.add_argument(
-        '--actors', type=whole_number(1), metavar='N', help='processes that score (default: one a GPU, or one a core)'
-    )
-    ray.add_argument(
-        '--shard-rows', type=whole_number(1), metavar='N', help='images in a file of scores, at most (default: 10000)'
-    )
-    ray.add_argument(
-        '--retries',
-        type=whole_number(0),
-        metavar='N',
-        help='tries after a process that scores has died, before fewer images are tried at once, down to the one that '
-        'does it (default: 2)',
-    )
-    ray.add_argument(
-        '--column', metavar='NAME', help='of Parquet files, that holds the images (default: found by type)'
-    )
-    ray.add_argument(
-        '--keep',
-        metavar='A,B',
-        help="columns of Parquet files, or suffixes of a tar's other members such as json, to copy to the output",
-    )
     score.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
     """Score, write tables, draw maps; -> exit code."""
-    given = [name for name in COLLECTIONS if getattr(args, name) is not None]
-    if args.engine == 'ray':
-        return _run_collection(args, given)
-    if given:
-        raise UsageError(f'--{given[0].replace("_", "-")} is of --engine ray; expected that option too')
     # all checks that need no torch come first
     others = split_names(args.metrics)
     try:
@@ -191,49 +154,6 @@ def run(args: argparse.Namespace) -> int:
     else:
         todo, rows = paths, map(_unreadable, paths)
     return _write(args, tables, source, paths, done, rows, len(todo))
-
-
-def _run_collection(args: argparse.Namespace, given: list[str]) -> int:
-    """Score on Ray; -> exit code."""
-    need('--engine ray', 'ray', 'pyarrow', 'fsspec', extra='ray')
-    other = [name for name in ('format', 'maps', 'metrics', 'sort', 'resume') if getattr(args, name)]
-    if other:
-        raise UsageError(
-            f'--{other[0]} does not work with --engine ray, which writes all columns and continues earlier runs'
-        )
-    output = args.output[0] if args.output and len(args.output) == 1 else ''
-    if not (output.endswith(('/', os.sep)) or os.path.isdir(output) or '://' in output):
-        raise UsageError(f'-o {output or "is missing"}; --engine ray expected one folder, such as -o scores/')
-    gpus = None if args.device is None else args.device.startswith('cuda')
-    if args.device not in (None, 'cpu', 'cuda'):
-        raise UsageError(f'--device {args.device} does not work with --engine ray; expected cpu or cuda')
-
-    from ..backbone import WeightsError
-    from ..integrations.ray import score_collection
-
-    options = {name: getattr(args, name) for name in given}
-    if 'keep' in options:
-        options['keep'] = split_names(options['keep'])
-    metric = load_metric(args, load_device('cpu'))
-    listing = getattr(sys.stdin, 'buffer', None)
-    try:
-        options |= {'gpus': gpus, 'batch': args.batch, 'max_pixels': args.max_pixels, 'listing': listing}
-        found = score_collection(args.paths, output, metric, **options)
-    except (OSError, ValueError) as error:
-        reason = f'{output}: {one_line(error)}' if isinstance(error, OSError) and error.strerror else str(error)
-        raise UsageError(reason) from error
-    except RuntimeError as error:
-        if isinstance(error, WeightsError):
-            raise
-        raise UsageError(str(error)) from error
-    lost = {entry['source']: entry['lost'] for entry in found['shards'].values() if entry['lost']}
-    lost |= {entry['source']: entry['error'] for entry in found['missing'].values()}
-    for source, reason in lost.items():
-        say(f'{escape_path(source)}: {reason}')
-    for suffix in found['unmatched']:
-        say(f'--keep {suffix}: no image in a tar has a member with this suffix, so its column is empty for tars')
-    say(f'{output}: {found["rows"]} images, {found["failed"]} of them without a score (see the column `error`)')
-    return FAILED if found['failed'] or lost else OK
 
 
 def _tables(args: argparse.Namespace, names: tuple[str, ...], pictures: Pictures) -> list[Table]:
