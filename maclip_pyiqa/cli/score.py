@@ -103,7 +103,7 @@ def add(commands: argparse._SubParsersAction, parents: Parents) -> None:
         '--resume',
         action='store_true',
         help='continue an earlier run with the same -o FILE: paths that have a score in any of these files are '
-        'skipped, and in the end each file has all rows, and keeps its further columns and their order',
+        'skipped, and in the end each file has all rows, your own columns among them, in their order',
     )
     score.set_defaults(run=run)
 

@@ -57,7 +57,7 @@ def read_cell(cell: Any, window: int = 0, max_pixels: int | None = MAX_PIXELS) -
     """Read the image in a cell of a table: the path of a file, its content, or Hugging Face's {bytes, path}.
 
     Args:
-        cell: None or empty text is an image that cannot be read
+        cell: path, content as bytes, or {bytes, path}; None and '' are images that cannot be read
         window: side of the metric's windows, pixels; for the flags, see `find_flags`
         max_pixels: largest number of pixels, see `read_image`
 

@@ -49,7 +49,7 @@ def read_image(source: Source, max_pixels: int | None = MAX_PIXELS) -> Tensor:
     Args:
         source: path of a file, its content as bytes, a file open for reading in binary mode (read from its start, and
             left open), or a PIL image
-        max_pixels: the largest number of pixels, height x width; None: any
+        max_pixels: largest number of pixels, height x width; None: any
 
     Raises:
         OSError: the file is missing, empty, not a regular file, not an image, truncated, broken, or larger than
@@ -124,7 +124,7 @@ def decode(file: IO[bytes], pixels: Callable[[Image.Image], np.ndarray]) -> np.n
 
     Args:
         file: file that can be searched
-        pixels: image -> pixels
+        pixels: function that takes an open image and returns its pixels, (H, W, 3)
 
     Raises:
         Exception: whatever a reader of Pillow raises; UnidentifiedImageError where none knows the format
@@ -225,7 +225,7 @@ def _without_text(data: bytes, exif: bool) -> bytes:
 
     Args:
         data: content of the file
-        exif: keep what says how the image is rotated
+        exif: whether to keep what says how the image is rotated
     """
     parts, at = [PNG], len(PNG)
     while at < len(data):

@@ -46,8 +46,8 @@ class Column:
         name: name in tables
         title: name for people
         kind: 'text'; 'words', separated by spaces; 'number'; or 'integer'
-        meaning: what it says of an image, with its unit
-        role: 'key' of the row; 'quality', a number of this metric of which higher is better; 'detail', another number
+        meaning: meaning of a value, with its unit
+        role: part in a row: 'key'; 'quality', a number of this metric of which higher is better; 'detail', another number
             of this metric; 'other', of another metric or of the user; 'image', a fact of the image; 'error'
     """
 

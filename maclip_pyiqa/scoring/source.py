@@ -57,7 +57,7 @@ class ScoreSource:
 
     Attributes:
         path: path or URL
-        label: what the scores are from; None: unknown
+        label: label of the scores; None: unknown
         changed: date and time of the last change, for people
         is_complete: whether the run that writes them has finished, as far as is known
     """

@@ -29,7 +29,7 @@ class Cells(NamedTuple):
         rows: cells of each row
         lines: number of each row in the file, for messages
         mark: decimal mark of numbers in text; '': text is no number, as the format has numbers of its own
-        unit: what `lines` counts
+        unit: name of what `lines` counts
     """
 
     names: tuple[str, ...]

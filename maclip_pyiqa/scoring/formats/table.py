@@ -92,7 +92,7 @@ class Table:
 
         Args:
             rows: rows of `score_files`
-            label: what the scores are from; None: unknown. Streams have no label
+            label: label of the scores; None: unknown. Streams have no label
 
         Raises:
             OSError: the file cannot be written
