@@ -47,8 +47,8 @@ class Column:
         title: name for people
         kind: 'text'; 'words', separated by spaces; 'number'; or 'integer'
         meaning: meaning of a value, with its unit
-        role: part in a row: 'key'; 'quality', a number of this metric of which higher is better; 'detail', another number
-            of this metric; 'other', of another metric or of the user; 'image', a fact of the image; 'error'
+        role: part in a row: 'key'; 'quality', a number of this metric of which higher is better; 'detail', another
+            number of it; 'other', of another metric or of the user; 'image', a fact of the image; 'error'
     """
 
     name: str
