@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import json
-import os
-from datetime import datetime, timezone
 
 from .._lazy import need
-from ..scoring.formats import read_label, read_table
-from ..scoring.schema import Label, Row
-from ..scoring.text import unescape_text
+from ..report import write_report
+from ..scoring.source import open_scores
 from .common import OK, Parents, UsageError, add_thumbnails, say, usage_errors
 
 __all__ = ['add', 'run']
 
-MOST = 200_000  # images of a collection that a page is made of: about 40 MB
+MOST = 200_000  # images of a page: about 40 MB
 
 DESCRIPTION = """\
 Writes a table of scores as one page to look at, choose from, mail or keep: pictures, histogram, table, scatter, errors.
@@ -49,31 +45,13 @@ def run(args: argparse.Namespace) -> int:
     if args.table.lower().endswith('.parquet'):
         need('Parquet', 'pyarrow', extra='parquet')
     with usage_errors(OSError, ValueError):
-        rows, label, changed = _read(args.table)
-        from ..report import write_report
-
-        source = {'table': f'{args.table}, of {changed}', 'command': args.command}
-        write_report(rows, args.output, label=label, thumbnails=args.thumbnails, source=source)
-    say(f'{args.output}: {len(rows):,} images')
-    return OK
-
-
-def _read(table: str) -> tuple[list[Row], Label | None, str]:
-    """Rows, their label, and when they were written."""
-    if '://' not in table and not os.path.isdir(table):
-        rows, label = read_table(table), read_label(table)
-        changed = f'{datetime.fromtimestamp(os.path.getmtime(table), timezone.utc):%Y-%m-%d %H:%M} UTC'
-    else:
-        from ..scoring.collections import LABEL, open_collection, read_manifest
-
-        data = open_collection(table)
-        if (count := data.count_rows()) > MOST:
-            raise ValueError(
-                f'{table} holds {count:,} images, and a page at most {MOST:,}; choose some with `maclip-pyiqa filter '
-                f'{table} -o kept.parquet`'
+        scores = open_scores(args.table)
+        if (count := len(scores)) > MOST:
+            raise UsageError(
+                f'{args.table} holds {count:,} images, and a page at most {MOST:,}; choose some with `maclip-pyiqa '
+                f'filter {args.table} -o kept.parquet`'
             )
-        rows = [row | {'id': unescape_text(row['id'])} for row in data.to_table().to_pylist()]
-        label, changed = json.loads(data.schema.metadata[LABEL]), read_manifest(table)['updated']
-    if rows and 'path' not in rows[0] and 'id' in rows[0]:
-        rows = [{'path': row.pop('id'), **row} for row in rows]
-    return rows, label, changed
+        source = {'table': f'{args.table}, of {scores.changed}', 'command': args.command}
+        write_report(scores.rows(), args.output, label=scores.label, thumbnails=args.thumbnails, source=source)
+    say(f'{args.output}: {count:,} images')
+    return OK

@@ -120,8 +120,15 @@ class _Table(ScoreSource):
         with contextlib.suppress(FileNotFoundError):
             fs.get_file(root + LABEL_SUFFIX, self.file + LABEL_SUFFIX)
 
+    def __len__(self) -> int:
+        return len(self._rows)  # without pyarrow
+
     def rows(self, text: Collection[str] = ()) -> list[Row]:
-        return read_table(self.file, text)
+        return read_table(self.file, text) if text else self._rows
+
+    @cached_property
+    def _rows(self) -> list[Row]:
+        return read_table(self.file)
 
     @cached_property
     def dataset(self) -> ds.Dataset:
