@@ -12,7 +12,6 @@ from typing import Any
 
 from .._files import one_line
 from .._lazy import need
-from ..report.html import versions as versions_of
 from ..scoring.text import escape_path
 from .common import FAILED, OK, Parents, UsageError, load_metrics, say, split_names, usage_errors, whole_number
 
@@ -142,8 +141,7 @@ def run(args: argparse.Namespace) -> int:
     for path in args.output:
         with _writing(path):
             if path.lower().endswith('.html'):
-                more = {'command': args.command, 'versions': versions_of('torch', 'open_clip_torch', 'pyiqa', 'scipy')}
-                result.to_html(path, args.pictures, more)
+                result.to_html(path, args.pictures, {'command': args.command})
             else:
                 result.to_csv(path)
     if args.pairs is not None:

@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING, Any
 from .._files import one_line
 from .._lazy import need
 from ..metric.prompts import attribute_names
-from ..report.html import versions
 from ..report.page import ReportTable
-from ..report.pictures import Pictures
+from ..report.pictures import Maps
 from ..scoring.find import check_file, find_images, same_file
 from ..scoring.formats import CSVTable, JSONLTable, PlainTable, Table, open_table
 from ..scoring.schema import Label, column, columns, empty_row, label
@@ -115,8 +114,8 @@ def run(args: argparse.Namespace) -> int:
     try:
         names = columns(attribute_names(args.prompts), others, args.details)
         paths = find_images(args.paths, getattr(sys.stdin, 'buffer', None), null=args.null, warn=say)
-        pictures = Pictures(args.thumbnails)
-        tables = _tables(args, names, pictures)
+        maps = Maps()
+        tables = _tables(args, names, maps)
     except (FileNotFoundError, ValueError) as error:
         raise UsageError(str(error)) from error
     if args.maps is not None:
@@ -136,7 +135,7 @@ def run(args: argparse.Namespace) -> int:
 
         each: list[Each] = [] if args.maps is None else [_drawer(args, paths)]
         if any(isinstance(table, ReportTable) for table in tables):
-            each.append(pictures)
+            each.append(maps)
 
         def all_each(row: dict[str, Any], image: Tensor, analysis: Analysis) -> None:
             for call in each:
@@ -156,7 +155,7 @@ def run(args: argparse.Namespace) -> int:
     return _write(args, tables, source, paths, done, rows, len(todo))
 
 
-def _tables(args: argparse.Namespace, names: tuple[str, ...], pictures: Pictures) -> list[Table]:
+def _tables(args: argparse.Namespace, names: tuple[str, ...], maps: Maps) -> list[Table]:
     """Tables of -o, not yet begun; ValueError or ModuleNotFoundError for those that cannot be."""
     outputs = args.output or ['-']
     files = [path for path in outputs if path != '-']
@@ -171,8 +170,8 @@ def _tables(args: argparse.Namespace, names: tuple[str, ...], pictures: Pictures
         if path == '-':
             tables.append(STREAMS[args.format](sys.stdout, names))
         elif _is_page(path):
-            source = {'command': args.command, 'versions': versions('torch', 'open_clip_torch', 'pyiqa')}
-            tables.append(ReportTable(path, names, pictures=pictures, thumbnails=args.thumbnails, source=source))
+            source = {'command': args.command}
+            tables.append(ReportTable(path, names, maps=maps, thumbnails=args.thumbnails, source=source))
         else:
             tables.append(open_table(path, names))
     return sorted(tables, key=lambda table: isinstance(table, ReportTable))  # completed after the tables

@@ -12,7 +12,7 @@ from PIL import Image
 
 from ..backbone import NOTE
 from ..metric import MACLIP, Analysis
-from ..report.figures import LABELS, save
+from ..report.figures import TITLES, save
 from ..scoring.read import to_tensor
 from .degradations import blur, half_blur, jpeg, noise
 
@@ -68,7 +68,7 @@ def draw(images: dict[str, list[Image.Image]], analyses: dict[str, list[Analysis
     grid = figure.add_gridspec(2 * len(images), count + 1, width_ratios=[1.75] * count + [4.0])
     names = analyses[kinds[0]][0].names
     curves = {
-        'score and cues': {name: LABELS.get(name, name) for name in ('score', 'q_sim', 'q_mag')},
+        'score and cues': {name: TITLES.get(name, name) for name in ('score', 'q_sim', 'q_mag')},
         'attributes': {f'attribute_{name}': name for name in names},
     }
     pictures = []

@@ -6,8 +6,8 @@ from .._lazy import lazy
 
 if TYPE_CHECKING:
     from .page import write_report
-    from .pictures import Pictures
+    from .pictures import Maps
 
-__all__ = ['Pictures', 'write_report']
+__all__ = ['Maps', 'write_report']
 
-__getattr__ = lazy(__name__, {'Pictures': 'pictures', 'write_report': 'page'})
+__getattr__ = lazy(__name__, {'Maps': 'pictures', 'write_report': 'page'})

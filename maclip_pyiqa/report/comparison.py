@@ -3,55 +3,21 @@
 from __future__ import annotations
 
 import base64
-import json
 import math
 import os
-import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import combinations
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from .._lazy import need
-from ..backbone import NOTE
-from ..scoring.schema import Row
-from .html import provenance, save_page
-from .pictures import choose, thumbnail, window_values
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from ..metric import Analysis
+from ..scoring.schema import Row, column
+from .html import demo_note, provenance, save_page
+from .pictures import Maps, choose, thumbnail
 
 __all__ = ['Maps', 'write_comparison']
 
 SCRIPTS = ('common.js', 'map.js', 'compare.js')
 LONGEST, QUALITY = 640, 90  # of a picture: pixels, and JPEG quality, high because versions are compared
-
-
-class Maps(Mapping[str, dict[str, Any]]):
-    """Windows' values of images by path, kept while `score_files` runs: give it as its `each`. Some 600 bytes each."""
-
-    def __init__(self) -> None:
-        self._packed: dict[str, bytes] = {}
-
-    def __call__(self, row: Mapping[str, Any], image: Tensor, analysis: Analysis) -> None:
-        values = window_values(analysis)
-        if values is not None:
-            self._packed[row['path']] = zlib.compress(json.dumps(values).encode())
-
-    def share(self, path: str, other: str) -> None:
-        """Another path of the same file."""
-        if path in self._packed:
-            self._packed[other] = self._packed[path]
-
-    def __getitem__(self, path: str) -> dict[str, Any]:
-        return json.loads(zlib.decompress(self._packed[path]))
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._packed)
-
-    def __len__(self) -> int:
-        return len(self._packed)
 
 
 def write_comparison(
@@ -88,12 +54,12 @@ def write_comparison(
     quantities = list(dict.fromkeys(result['quantity'] for result in results))
     failed = sum(bool(row and row.get('error')) for rows in images.values() for row in rows)
     counts = {f'images of {name}': sum(rows[i] is not None for rows in images.values()) for i, name in enumerate(names)}
-    demo = label is not None and label['config']['backbone'] == 'demo'
     keys = list(images)
     shown = _shown(images, quantities[0], len(names), pictures)
     made = {
         str(place): [_picture(row, maps or {}) for row in images[key]] for place, key in enumerate(keys) if key in shown
     }
+    mapped = next(iter((maps or {}).values()), {'values': ()})['values']  # the same quantities in all maps
     save_page(
         path,
         'compare.html',
@@ -102,6 +68,7 @@ def write_comparison(
             'comparison': {
                 'names': list(names),
                 'quantities': quantities,
+                'titles': {name: column(name).title for name in [*quantities, *mapped]},
                 'images': [_image(key, images[key], quantities) for key in keys],
                 'results': [{name: _finite(value) for name, value in result.items()} for result in results],
             },
@@ -110,7 +77,7 @@ def write_comparison(
         title=f'Comparison of {" and ".join([", ".join(names[:-1]), names[-1]])}',
         summary=f'{len(images):,} images' + f', {failed:,} failed' * bool(failed),
         provenance=provenance(label, counts | {'failed': failed}, source),
-        note=' '.join([*([f'Scores are from the {NOTE}.'] if demo else []), *(f'{note}.' for note in notes)]),
+        note=' '.join(filter(None, [demo_note(label), *(f'{note}.' for note in notes)])),
     )
 
 
@@ -125,7 +92,7 @@ def _shown(images: Mapping[str, Sequence[Row | None]], quantity: str, versions: 
             if a is not None and b is not None:
                 change[key] = b - a
         share = count * (number + 1) // len(couples) - count * number // len(couples)
-        found.update(choose(sorted(change, key=change.__getitem__), share, {}))
+        found.update(choose(sorted(change, key=change.__getitem__), share))
     return found
 
 

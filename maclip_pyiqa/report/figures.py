@@ -7,6 +7,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from .._lazy import need
 from ..scoring.find import SOFTWARE
+from ..scoring.schema import column
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -17,10 +18,10 @@ if TYPE_CHECKING:
 
     from ..metric import Analysis
 
-__all__ = ['LABELS', 'plot_analysis', 'plot_guidance', 'save']
+__all__ = ['TITLES', 'plot_analysis', 'plot_guidance', 'save']
 
 WIDTH = 7.2  # inches: both columns of a two-column page
-LABELS = {'q': 'quality', 'q_sim': 'cosine cue', 'q_mag': 'magnitude cue', 'w_sim': 'weight of the cosine cue'}
+TITLES = {'q': 'quality'} | {name: column(name).title for name in ('q_sim', 'q_mag', 'w_sim')}
 BLUE, ORANGE, GREY = '#0072b2', '#d55e00', '#666666'  # distinct for the colour-blind too
 
 
@@ -30,7 +31,7 @@ def save(figure: Figure, file: str | os.PathLike[str] | IO[bytes], **options: An
     Args:
         figure: figure of matplotlib
         file: path, whose suffix is the format, or a binary file
-        **options: of `Figure.savefig`
+        **options: options of `Figure.savefig`
 
     Raises:
         OSError: the file cannot be written
@@ -49,10 +50,10 @@ def plot_analysis(image: Tensor, analysis: Analysis, of: str = 'q', note: str = 
     `figure.savefig(...)`.
 
     Args:
-        image: the analysed image, (3, H, W) or (1, H, W), or the same with a batch axis of 1; values in [0, 1]
+        image: analysed image, (3, H, W) or (1, H, W), or the same with a batch axis of 1; values in [0, 1]
         analysis: analysis of this one image
-        of: what the map shows, see `Analysis.quality_map`
-        note: a line below the figure, such as which weights the scores are from
+        of: quantity that the map shows, see `Analysis.quality_map`
+        note: line below the figure, such as which weights the scores are from
 
     Returns:
         a matplotlib Figure, 7.2 inches wide; its height follows the image's aspect ratio
@@ -101,7 +102,7 @@ def plot_analysis(image: Tensor, analysis: Analysis, of: str = 'q', note: str = 
     if high - low < 1e-3:  # a constant map: centre the colour scale on it, with readable numbers on the bar
         low, high = (low + high) / 2 - 0.05, (low + high) / 2 + 0.05
     colours = second.imshow(values, extent=extent, cmap='viridis', vmin=low, vmax=high, alpha=0.65)
-    second.set_title(f'{LABELS.get(of, of)} map', fontsize=9)
+    second.set_title(f'{TITLES.get(of, of)} map', fontsize=9)
     for axes in (first, second):
         axes.set_axis_off()
     drawn = pictures - 0.3  # inches: the height of the colour bar, which is 0.15 wide
@@ -130,8 +131,9 @@ def plot_guidance(steps: Sequence[int], scores: Sequence[Sequence[float]], norms
     """Score and gradient norm of each guided image, step by step.
 
     Args:
-        steps: S
-        scores, norms: S x N
+        steps: numbers of the S guided steps
+        scores: score of each of N images at each step, S x N
+        norms: norm of the gradient of each image at each step, S x N
 
     Returns:
         a matplotlib Figure, independent of pyplot

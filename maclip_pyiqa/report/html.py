@@ -8,21 +8,20 @@ templates. Needs Jinja2, the extra `report`.
 from __future__ import annotations
 
 import base64
-import contextlib
 import hashlib
 import json
 import os
-import platform
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timezone
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from .._files import replacing
 from .._lazy import need
 from .._version import __version__
+from ..backbone import NOTE
 
-__all__ = ['json_block', 'provenance', 'save_page', 'versions']
+__all__ = ['demo_note', 'json_block', 'provenance', 'save_page']
 
 ASSETS = Path(__file__).parent / 'assets'
 
@@ -81,21 +80,20 @@ def save_page(
         scripts=[Markup(code) for code in codes],
         data={name: Markup(json_block(value)) for name, value in data.items()},
     )
-    part = f'{os.fspath(path)}.part'
-    try:
-        # text of the context that is not UTF-8, such as a path in the command, is shown with replacement characters
-        with open(part, 'w', encoding='utf-8', errors='replace', newline='\n') as file:
-            file.write(text)
-        os.replace(part, path)
-    except BaseException:
-        Path(part).unlink(missing_ok=True)
-        raise
+    # text of the context that is not UTF-8, such as a path in the command, is shown with replacement characters
+    with replacing(path) as part, open(part, 'w', encoding='utf-8', errors='replace', newline='\n') as file:
+        file.write(text)
 
 
 def json_block(value: Any) -> str:
     r"""JSON that can stand in a <script> element: ASCII, with <, > and & as \u003c, \u003e and \u0026."""
     text = json.dumps(value, separators=(',', ':'), allow_nan=False)
     return text.replace('<', '\\u003c').replace('>', '\\u003e').replace('&', '\\u0026')
+
+
+def demo_note(label: Mapping[str, Any] | None) -> str:
+    """A sentence that says that scores are from the demonstration backbone; '' where they are not."""
+    return f'Scores are from the {NOTE}.' if label is not None and label['config']['backbone'] == 'demo' else ''
 
 
 def provenance(
@@ -105,7 +103,7 @@ def provenance(
 
     Args:
         label: label of the scores, see `maclip_pyiqa.scoring.label`; None: unknown
-        counts: names and numbers, such as {'images': 100}
+        counts: numbers of images by what they are, such as {'images': 100}
         more: further pairs, such as the command
     """
     pairs = [(name, f'{count:,}') for name, count in counts.items()]
@@ -122,18 +120,11 @@ def provenance(
         if prompts:
             pairs.append(('prompts', '; '.join(' / '.join(map(str, pair)) for pair in prompts)))
         pairs.append(('fingerprint', label['fingerprint']))
-    pairs += [(name, value) for name, value in (more or {}).items() if value]
+        versions = {name: value for name, value in label['versions'].items() if name != 'maclip_pyiqa'}
+        pairs.append(('versions', ', '.join(f'{name} {value}' for name, value in versions.items())))
+    pairs += (more or {}).items()
     pairs.append(('page', f'{datetime.now(timezone.utc):%Y-%m-%d %H:%M} UTC, by maclip_pyiqa {__version__}'))
-    return pairs
-
-
-def versions(*packages: str) -> str:
-    """Versions of installed packages and of Python, in one line."""
-    found = []
-    for name in packages:
-        with contextlib.suppress(metadata.PackageNotFoundError):
-            found.append(f'{name} {metadata.version(name)}')
-    return ', '.join([*found, f'Python {platform.python_version()}'])
+    return [(name, value) for name, value in pairs if value]
 
 
 def _asset(name: str) -> str:

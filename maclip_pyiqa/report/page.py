@@ -7,26 +7,32 @@ import hashlib
 import math
 import os
 from collections.abc import Iterable, Mapping
+from dataclasses import asdict
 from numbers import Real
 from pathlib import Path
 from typing import Any
 
 from .._lazy import need
-from ..backbone import NOTE
+from ..scoring.schema import Label, Row, column, in_order
 from ..scoring.formats import Table
-from ..scoring.schema import KNOWN, Label, Row
-from .html import provenance, save_page
-from .pictures import Picture, choose, read_picture
+from .html import demo_note, provenance, save_page
+from .pictures import choose, read_picture
 
 __all__ = ['ReportTable', 'write_report']
 
-TEXT = tuple(each.name for each in KNOWN.values() if each.is_text)
-WHOLE = tuple(each.name for each in KNOWN.values() if each.kind == 'integer')
-SCRIPTS = ('common.js', 'map.js', 'charts.js', 'list.js', 'report.js')
-MILLION, LARGEST = (
-    10**6,
-    10**9,
-)  # numbers are whole millionths on the page, up to LARGEST: as exact as in a table, and short
+SCRIPTS = (
+    'common.js',
+    'map.js',
+    'charts.js',
+    'list.js',
+    'scores.js',
+    'choices.js',
+    'detail.js',
+    'export.js',
+    'report.js',
+)
+# numbers are whole millionths on the page, up to LARGEST: as exact as in a table, and short
+MILLION, LARGEST = 10**6, 10**9
 
 
 def write_report(
@@ -34,7 +40,7 @@ def write_report(
     path: str | os.PathLike[str],
     *,
     label: Mapping[str, Any] | None = None,
-    pictures: Mapping[str, Picture] | None = None,
+    maps: Mapping[str, Mapping[str, Any]] | None = None,
     thumbnails: int = 500,
     title: str = 'Image quality',
     source: Mapping[str, str] | None = None,
@@ -42,11 +48,12 @@ def write_report(
     """Write scores as one page that needs no server and no network.
 
     Args:
-        rows: see `score_files` and `read_table`; further columns are shown too
+        rows: rows as `score_files` and `read_table` give them; further columns are shown too
         path: path of the page, .html
-        label: says what the scores are from, see `maclip_pyiqa.scoring.label`
-        pictures: pictures by path, made while scoring, see `Pictures`. For others, the file is read if there is one
-        thumbnails: how many images get a picture, at most: the worst, the best, and evenly spread ones between
+        label: label of the scores, see `maclip_pyiqa.scoring.label`; None: unknown
+        maps: windows' values by path, collected while scoring, see `Maps`; other images have no quality map
+        thumbnails: number of images with a picture, at most: the worst, the best, and evenly spread ones between. Their
+            files are read, where they can be
         title: title of the page
         source: further pairs for the provenance, such as {'command': ...}
 
@@ -57,9 +64,9 @@ def write_report(
 
     Example::
 
-        pictures = Pictures()
-        rows = list(score_files(metric, find_images(['photos']), each=pictures))
-        write_report(rows, 'report.html', label=label(metric), pictures=pictures)
+        maps = Maps()
+        rows = list(score_files(metric, find_images(['photos']), each=maps))
+        write_report(rows, 'report.html', label=label(metric), maps=maps)
 
         write_report(read_table('scores.csv'), 'report.html', label=read_label('scores.csv'))
     """
@@ -75,11 +82,11 @@ def write_report(
         path,
         'report.html',
         scripts=SCRIPTS,
-        data={'scores': _scores(rows), 'pictures': _pictures(rows, pictures or {}, thumbnails)},
+        data={'scores': _scores(rows), 'pictures': _pictures(rows, maps or {}, thumbnails)},
         title=title,
         summary=f'{len(rows):,} images' + f', {failed:,} of them without a score' * bool(failed),
         provenance=provenance(label, counts, source),
-        note=f'Scores are from the {NOTE}.' if label is not None and label['config']['backbone'] == 'demo' else '',
+        note=demo_note(label),
     )
 
 
@@ -113,27 +120,35 @@ class ReportTable(Table):
 
 
 def _scores(rows: list[Row]) -> dict[str, Any]:
-    """The table by columns, for report.js."""
-    names = dict.fromkeys(name for row in rows for name in row)
-    last = [name for name in (*WHOLE, 'flags', 'error') if name in names]
-    columns = []
-    for name in ['path', 'score', *(name for name in names if name not in ('path', 'score', *last)), *last]:
-        values = [row.get(name) for row in rows]
-        columns.append({'name': name} | (_text(values) if _is_text(name, values) else _numbers(name, values)))
+    """The table by columns, for scores.js."""
+    names = in_order(dict.fromkeys(['path', 'score', *(name for row in rows for name in row)]))
+    columns = [_column(name, [row.get(name) for row in rows]) for name in names]
     # what all paths begin with is held once; paths may be mixed, absolute and relative
-    folder = os.path.commonprefix(columns[0]['values'])  # noqa: RUF071
+    paths = columns[0]['values']
+    folder = os.path.commonprefix(paths)  # noqa: RUF071
     folder = folder[: max(folder.rfind('/'), folder.rfind('\\')) + 1]
-    identity = hashlib.sha256('\0'.join(sorted(columns[0]['values'])).encode(errors='surrogatepass')).hexdigest()
-    columns[0]['values'] = [path[len(folder) :] for path in columns[0]['values']]
+    identity = hashlib.sha256('\0'.join(sorted(paths)).encode(errors='surrogatepass')).hexdigest()
+    columns[0]['values'] = [path[len(folder) :] for path in paths]
     return {'id': identity[:16], 'folder': folder, 'columns': columns}
+
+
+def _column(name: str, values: list[Any]) -> dict[str, Any]:
+    """A column: what it is, see `scoring.schema.Column`, and its values; those of 'number' are parts of 'scale'."""
+    known = column(name)
+    if known.is_text or not all(_is_missing(value) or _is_number(value) for value in values):
+        texts = ['' if _is_missing(value) else str(value) for value in values]
+        return asdict(known) | {'kind': known.kind if known.is_text else 'text', 'values': texts}
+    numbers = [None if value is None or not math.isfinite(value) else float(value) for value in values]
+    if known.kind == 'integer':
+        return asdict(known) | {'values': [None if value is None else int(value) for value in numbers]}
+    if any(value is not None and abs(value) > LARGEST for value in numbers):
+        return asdict(known) | {'scale': 1, 'values': numbers}
+    millionths = [None if value is None else round(value * MILLION) for value in numbers]
+    return asdict(known) | {'scale': MILLION, 'values': millionths}
 
 
 def _is_missing(value: Any) -> bool:
     return value is None or value != value  # NaN, as pandas has it, in columns of text too
-
-
-def _is_text(name: str, values: list[Any]) -> bool:
-    return name in TEXT or not all(_is_missing(value) or _is_number(value) for value in values)
 
 
 def _is_number(value: Any) -> bool:
@@ -141,31 +156,13 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, Real) and not (isinstance(value, bool) or (isinstance(value, int) and abs(value) > 2**53))
 
 
-def _text(values: list[Any]) -> dict[str, Any]:
-    return {'kind': 'text', 'values': ['' if _is_missing(value) else str(value) for value in values]}
-
-
-def _numbers(name: str, values: list[Any]) -> dict[str, Any]:
-    numbers = [None if value is None or not math.isfinite(value) else float(value) for value in values]
-    if name in WHOLE:
-        return {'kind': 'whole', 'scale': 1, 'values': [None if value is None else int(value) for value in numbers]}
-    if any(value is not None and abs(value) > LARGEST for value in numbers):
-        return {'kind': 'number', 'scale': 1, 'values': numbers}
-    millionths = [None if value is None else round(value * MILLION) for value in numbers]
-    return {'kind': 'number', 'scale': MILLION, 'values': millionths}
-
-
-def _pictures(rows: list[Row], made: Mapping[str, Picture], count: int) -> dict[str, Any]:
+def _pictures(rows: list[Row], maps: Mapping[str, Mapping[str, Any]], count: int) -> dict[str, Any]:
     """By the numbers of their rows: JPEGs in base64, and windows' values where they are known."""
     scored = [i for i, row in enumerate(rows) if not _is_missing(row['score'])]
     scored.sort(key=lambda i: rows[i]['score'])
-    places = {rows[i]['path']: i for i in scored}
     pictures = {}
-    for path in choose([rows[i]['path'] for i in scored], count, made):
-        picture = made.get(path) or read_picture(path)
-        if picture is not None:
-            pictures[str(places[path])] = {
-                'jpeg': base64.b64encode(picture.jpeg).decode(),
-                'windows': picture.windows,
-            }
+    for i in choose(scored, count):
+        path = rows[i]['path']
+        if jpeg := read_picture(path):
+            pictures[str(i)] = {'jpeg': base64.b64encode(jpeg).decode(), 'windows': maps.get(path)}
     return pictures

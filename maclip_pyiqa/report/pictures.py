@@ -1,15 +1,13 @@
-"""Small pictures of images, and their windows' values, made while scoring: what a page shows of an image."""
+"""What a page shows of an image: a small picture, read from its file, and its windows' values, for a map."""
 
 from __future__ import annotations
 
-import heapq
 import io
+import json
 import math
-import os
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     import numpy as np
@@ -17,130 +15,94 @@ if TYPE_CHECKING:
 
     from ..metric import Analysis
 
-__all__ = ['LONGEST', 'Picture', 'Pictures', 'choose', 'read_picture', 'thumbnail', 'window_values']
+__all__ = ['LONGEST', 'Maps', 'choose', 'read_picture', 'thumbnail', 'window_values']
 
 LONGEST = 192  # side of a picture, pixels
 GRID = 12  # rows and columns of windows whose values a page holds, at most
 
-
-@dataclass(frozen=True)
-class Picture:
-    """A small JPEG, and the windows' values, None where they are unknown."""
-
-    jpeg: bytes
-    windows: dict[str, Any] | None = None
+Item = TypeVar('Item')
 
 
-class Pictures(Mapping[str, Picture]):
-    """Pictures by path, made while `score_files` runs: give it as its `each`.
+class Maps(Mapping[str, dict[str, Any]]):
+    """Windows' values of images by path, collected while `score_files` runs: give it as its `each`.
 
-    Of many images it keeps those that a page may show, see `choose`: the worst and the best so far, and `count` more,
-    drawn by a hash of their paths. Memory is bounded by about 2 * count pictures, of some 10 kB each.
-
-    Args:
-        count: number of pictures on the page
+    With five attributes they take some 600 bytes an image, at most about 3 kB.
 
     Example::
 
-        pictures = Pictures()
-        rows = list(score_files(metric, paths, each=pictures))
-        write_report(rows, 'report.html', label=label(metric), pictures=pictures)
+        maps = Maps()
+        rows = list(score_files(metric, paths, each=maps))
+        write_report(rows, 'report.html', label=label(metric), maps=maps)
     """
 
-    def __init__(self, count: int = 500) -> None:
-        self.count = count
-        self._pictures: dict[str, Picture] = {}
-        self._users: dict[str, int] = {}  # how many of the heaps hold a path
-        # (priority, path), the least at the top: the worst, the best, and some
-        self._heaps: tuple[list, ...] = ([], [], [])
-        self._sizes = (math.ceil(count / 3), math.ceil(count / 3), count)
+    def __init__(self) -> None:
+        self._packed: dict[str, bytes] = {}
 
     def __call__(self, row: Mapping[str, Any], image: Tensor, analysis: Analysis) -> None:
-        """Keep an image's picture if a page may show it; see `score_files(each=...)`."""
-        path, score = row['path'], row['score']
-        if score is None or path in self._pictures:
-            return
-        priorities = (-score, score, -zlib.crc32(os.fsencode(path)))
-        for heap, size, priority in zip(self._heaps, self._sizes, priorities, strict=True):
-            if size and (len(heap) < size or (priority, path) > heap[0]):
-                heapq.heappush(heap, (priority, path))
-                self._users[path] = self._users.get(path, 0) + 1
-                if len(heap) > size:
-                    self._drop(heapq.heappop(heap)[1])
-        if path in self._users:
-            self._pictures[path] = Picture(thumbnail(image), window_values(analysis))
+        """Add the values of an image; see `score_files(each=...)`."""
+        values = window_values(analysis)
+        if values is not None:
+            self._packed[row['path']] = zlib.compress(json.dumps(values).encode())
 
-    def _drop(self, path: str) -> None:
-        self._users[path] -= 1
-        if not self._users[path]:
-            del self._users[path]
-            self._pictures.pop(path, None)
+    def share(self, path: str, other: str) -> None:
+        """Give another path of the same file the same values."""
+        if path in self._packed:
+            self._packed[other] = self._packed[path]
 
-    def __getitem__(self, path: str) -> Picture:
-        return self._pictures[path]
+    def __getitem__(self, path: str) -> dict[str, Any]:
+        return json.loads(zlib.decompress(self._packed[path]))
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._pictures)
+        return iter(self._packed)
 
     def __len__(self) -> int:
-        return len(self._pictures)
+        return len(self._packed)
 
 
-def choose(order: Sequence[str], count: int, made: Mapping[str, Any]) -> list[str]:
-    """Paths of the images to show: a third the worst, a third the best, and evenly spread ones between.
+def choose(order: Sequence[Item], count: int) -> list[Item]:
+    """Images to show: a third the worst, a third the best, and evenly spread ones between.
 
     Args:
-        order: paths, worst first
+        order: images, worst first
         count: number of pictures, at most
-        made: pictures that exist; of neighbours between, one of these is preferred
     """
     if len(order) <= count:
         return list(order)
-    ends = math.ceil(count / 3)
-    between = range(ends, len(order) - ends) if count >= 2 * ends else range(0)
-    chosen = [*range(min(ends, count)), *range(len(order) - min(ends, count - min(ends, count)), len(order))]
-    parts = count - len(chosen)
-    for i in range(parts):
-        part = between[len(between) * i // parts : len(between) * (i + 1) // parts]
-        middle = part[len(part) // 2]
-        near = sorted(part, key=lambda place: abs(place - middle))
-        chosen.append(next((place for place in near if order[place] in made), middle))
-    return [order[place] for place in sorted(chosen)]
+    worst = math.ceil(count / 3)
+    best = min(worst, count - worst)
+    between = order[worst : len(order) - best]
+    parts = count - worst - best
+    middles = [between[len(between) * (2 * i + 1) // (2 * parts)] for i in range(parts)]
+    return [*order[:worst], *middles, *order[len(order) - best :]]
 
 
-def thumbnail(image: Tensor | np.ndarray, longest: int = LONGEST, quality: int = 80) -> bytes:
+def thumbnail(pixels: np.ndarray, longest: int = LONGEST, quality: int = 80) -> bytes:
     """A JPEG of an image, without any metadata.
 
     Args:
-        image: (3, H, W) tensor in [0, 1], or (H, W, 3) array as `read_pixels` gives it
+        pixels: pixels as `read_pixels` gives them, (H, W, 3)
         longest: side of the JPEG, pixels, at most
         quality: quality of the JPEG
     """
     import numpy as np
     from PIL import Image
 
-    if not isinstance(image, np.ndarray):
-        from torch.nn.functional import avg_pool2d
-
-        kernel = [min(max(max(image.shape[1:]) // (2 * longest), 1), side) for side in image.shape[1:]]
-        # on its device, which leaves little to copy
-        image = avg_pool2d(image.float(), kernel).permute(1, 2, 0).cpu().numpy()
-    if image.dtype != np.uint8:
-        image = (image.clip(0, 1) * 255).round().astype(np.uint8)
-    picture = Image.fromarray(np.ascontiguousarray(image))
+    if pixels.dtype != np.uint8:
+        pixels = (pixels.clip(0, 1) * 255).round().astype(np.uint8)
+    picture = Image.fromarray(np.ascontiguousarray(pixels))
     picture.thumbnail((longest, longest), Image.Resampling.LANCZOS)
     file = io.BytesIO()
     picture.save(file, 'JPEG', quality=quality)
     return file.getvalue()
 
 
-def read_picture(path: str) -> Picture | None:
-    """The picture of a file, without windows' values; None where it cannot be read."""
+def read_picture(path: str) -> bytes | None:
+    """The picture of a file, a JPEG; None where it cannot be read."""
     from ..scoring.read import read_pixels
 
     try:
-        return Picture(thumbnail(read_pixels(path)))
-    except (OSError, ValueError):
+        return thumbnail(read_pixels(path))
+    except (OSError, ValueError, MemoryError):
         return None
 
 
@@ -153,14 +115,17 @@ def window_values(analysis: Analysis) -> dict[str, Any] | None:
     Returns:
         'size': height and width of the image; 'rows', 'columns': (start, end) of each, pixels of the image; 'values':
         by column of a table ('score', 'q_sim', 'q_mag', 'attribute_NAME') the windows' values row by row, in 1/10000.
-        None where the whole image is the only view
+        None where the whole image is the only view, or a score is not finite
+
+    Raises:
+        ValueError: an analysis of several images
     """
     import numpy as np
 
     plan = analysis.plan
     if len(analysis) != 1:
         raise ValueError(f'expected the analysis of one image; pick one of these {len(analysis)} with analysis[i]')
-    if not plan.places:
+    if not plan.places or not analysis.q_view.isfinite().all():
         return None
     rows, columns = (np.array_split(np.array(spans), min(len(spans), GRID)) for spans in (plan.rows, plan.columns))
     views = {'score': analysis.q_view, 'q_sim': analysis.q_sim, 'q_mag': analysis.q_mag}

@@ -12,7 +12,8 @@ from PIL import Image
 from scipy.spatial import KDTree
 
 from maclip_pyiqa.report import write_report
-from maclip_pyiqa.report.pictures import GRID, Picture, window_values
+from maclip_pyiqa.report.page import SCRIPTS
+from maclip_pyiqa.report.pictures import GRID, window_values
 from maclip_pyiqa.scoring.formats import read_table
 
 LABEL = {
@@ -35,6 +36,13 @@ def jpeg(colour):
     return file.getvalue()
 
 
+def write(rows, path, picture, **options):
+    """A page on which all images look alike: no file is read."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr('maclip_pyiqa.report.page.read_picture', lambda path: picture)
+        write_report(rows, path, **options)
+
+
 @pytest.fixture(scope='session')
 def rows():
     """Scores from 0 to 0.975 in an order of their own; niqe falls with the score; the first two have no score."""
@@ -49,12 +57,10 @@ def rows():
 
 @pytest.fixture(scope='session')
 def page(tmp_path_factory, rows, analysis_of):
-    pictures = {
-        row['path']: Picture(jpeg((60, 90, 120)), window_values(analysis_of(140, 200, seed=i)))
-        for i, row in enumerate(rows)
-    }
+    maps = {row['path']: window_values(analysis_of(140, 200, seed=i)) for i, row in enumerate(rows)}
     path = tmp_path_factory.mktemp('page') / 'report.html'
-    write_report(rows, path, label=LABEL, pictures=pictures, source={'command': 'maclip-pyiqa score "a b"'})
+    source = {'command': 'maclip-pyiqa score "a b"'}
+    write(rows, path, jpeg((60, 90, 120)), label=LABEL, maps=maps, source=source)
     return path
 
 
@@ -429,9 +435,7 @@ def test_keys_in_the_table_and_far_down(opened):
 
 def test_rows_without_a_picture(reader, tmp_path):
     rows = [row(f'/a/{i:02}.png', i / 40) for i in range(40)]
-    write_report(
-        rows, tmp_path / 'r.html', pictures={each['path']: Picture(jpeg((9, 9, 9))) for each in rows}, thumbnails=3
-    )
+    write(rows, tmp_path / 'r.html', jpeg((9, 9, 9)), thumbnails=3)
     reader.open(tmp_path / 'r.html')
     assert reader.status == '40 of 40 images with a score; 3 have a picture here, the table has all'
     assert len(reader.paths()) == 3
@@ -537,13 +541,11 @@ def test_hostile_names(reader, tmp_path):
         for i, name in enumerate(HOSTILE)
     ]
     rows.append({'path': '/h/<i>failed', 'score': None, 'error': '<img src=x onerror=alert(1)>'})
-    pictures = {each['path']: Picture(jpeg((9, 9, 9))) for each in rows}
     label = {'versions': {'maclip_pyiqa': '<b>'}, 'config': {'backbone': '<script>alert(1)</script>'}}
     label |= {'fingerprint': '</dd><b>'}
-    write_report(
-        *(rows, tmp_path / 'r.html'),
+    write(
+        *(rows, tmp_path / 'r.html', jpeg((9, 9, 9))),
         label=label,
-        pictures=pictures,
         title='</title><script>alert(1)</script>',
         source={'command': 'score \udcff "</script>" <img src=x onerror=alert(1)>'},
     )
@@ -583,7 +585,7 @@ def test_hostile_names(reader, tmp_path):
     title, images, cards = reader.run(code)
     assert title == '</title><script>alert(1)</script>' and images == cards + 1
     scripts = reader.run('return document.scripts.length')
-    assert scripts == 7
+    assert scripts == 2 + len(SCRIPTS)  # with those of data
     assert reader.errors() == []
     reader.browser.get_screenshot_as_png()  # raises where an alert is open
 
@@ -645,9 +647,8 @@ def large(tmp_path_factory):
     Image.fromarray(generator.integers(0, 255, (144, 192, 3), np.uint8)).save(file, 'JPEG', quality=80)
     windows = {'size': [3000, 4000], 'rows': [[0, 224]] * GRID, 'columns': [[0, 224]] * GRID}
     windows['values'] = {key: [5000] * GRID**2 for key in keys[:3] + keys[4:9]}
-    pictures = dict.fromkeys([row['path'] for row in rows], Picture(file.getvalue(), windows))
     path = tmp_path_factory.mktemp('large') / 'report.html'
-    write_report(rows, path, pictures=pictures)
+    write(rows, path, file.getvalue(), maps=dict.fromkeys([row['path'] for row in rows], windows))
     return path, rows
 
 
@@ -677,7 +678,7 @@ def test_a_hundred_thousand_rows(reader, large):
 def test_on_a_phone(reader, tmp_path, dark):
     long = '/photos/' + 'a-very-long-name-' * 12 + '.png'
     rows = [row(long, 0.5, 'flat noise'), *(row(f'/photos/{i}.png', i / 10) for i in range(9))]
-    write_report(rows, tmp_path / 'r.html', pictures={each['path']: Picture(jpeg((60, 90, 120))) for each in rows})
+    write(rows, tmp_path / 'r.html', jpeg((60, 90, 120)))
     command = reader.browser.execute_cdp_cmd
     size = {'width': 360, 'height': 740, 'deviceScaleFactor': 2, 'mobile': True}
     command('Emulation.setDeviceMetricsOverride', size)

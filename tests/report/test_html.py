@@ -9,7 +9,7 @@ from html.parser import HTMLParser
 
 import pytest
 
-from maclip_pyiqa.report.html import ASSETS, json_block, provenance, save_page, versions
+from maclip_pyiqa.report.html import ASSETS, demo_note, json_block, provenance, save_page
 
 
 class Elements(HTMLParser):
@@ -85,7 +85,7 @@ def test_text_is_escaped(save, tmp_path):
 
 def test_provenance():
     label = {
-        'versions': {'maclip_pyiqa': '1.0'},
+        'versions': {'python': '3.11.2', 'maclip_pyiqa': '1.0', 'torch': '2.6.0'},
         'config': {'backbone': 'RN50', 'max_views': None, 'prompts': (('good', 'bad'), ('a', 'b'))},
         'fingerprint': 'abc',
     }
@@ -94,7 +94,13 @@ def test_provenance():
     assert pairs['options'] == "backbone='RN50'" and pairs['prompts'] == 'good / bad; a / b'
     assert pairs['fingerprint'] == 'abc' and pairs['command'] == 'x' and 'table' not in pairs and 'UTC' in pairs['page']
     assert 'unknown' in dict(provenance(None, {}))['metric']
-    assert re.fullmatch(r'torch [\d.+a-z]+, Python 3\.\d+\.\d+\S*', versions('torch', 'nix'))
+    assert pairs['versions'] == 'python 3.11.2, torch 2.6.0'
+    assert 'versions' not in dict(provenance(label | {'versions': {'maclip_pyiqa': '1.0'}}, {}))
+
+
+def test_the_note_of_the_demonstration_backbone():
+    assert 'not the published metric' in demo_note({'config': {'backbone': 'demo'}})
+    assert demo_note({'config': {'backbone': 'RN50'}}) == demo_note(None) == ''
 
 
 def test_a_page_is_replaced_whole_or_not_at_all(save, tmp_path):

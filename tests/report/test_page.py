@@ -12,8 +12,9 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from maclip_pyiqa.report import Pictures, write_report
+from maclip_pyiqa.report import Maps, write_report
 from maclip_pyiqa.report.page import ReportTable
+from maclip_pyiqa.report.pictures import read_picture
 from maclip_pyiqa.scoring import label, score_files
 
 
@@ -71,8 +72,13 @@ def test_columns_and_their_values(save):
         'error': ['', 'no'],
     }
     kinds = {each['name']: (each['kind'], each.get('scale')) for each in held(page)['columns']}
-    assert kinds['score'] == ('number', 10**6) and kinds['niqe'] == ('number', 1) and kinds['width'] == ('whole', 1)
-    assert kinds['note'] == kinds['flags'] == ('text', None)
+    assert (
+        kinds['score'] == ('number', 10**6) and kinds['niqe'] == ('number', 1) and kinds['width'] == ('integer', None)
+    )
+    assert kinds['note'] == ('text', None) and kinds['flags'] == ('words', None)
+    about = {each['name']: (each['title'], each['role']) for each in held(page)['columns']}
+    assert about['path'] == ('path', 'key') and about['niqe'] == ('niqe', 'other') and about['error'][1] == 'error'
+    assert all(each['meaning'] for each in held(page)['columns'])
     assert '2 images, 1 of them without a score' in page.read_text()
 
 
@@ -108,15 +114,14 @@ def test_the_same_images_have_the_same_choices(save):
     assert held(save(rows[1:]))['id'] != first
 
 
-def test_pictures_are_made_while_scoring(save, tiny_metric, photo_files, monkeypatch):
-    pictures = Pictures()
-    rows = list(score_files(tiny_metric, photo_files[:4], each=pictures))
-    monkeypatch.setattr('maclip_pyiqa.report.page.read_picture', lambda path: pytest.fail(f'{path} was read again'))
-    found = held(save(rows, label=label(tiny_metric), pictures=pictures), 'pictures')
-    assert list(found) and set(found) == {'0', '1', '2', '3'}
+def test_maps_are_collected_while_scoring(save, tiny_metric, photo_files):
+    maps = Maps()
+    rows = list(score_files(tiny_metric, photo_files[:4], each=maps))
+    found = held(save(rows, label=label(tiny_metric), maps=maps), 'pictures')
+    assert set(found) == {'0', '1', '2', '3'}
     for i, row in enumerate(rows):
-        assert base64.b64decode(found[str(i)]['jpeg']) == pictures[row['path']].jpeg
-        assert found[str(i)]['windows'] == pictures[row['path']].windows
+        assert base64.b64decode(found[str(i)]['jpeg']) == read_picture(row['path'])
+        assert found[str(i)]['windows'] == maps[row['path']]
 
 
 def test_pictures_of_a_table_are_read_where_there_are_files(save, photo_files, tmp_path):

@@ -1,4 +1,4 @@
-"""Pictures of images and their windows' values, made while scoring."""
+"""Pictures of images, and their windows' values."""
 
 import io
 import math
@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from maclip_pyiqa import MACLIP, score_files
-from maclip_pyiqa.report.pictures import Pictures, choose, read_picture, thumbnail, window_values
+from maclip_pyiqa.report.pictures import Maps, choose, read_picture, thumbnail, window_values
 
 
 def opened(jpeg):
@@ -20,16 +20,15 @@ def opened(jpeg):
     ('size', 'want'), [((384, 512), (192, 144)), ((50, 20), (20, 50)), ((3456, 1152), (64, 192)), ((4000, 3), (1, 192))]
 )
 def test_thumbnails(size, want):
-    image = torch.rand(3, *size)
-    assert opened(thumbnail(image)).size == want
-    array = (image.permute(1, 2, 0).numpy() * 255).round().astype(np.uint8)
-    assert opened(thumbnail(array)).size == want
+    pixels = np.random.default_rng(0).random((*size, 3), np.float32)
+    assert opened(thumbnail(pixels)).size == want
+    assert opened(thumbnail((pixels * 255).round().astype(np.uint8))).size == want
 
 
 def test_a_thumbnail_looks_like_its_image(photos):
     for image in photos[:3]:
         small = torch.nn.functional.interpolate(image[None], (144, 192), mode='bilinear', antialias=True)[0]
-        got = np.asarray(opened(thumbnail(image)), np.float32) / 255
+        got = np.asarray(opened(thumbnail(image.permute(1, 2, 0).numpy())), np.float32) / 255
         assert np.abs(got - small.permute(1, 2, 0).numpy()).mean() < 0.03
 
 
@@ -39,7 +38,7 @@ def test_nothing_of_the_file_but_its_pixels_is_in_a_thumbnail(tmp_path, photo_fi
     photo = Image.open(photo_files[0])
     photo.save(tmp_path / 'a.jpg', exif=exif, comment=b'a secret', icc_profile=b'a secret')
     assert b'a secret' in (tmp_path / 'a.jpg').read_bytes()
-    jpeg = read_picture(str(tmp_path / 'a.jpg')).jpeg
+    jpeg = read_picture(str(tmp_path / 'a.jpg'))
     assert b'a secret' not in jpeg and not opened(jpeg).getexif()
     assert opened(jpeg).size == (144, 192)  # turned as a viewer shows it
 
@@ -78,39 +77,42 @@ def test_no_windows(tiny):
         window_values(MACLIP(backbone=tiny).analyze(torch.rand(2, 3, 70, 80)))
 
 
-def test_pictures_while_scoring(tiny_metric, photo_files):
-    pictures = Pictures()
-    rows = list(score_files(tiny_metric, photo_files[:3], each=pictures))
-    assert list(pictures) == [row['path'] for row in rows]
-    for row in rows:
-        picture = pictures[row['path']]
-        assert opened(picture.jpeg).size == (192, 144)
-        assert len(picture.windows['values']['score']) == len(picture.windows['rows']) * len(picture.windows['columns'])
+def test_no_map_of_what_is_not_finite(analysis_of):
+    analysis = analysis_of(140, 200)
+    analysis.q_view[0, 0] = math.nan
+    assert window_values(analysis) is None
 
 
-@pytest.mark.parametrize('count', [0, 1, 9, 10])
-def test_pictures_keep_the_ends_and_some(monkeypatch, count):
-    made = []
-    monkeypatch.setattr('maclip_pyiqa.report.pictures.thumbnail', lambda image: made.append(image) or b'')
-    monkeypatch.setattr('maclip_pyiqa.report.pictures.window_values', lambda analysis: None)
-    pictures = Pictures(count)
-    scores = np.random.default_rng(0).permutation(1000) / 1000
-    for score in scores:
-        pictures({'path': f'{score:.3f}', 'score': float(score)}, None, None)
-    pictures({'path': 'none', 'score': None}, None, None)
-    ends = math.ceil(count / 3)
-    order = [f'{i / 1000:.3f}' for i in range(1000)]
-    assert set(order[:ends]) | set(order[1000 - ends :] if ends else []) <= set(pictures)
-    assert len(pictures) <= count + 2 * ends and len(made) < 200
-    chosen = choose(order, count, pictures)
+def test_maps_while_scoring(tiny_metric, photo_files):
+    """Hundreds of bytes an image, three thousand at most."""
+    maps = Maps()
+    rows = list(score_files(tiny_metric, photo_files[:3], each=maps))
+    assert list(maps) == [row['path'] for row in rows] and len(maps) == 3
+    for windows in maps.values():
+        assert len(windows['values']['score']) == len(windows['rows']) * len(windows['columns'])
+
+
+def test_maps_take_little_memory(analysis_of):
+    maps = Maps()
+    names = ('good', 'sharp', 'edges', 'resolution', 'noise-free')
+    for i in range(1, 40, 9):
+        maps({'path': str(i)}, None, analysis_of(64 + 37 * i, 64 + 37 * i, names))
+    assert max(map(len, maps._packed.values())) < 3_300  # of noise, which cannot be compressed well
+
+
+@pytest.mark.parametrize('count', [0, 1, 2, 3, 4, 9, 10, 500])
+def test_the_worst_the_best_and_some_between_are_chosen(count):
+    order = [f'{i:03}' for i in range(1000)]
+    chosen = choose(order, count)
     assert len(chosen) == len(set(chosen)) == count and chosen == sorted(chosen)
+    worst = math.ceil(count / 3)
+    best = min(worst, count - worst)
+    assert set(order[:worst]) | set(order[1000 - best :]) <= set(chosen)
 
 
 def test_choosing():
-    order = [f'{i:03}' for i in range(300)]
-    assert choose(order[:5], 5, {}) == order[:5] and choose(order[:5], 500, {}) == order[:5]
-    chosen = [int(path) for path in choose(order, 30, {})]
+    order = list(range(300))
+    assert choose(order[:5], 5) == order[:5] and choose(order[:5], 500) == order[:5]
+    chosen = choose(order, 30)
     assert chosen[:10] == list(range(10)) and chosen[-10:] == list(range(290, 300))
     assert np.diff(chosen[10:20]).tolist() == [28] * 9  # of 280 between
-    near = choose(order, 30, {'120': None})
-    assert '120' in near and len(near) == 30

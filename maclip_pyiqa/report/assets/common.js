@@ -43,13 +43,12 @@ const Page = (() => {
 
   const count = (value) => value.toLocaleString('en');
 
-  // A column's name to read.
-  const LABELS = new Map([
-    ['q_sim', 'cosine cue'],
-    ['q_mag', 'magnitude cue'],
-    ['w_sim', 'cosine weight'],
-  ]);
-  const label = (column) => LABELS.get(column) ?? column.replace(/^attribute_/, '');
+  // Fills a list to choose from with pairs [value, text]; the first is chosen where `value` is none of them.
+  function options(select, pairs, value) {
+    select.replaceChildren(...pairs.map(([each, text]) => make('option', { value: each }, text)));
+    select.value = value;
+    if (select.selectedIndex < 0) select.selectedIndex = 0;
+  }
 
   // Address of a JPEG that the page holds in base64.
   const jpeg = (base64) => `data:image/jpeg;base64,${base64}`;
@@ -84,7 +83,7 @@ const Page = (() => {
     return /[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
   }
 
-  // Something small kept between visits, where the browser allows it.
+  // Small data that the browser stores between visits, where it allows that.
   const store = {
     read(key) {
       try {
@@ -103,19 +102,18 @@ const Page = (() => {
     },
   };
 
-  return { byId, data, make, set, svg, number, signed, count, label, jpeg, bytes, save, cell, store };
+  return { byId, data, make, set, svg, number, signed, count, options, jpeg, bytes, save, cell, store };
 })();
 
 // Which rows, or pairs of them, are shown, in which order, and how they are saved: functions of their arguments alone.
 const Rows = {
   // Columns as a page holds them (see page.py), with NaN for missing numbers.
   columns: (held) =>
-    held.map(({ name, kind, scale, values }) => ({
-      name,
-      kind,
-      text: kind === 'text',
-      values: kind === 'text' ? values : Float64Array.from(values, (value) => (value === null ? NaN : value / scale)),
-    })),
+    held.map(({ scale = 1, ...column }) => {
+      const text = column.kind === 'text' || column.kind === 'words';
+      const number = (value) => (value === null ? NaN : value / scale);
+      return { ...column, text, values: text ? column.values : Float64Array.from(column.values, number) };
+    }),
 
   // The name of a file. Backslashes separate folders only in Windows' paths; elsewhere names may hold them.
   fileName(path, folder) {
@@ -123,7 +121,8 @@ const Rows = {
     return path.slice(path.lastIndexOf(slash) + 1);
   },
 
-  flags: (text) => text.split(' ').filter(Boolean),
+  // Words separated by spaces.
+  words: (text) => text.split(' ').filter(Boolean),
 
   // Rows by a column, lowest first, ties in the order of the table; or the reverse. Those without a value are last.
   order(rows, { values, text }, down) {
@@ -138,10 +137,10 @@ const Rows = {
   // 1 for the rows whose path, in lower case, holds the searched text, and that have one of the flags ('none': no flag)
   // and one of the choices. An empty set admits all.
   mask(rows, { search, flags, choices }, { paths, flagsOf, choice }) {
-    const words = search.toLowerCase();
+    const lower = search.toLowerCase();
     const mask = new Uint8Array(choice.length);
     for (const row of rows) {
-      if (words && !paths[row].includes(words)) continue;
+      if (lower && !paths[row].includes(lower)) continue;
       if (flags.size) {
         const found = flagsOf(row);
         if (!(found.length ? found.some((flag) => flags.has(flag)) : flags.has('none'))) continue;
@@ -160,7 +159,7 @@ const Rows = {
   csv(rows, columns, folder) {
     const cell = ({ name, kind, text, values }, row) => {
       if (text) return Page.cell(name === 'path' ? folder + values[row] : values[row]);
-      return Number.isNaN(values[row]) ? '' : kind === 'whole' ? String(values[row]) : values[row].toFixed(6);
+      return Number.isNaN(values[row]) ? '' : kind === 'integer' ? String(values[row]) : values[row].toFixed(6);
     };
     const lines = [
       columns.map(({ name }) => Page.cell(name)),

@@ -1,15 +1,15 @@
 'use strict';
 // Versions of the same images: statistics, pairs side by side, and a dialog with a slider and both quality maps.
 //
-// `comparison`: names of the versions, quantities; images with key and rows, one for each version or null, whose values
+// `comparison`: names of the versions, quantities; titles of quantities and maps; images with key and rows, one for each version or null, whose values
 // are in the order of the quantities; results for each two versions and quantity. `pictures`: by the numbers of the
 // images, one for each version or null.
 
 (() => {
-  const { byId, make, svg, number, signed, count, label, jpeg } = Page;
+  const { byId, make, svg, number, signed, count, jpeg } = Page;
   const comparison = Page.data('comparison');
   const pictures = Page.data('pictures');
-  const { names, quantities, images, results } = comparison;
+  const { names, quantities, titles, images, results } = comparison;
   const STEP = 24; // pairs that are added at once
 
   const state = { first: 0, second: 1, quantity: quantities[0], list: [], added: 0, place: 0 };
@@ -32,7 +32,13 @@
         'svg',
         { viewBox: '0 0 120 16', 'aria-hidden': 'true' },
         svg('line', { class: 'zero', x1: 60, x2: 60, y1: 0, y2: 16 }),
-        svg('line', { class: low > 0 || high < 0 ? 'span shown' : 'span', x1: x(low) - 1, x2: x(high) + 1, y1: 8, y2: 8 }),
+        svg('line', {
+          class: low > 0 || high < 0 ? 'span shown' : 'span',
+          x1: x(low) - 1,
+          x2: x(high) + 1,
+          y1: 8,
+          y2: 8,
+        }),
         svg('circle', { cx: x(difference), cy: 8, r: 3.5 }),
       ),
       text,
@@ -48,9 +54,14 @@
     const percent = (share) => (100 * share).toFixed(0);
     byId('statistics').tBodies[0].replaceChildren(
       ...found.map((r) => {
-        const button = make('button', { type: 'button', 'aria-pressed': String(r.quantity === state.quantity) }, label(r.quantity));
+        const button = make(
+          'button',
+          { type: 'button', 'aria-pressed': String(r.quantity === state.quantity) },
+          titles[r.quantity],
+        );
         button.addEventListener('click', () => choose(r.quantity));
-        const wins = r.wins === null ? '\u2013' : `${percent(r.wins)} % (${percent(r.wins_low)} to ${percent(r.wins_high)})`;
+        const wins =
+          r.wins === null ? '\u2013' : `${percent(r.wins)} % (${percent(r.wins_low)} to ${percent(r.wins_high)})`;
         return make(
           'tr',
           {},
@@ -61,7 +72,11 @@
           make('td', { className: 'number' }, signed(r.difference)),
           make('td', {}, interval(r)),
           make('td', { className: 'number' }, wins),
-          make('td', { className: 'number' }, r.p === null ? '\u2013' : r.p < 1e-4 ? r.p.toExponential(0) : r.p.toFixed(4)),
+          make(
+            'td',
+            { className: 'number' },
+            r.p === null ? '\u2013' : r.p < 1e-4 ? r.p.toExponential(0) : r.p.toFixed(4),
+          ),
           make('td', {}, r.verdict),
         );
       }),
@@ -90,7 +105,8 @@
   function shot(i, version) {
     const picture = (pictures[i] ?? [])[version];
     const box = make('div', { className: 'picture' });
-    if (picture) box.append(make('img', { src: jpeg(picture.jpeg), alt: `${images[i].key}, ${names[version]}`, loading: 'lazy' }));
+    if (picture)
+      box.append(make('img', { src: jpeg(picture.jpeg), alt: `${images[i].key}, ${names[version]}`, loading: 'lazy' }));
     else box.append(make('span', { className: 'soft' }, 'no picture'));
     return box;
   }
@@ -106,7 +122,11 @@
         'span',
         { className: 'line' },
         make('span', {}, `${number(valueOf(image.rows[both[0]]))} \u2192 ${number(valueOf(image.rows[both[1]]))}`),
-        make('span', { className: `change ${sign}` }, `${{ up: '\u25b2 ', down: '\u25bc ' }[sign] ?? ''}${signed(value)}`),
+        make(
+          'span',
+          { className: `change ${sign}` },
+          `${{ up: '\u25b2 ', down: '\u25bc ' }[sign] ?? ''}${signed(value)}`,
+        ),
       ),
       make('span', { className: 'name path' }, image.key),
     );
@@ -124,6 +144,7 @@
   // --- one pair -------------------------------------------------------------------------------------------------------
 
   const dialog = byId('pair');
+  const map = new MapControls({ title: (name) => titles[name], none: false });
 
   function open(at) {
     state.place = at;
@@ -156,7 +177,8 @@
         '. Pictures on this page are at most 640 pixels long.'
       : 'This page has no pictures of this pair.';
     wipe(50);
-    drawMaps();
+    map.show([byId('map-first'), byId('map-second')].map((canvas, k) => [canvas, shots[k]?.windows ?? null]));
+    byId('map-none').hidden = shots.some((shot) => shot?.windows);
 
     byId('values').tBodies[0].replaceChildren(
       ...quantities.map((quantity, at) => {
@@ -164,7 +186,7 @@
         return make(
           'tr',
           {},
-          make('th', { scope: 'row' }, label(quantity)),
+          make('th', { scope: 'row' }, titles[quantity]),
           ...[...values.map(number), signed(Rows.change(...values))].map((text) =>
             make('td', { className: 'number' }, text),
           ),
@@ -178,7 +200,7 @@
           'dd',
           {},
           make('span', { className: 'path' }, row.path),
-          ...Rows.flags(row.flags).flatMap((flag) => [' ', make('span', { className: 'flag' }, flag)]),
+          ...Rows.words(row.flags).flatMap((flag) => [' ', make('span', { className: 'flag' }, flag)]),
         ),
       ]),
     );
@@ -189,24 +211,6 @@
     byId('slider').value = percent;
     byId('wipe-second').style.clipPath = `inset(0 0 0 ${percent}%)`;
     byId('wipe-line').style.left = `${percent}%`;
-  }
-
-  function drawMaps() {
-    const both = [state.first, state.second].map((version) => (pictures[state.list[state.place].i] ?? [])[version]?.windows ?? null);
-    const known = both.filter(Boolean);
-    for (const id of ['map-controls', 'legend']) byId(id).hidden = !known.length;
-    byId('map-none').hidden = known.length > 0;
-    const select = byId('map-of');
-    if (known.length && !select.options.length) {
-      select.append(...Object.keys(known[0].values).map((name) => make('option', { value: name }, label(name))));
-    }
-    const range = known.length ? QualityMap.range(select.value, ...known) : [0, 1];
-    ['map-first', 'map-second'].forEach((id, k) => {
-      byId(id).hidden = !both[k];
-      byId(id).style.opacity = byId('strength').value;
-      if (both[k]) QualityMap.draw(byId(id), both[k], select.value, range);
-    });
-    [byId('map-low').textContent, byId('map-high').textContent] = range.map(number);
   }
 
   const step = (by) => {
@@ -221,10 +225,6 @@
     byId('quantity').value = quantity;
     drawStatistics();
     list();
-  }
-
-  function options(id, values, texts) {
-    byId(id).append(...values.map((value, k) => make('option', { value }, texts[k])));
   }
 
   // The second is always after the first in the order of the names, as the results are.
@@ -245,14 +245,16 @@
     // filled when it is opened: there may be many
     details.addEventListener('toggle', () => {
       const target = details.querySelector('ul');
-      if (details.open && !target.children.length) target.append(...lines.map((line) => make('li', { className: 'path' }, line)));
+      if (details.open && !target.children.length)
+        target.append(...lines.map((line) => make('li', { className: 'path' }, line)));
     });
   }
 
-  const numbers = names.map((_, i) => String(i));
-  options('first', numbers.slice(0, -1), names);
-  options('second', numbers.slice(1), names.slice(1));
-  options('quantity', quantities, quantities.map(label));
+  const numbered = names.map((name, i) => [String(i), name]);
+  Page.options(byId('first'), numbered.slice(0, -1), '0');
+  Page.options(byId('second'), numbered.slice(1), '1');
+  const titled = quantities.map((name) => [name, titles[name]]);
+  Page.options(byId('quantity'), titled, state.quantity);
   byId('versions').hidden = names.length < 3;
   items(
     'unpaired',
@@ -276,8 +278,6 @@
   byId('search').addEventListener('input', list);
   byId('more').addEventListener('click', add);
   byId('slider').addEventListener('input', () => wipe(Number(byId('slider').value)));
-  byId('map-of').addEventListener('change', drawMaps);
-  byId('strength').addEventListener('input', drawMaps);
   byId('previous').addEventListener('click', () => step(-1));
   byId('next').addEventListener('click', () => step(1));
   byId('close').addEventListener('click', () => dialog.close());
@@ -296,6 +296,5 @@
     }
   });
   if (!Object.keys(pictures).length) byId('which').value = 'all';
-  QualityMap.legend(byId('map-colours'));
   versions();
 })();

@@ -100,3 +100,45 @@ const QualityMap = (() => {
 
   return { colour, draw, legend, range, values };
 })();
+
+// Which map is drawn, how strong it is, and what its colours mean: the elements of map.html.
+class MapControls {
+  // title(name): title of a map; none: whether no map can be chosen too.
+  constructor({ title, none }) {
+    this.title = title;
+    this.none = none;
+    this.maps = [];
+    Page.byId('map-of').addEventListener('change', () => this.draw());
+    Page.byId('map-strength').addEventListener('input', () => this.draw());
+    QualityMap.legend(Page.byId('map-colours'));
+  }
+
+  // maps: [canvas, windows] of each image, null for windows that are not known. All are drawn on one scale of colours.
+  show(maps) {
+    this.maps = maps;
+    const known = maps.map(([, windows]) => windows).find(Boolean);
+    Page.byId('map-controls').hidden = !known;
+    if (known) {
+      const pairs = Object.keys(known.values).map((name) => [name, this.title(name)]);
+      const select = Page.byId('map-of');
+      Page.options(select, this.none ? [['', 'none'], ...pairs] : pairs, select.value);
+    }
+    this.draw();
+  }
+
+  draw() {
+    const name = Page.byId('map-of').value;
+    const strength = Page.byId('map-strength');
+    const known = name ? this.maps.filter(([, windows]) => windows) : [];
+    for (const [canvas] of this.maps) canvas.hidden = true;
+    Page.byId('map-legend').hidden = strength.disabled = !known.length;
+    if (!known.length) return;
+    const range = QualityMap.range(name, ...known.map(([, windows]) => windows));
+    for (const [canvas, windows] of known) {
+      canvas.hidden = false;
+      canvas.style.opacity = strength.value;
+      QualityMap.draw(canvas, windows, name, range);
+    }
+    [Page.byId('map-low').textContent, Page.byId('map-high').textContent] = range.map(Page.number);
+  }
+}

@@ -2,159 +2,173 @@
 // The page of scores: one state, `update` after each change of it, and lists that draw what is in sight.
 
 (() => {
-  const { byId, make, set, number, count, label } = Page;
-  const scores = Page.data('scores');
+  const { byId, make, set, number, count } = Page;
+  const scores = new Scores(Page.data('scores'));
   const pictures = Page.data('pictures'); // row -> {jpeg, windows}
-
-  // --- the table ------------------------------------------------------------------------------------------------------
-
-  const columns = Rows.columns(scores.columns);
-  const column = Object.fromEntries(columns.map((each) => [each.name, each]));
-  const size = column.path.values.length;
-  const path = (row) => scores.folder + column.path.values[row];
-  const name = (row) => Rows.fileName(path(row), scores.folder);
-  const score = column.score.values;
-  const flagsOf = (row) => Rows.flags(column.flags?.values[row] || '');
-  const numbers = columns.filter((each) => !each.text && each.values.some((value) => !Number.isNaN(value)));
-  const scored = Array.from(score.keys()).filter((row) => !Number.isNaN(score[row]));
-
-  // --- choices --------------------------------------------------------------------------------------------------------
-
-  const KEEP = 1;
-  const REJECT = 2;
-  const SIGNS = ['', '\u2713', '\u2717'];
-  const WORDS = ['undecided', 'kept', 'rejected'];
-  const choice = new Uint8Array(size);
-  const undone = []; // [row, choice before]
-  const shelf = `maclip-choices-${scores.id}`;
-  let waiting = 0;
-
-  function restore() {
-    const kept = Page.store.read(shelf);
-    if (!kept) return;
-    const rows = new Map(column.path.values.map((value, row) => [value, row]));
-    [kept.kept, kept.rejected].forEach((paths, i) =>
-      paths?.forEach?.((each) => rows.has(each) && (choice[rows.get(each)] = i + 1)),
-    );
-  }
-
-  function remember() {
-    clearTimeout(waiting);
-    waiting = 0;
-    const paths = (which) => column.path.values.filter((value, row) => choice[row] === which);
-    const stored = Page.store.write(shelf, { kept: paths(KEEP), rejected: paths(REJECT) });
-    if (!stored) say('This browser does not store choices: export them before you close the page.');
-  }
-
-  addEventListener('pagehide', () => waiting && remember());
-
-  function choose(row, which, forget = false) {
-    if (row < 0 || choice[row] === which) return;
-    if (!forget) undone.push([row, choice[row]]);
-    choice[row] = which;
-    clearTimeout(waiting);
-    waiting = setTimeout(remember, 200);
-    if (state.choices.size) {
-      // it may leave the list: the next takes its place
-      const place = listed.indexOf(row);
-      update();
-      if (!listed.includes(row) && listed.length) go(Math.min(place, listed.length - 1));
-    } else {
-      drawChoices();
-      inSight()?.redraw(listed.indexOf(row));
-    }
-    if (detail.open && current >= 0) fill(current);
-  }
-
-  function undo() {
-    const last = undone.pop();
-    if (!last) return say('nothing to undo');
-    choose(last[0], last[1], true);
-    const place = listed.indexOf(last[0]);
-    if (place >= 0) go(place);
-    say(`${name(last[0])} is ${WORDS[last[1]]} again`);
-  }
-
-  // --- what is shown --------------------------------------------------------------------------------------------------
 
   const state = {
     view: Object.keys(pictures).length ? 'grid' : 'table',
     sort: 'score',
     down: false, // highest first
-    of: 'score', // of the histogram
-    range: null,
+    of: 'score', // column of the histogram
+    range: null, // of the histogram, [low, high]
     search: '',
     flags: new Set(),
     choices: new Set(),
+    mask: null, // rows that pass all but the range
+    shown: [], // rows that pass, sorted
+    listed: [], // those of the list in sight
+    current: -1, // row
+    orders: new Map(), // direction and column -> rows
+    lowered: [], // paths in lower case, for the search
+    frame: 0, // animation frame in which a search is done
   };
-  let shown = []; // rows that pass, sorted
-  let listed = []; // those of the list in sight
-  let mask = new Uint8Array(size); // rows that pass all but the range
-  let current = -1; // row
-  const orders = new Map(); // direction and column -> rows
-  const lowered = [];
+
+  const say = (text) => (byId('status').textContent = text);
+
+  const choices = new Choices(scores, () =>
+    say('This browser does not store choices: export them before you close the page.'),
+  );
+  const histogram = new Histogram(byId('histogram'), filter);
+  const scatter = new Scatter(byId('points'), (row) => {
+    go(state.listed.indexOf(row));
+    detail.open(row);
+  });
+  const detail = new Detail(scores, pictures, choices, {
+    around(row) {
+      const position = state.listed.indexOf(row);
+      return [position > 0, position >= 0 && position < state.listed.length - 1];
+    },
+    step,
+    choose,
+    closed: () => box[state.view]?.focus(), // the list has the keys again
+  });
+  new Export(scores, choices, { shown: () => state.shown, sorted: order, say });
+
+  // --- what is shown --------------------------------------------------------------------------------------------------
 
   function order() {
     const key = `${state.down} ${state.sort}`;
-    if (!orders.has(key)) orders.set(key, Rows.order(scored, column[state.sort], state.down));
-    return orders.get(key);
+    if (!state.orders.has(key)) {
+      state.orders.set(key, Rows.order(scores.scored, scores.column(state.sort), state.down));
+    }
+    return state.orders.get(key);
   }
 
   function update() {
-    if (state.search && !lowered.length) for (let row = 0; row < size; row++) lowered.push(path(row).toLowerCase());
-    mask = Rows.mask(scored, state, { paths: lowered, flagsOf, choice });
-    histogram.show(column[state.of].values, mask, state.of);
+    if (state.search && !state.lowered.length) {
+      for (let row = 0; row < scores.size; row++) state.lowered.push(scores.path(row).toLowerCase());
+    }
+    const table = { paths: state.lowered, flagsOf: (row) => scores.flags(row), choice: choices.of };
+    state.mask = Rows.mask(scores.scored, state, table);
+    const { title, values } = scores.column(state.of);
+    histogram.show(values, state.mask, title);
     filter(state.range);
     drawChoices();
   }
 
   function filter(range) {
     state.range = range;
-    shown = Rows.within(order(), mask, column[state.of].values, range);
+    state.shown = Rows.within(order(), state.mask, scores.column(state.of).values, range);
     [byId('low').value, byId('high').value] = range ? range.map((value) => Number(value.toPrecision(6))) : ['', ''];
     byId('reset').disabled = !range;
     list();
   }
 
   function list() {
-    const { view } = state;
+    const { view, shown } = state;
     for (const each of ['grid', 'table', 'scatter', 'errors']) {
       byId(each).hidden = each !== view;
       byId(`tab-${each}`).setAttribute('aria-selected', each === view);
       byId(`tab-${each}`).tabIndex = each === view ? 0 : -1;
     }
-    listed = view === 'grid' ? shown.filter((row) => row in pictures) : shown;
+    const listed = (state.listed = view === 'grid' ? shown.filter((row) => row in pictures) : shown);
     if (view === 'grid') {
       box.grid.setAttribute('aria-label', `${listed.length} pictures`);
       grid.show(listed.length);
     } else if (view === 'table') {
-      byId('table').setAttribute('aria-rowcount', listed.length + 1);
+      box.table.setAttribute('aria-rowcount', listed.length + 1);
       table.show(listed.length);
     } else if (view === 'scatter') drawScatter();
     const some = view === 'grid' && listed.length < shown.length;
     say(
       view === 'errors'
-        ? `${count(failed.length)} of ${count(size)} images with an error`
-        : `${count(shown.length)} of ${count(scored.length)} images with a score` +
+        ? `${count(scores.failed.length)} of ${count(scores.size)} images with an error`
+        : `${count(shown.length)} of ${count(scores.scored.length)} images with a score` +
             (some ? `; ${count(listed.length)} have a picture here, the table has all` : ''),
     );
     point();
   }
 
-  const say = (text) => (byId('status').textContent = text);
+  // --- the current image ----------------------------------------------------------------------------------------------
+
+  // Makes an entry of the list the current one.
+  function go(position) {
+    const before = state.listed.indexOf(state.current);
+    state.current = state.listed[position] ?? -1;
+    inSight()?.redraw(before);
+    inSight()?.redraw(position);
+    if (state.current >= 0) inSight()?.reveal(position);
+    if (state.view === 'scatter') drawScatter();
+    point();
+  }
+
+  function step(by) {
+    const position = state.listed.indexOf(state.current) + by;
+    if (position < 0 || position >= state.listed.length) return;
+    go(position);
+    if (detail.isOpen) detail.show(state.current);
+  }
+
+  // Tells screen readers which entry is the current one.
+  function point() {
+    for (const each of Object.values(box)) {
+      const id = `row-${state.current}`;
+      if (state.current >= 0 && byId(id)) each.setAttribute('aria-activedescendant', id);
+      else each.removeAttribute('aria-activedescendant');
+    }
+  }
+
+  function choose(choice) {
+    const row = state.current;
+    if (row < 0 || choices.of[row] === choice) return;
+    choices.set(row, choice);
+    chosen(row);
+  }
+
+  function undo() {
+    const row = choices.undo();
+    if (row === undefined) return say('nothing to undo');
+    chosen(row);
+    const position = state.listed.indexOf(row);
+    if (position >= 0) go(position);
+    say(`${scores.name(row)} is ${choices.word(row)} again`);
+  }
+
+  // Draws a choice that has changed.
+  function chosen(row) {
+    if (state.choices.size) {
+      // it may leave the list: the next takes its place
+      const position = state.listed.indexOf(row);
+      update();
+      if (!state.listed.includes(row) && state.listed.length) go(Math.min(position, state.listed.length - 1));
+    } else {
+      drawChoices();
+      inSight()?.redraw(state.listed.indexOf(row));
+    }
+    if (detail.isOpen && state.current >= 0) detail.show(state.current);
+  }
 
   // --- lists ----------------------------------------------------------------------------------------------------------
 
-  const sign = (row) =>
-    make('span', { className: `sign ${WORDS[choice[row]]}`, title: WORDS[choice[row]] }, SIGNS[choice[row]]);
-  const badges = (row) => flagsOf(row).map((flag) => make('span', { className: 'flag' }, flag));
-  const show = (each, row) => (each.text ? each.values[row] : number(each.values[row]));
   const box = { grid: byId('grid'), table: byId('table') };
+  const inSight = () => (state.view === 'grid' ? grid : state.view === 'table' ? table : null);
 
   function entry(row, position, properties, ...children) {
-    const element = make('div', { id: `row-${row}`, 'aria-selected': row === current, ...properties }, ...children);
-    element.classList.toggle('current', row === current);
-    element.addEventListener('click', () => (row === current ? open(row) : go(position)));
+    const current = row === state.current;
+    const element = make('div', { id: `row-${row}`, 'aria-selected': current, ...properties }, ...children);
+    element.classList.toggle('current', current);
+    element.addEventListener('click', () => (row === state.current ? detail.open(row) : go(position)));
     return element;
   }
 
@@ -162,251 +176,117 @@
     width: 172,
     height: 226,
     entry(position) {
-      const row = listed[position];
-      const by = column[state.sort];
-      const image = make('img', { src: Page.jpeg(pictures[row].jpeg), alt: '' });
+      const row = state.listed[position];
+      const by = scores.column(state.sort);
+      const name = scores.name(row);
       const button = make(
         'button',
-        { type: 'button', className: 'picture', tabIndex: -1, 'aria-label': `Open ${name(row)}` },
-        image,
+        { type: 'button', className: 'picture', tabIndex: -1, 'aria-label': `Open ${name}` },
+        make('img', { src: Page.jpeg(pictures[row].jpeg), alt: '' }),
       );
       button.addEventListener('click', (event) => {
         event.stopPropagation();
         go(position);
-        open(row);
+        detail.open(row);
       });
-      const also =
-        state.sort !== 'score' && state.sort !== 'path'
-          ? make('span', { className: 'soft', title: by.name }, show(by, row))
-          : '';
+      const also = make('span', { className: 'soft', title: by.title }, Scores.text(by, row));
       const line = make(
         'div',
         { className: 'line' },
-        make('b', {}, number(score[row])),
-        also,
-        ...badges(row),
-        sign(row),
+        make('b', {}, number(scores.values[row])),
+        ...(['score', 'path'].includes(by.name) ? [] : [also]),
+        ...Scores.badges(scores.flags(row)),
+        choices.sign(row),
       );
       return entry(
         row,
         position,
-        { className: 'card', role: 'option', 'aria-setsize': listed.length, 'aria-posinset': position + 1 },
+        { className: 'card', role: 'option', 'aria-setsize': state.listed.length, 'aria-posinset': position + 1 },
         button,
         line,
-        make('div', { className: 'name path', title: path(row) }, name(row)),
+        make('div', { className: 'name path', title: scores.path(row) }, name),
       );
     },
   });
 
+  // rem: of a column of the table
   const narrow = matchMedia('(max-width: 50rem)').matches;
-  const widths = new Map([
-    ['path', narrow ? 11 : 20],
-    ['flags', 9],
-    ['error', 16],
-  ]);
-  const rem = (each) => widths.get(each.name) ?? (each.text ? 12 : 7.5);
-  const template = [
-    '3rem',
-    ...columns.map((each) => (each.name === 'path' ? `minmax(${rem(each)}rem, 1fr)` : `${rem(each)}rem`)),
-  ].join(' ');
-  const least = columns.reduce((sum, each) => sum + rem(each), 3);
+  function rem({ role, kind, text }) {
+    if (role === 'key') return narrow ? 11 : 20;
+    if (role === 'error') return 16;
+    return kind === 'words' ? 9 : text ? 12 : 7.5;
+  }
+
+  function cell(column, row) {
+    const { role, kind, text, values } = column;
+    const className = role === 'key' ? 'end' : text ? '' : 'number';
+    const title = role === 'key' ? scores.path(row) : text ? values[row] : '';
+    const content =
+      role === 'key'
+        ? [make('span', { className: 'path' }, values[row])]
+        : kind === 'words'
+          ? Scores.badges(Rows.words(values[row]))
+          : [Scores.text(column, row)];
+    return make('span', { role: 'gridcell', className, title }, ...content);
+  }
+
   const head = make('div', { className: 'line head', role: 'row' });
   box.table.append(head);
   const table = new LongList(box.table, {
     height: 32,
     entry(position) {
-      const row = listed[position];
-      const cells = columns.map((each) => {
-        const className = each.name === 'path' ? 'end' : each.text ? '' : 'number';
-        const title = each.text ? each.values[row] : '';
-        if (each.name === 'path')
-          return make(
-            'span',
-            { role: 'gridcell', className, title: path(row) },
-            make('span', { className: 'path' }, title),
-          );
-        return make(
-          'span',
-          { role: 'gridcell', className, title },
-          ...(each.name === 'flags' ? badges(row) : [show(each, row)]),
-        );
-      });
-      const first = make('span', { role: 'gridcell' }, sign(row));
-      return entry(row, position, { className: 'line', role: 'row', 'aria-rowindex': position + 2 }, first, ...cells);
+      const row = state.listed[position];
+      const sign = make('span', { role: 'gridcell' }, choices.sign(row));
+      const cells = scores.columns.map((column) => cell(column, row));
+      return entry(row, position, { className: 'line', role: 'row', 'aria-rowindex': position + 2 }, sign, ...cells);
     },
   });
-  for (const line of [head, table.space]) line.style.setProperty('--columns', template);
-  for (const line of [head, table.space]) line.style.minWidth = `${least}rem`;
+  const widths = scores.columns.map((each) =>
+    each.role === 'key' ? `minmax(${rem(each)}rem, 1fr)` : `${rem(each)}rem`,
+  );
+  for (const line of [head, table.space]) {
+    line.style.setProperty('--columns', ['3rem', ...widths].join(' '));
+    line.style.minWidth = `${scores.columns.reduce((sum, each) => sum + rem(each), 3)}rem`;
+  }
 
   function drawHead() {
-    const titles = columns.map((each) => {
-      const button = make(
-        'button',
-        { type: 'button', title: each.name },
-        `${label(each.name)} ${each.name === state.sort ? (state.down ? '\u25bc' : '\u25b2') : ''}`,
-      );
-      button.addEventListener('click', () => sort(each.name, each.name === state.sort ? !state.down : false));
-      const sorted = each.name === state.sort ? (state.down ? 'descending' : 'ascending') : 'none';
-      return make('span', { role: 'columnheader', className: each.text ? '' : 'number', 'aria-sort': sorted }, button);
+    const titles = scores.columns.map(({ name, title, meaning, text }) => {
+      const sorted = name === state.sort;
+      const arrow = sorted ? (state.down ? '\u25bc' : '\u25b2') : '';
+      const button = make('button', { type: 'button', title: `${name}: ${meaning}` }, `${title} ${arrow}`);
+      button.addEventListener('click', () => sort(name, sorted && !state.down));
+      const direction = sorted ? (state.down ? 'descending' : 'ascending') : 'none';
+      const className = text ? '' : 'number';
+      return make('span', { role: 'columnheader', className, 'aria-sort': direction }, button);
     });
-    head.replaceChildren(
-      make('span', { role: 'columnheader' }, make('span', { className: 'unseen' }, 'choice')),
-      ...titles,
+    const first = make('span', { role: 'columnheader' }, make('span', { className: 'unseen' }, 'choice'));
+    head.replaceChildren(first, ...titles);
+  }
+
+  function drawErrors() {
+    const most = 5000; // errors that are shown
+    const { failed } = scores;
+    const texts = failed
+      .slice(0, most)
+      .map((row) => [make('b', { className: 'path' }, scores.path(row)), make('br'), scores.error(row) || 'no score']);
+    byId('tab-errors').textContent = `Errors (${count(failed.length)})`;
+    byId('errors').append(
+      ...texts.map((parts) => make('p', { className: 'error' }, ...parts)),
+      failed.length > most ? make('p', {}, `and ${count(failed.length - most)} more`) : '',
+      failed.length ? '' : make('p', {}, 'None.'),
     );
   }
-  const inSight = () => (state.view === 'grid' ? grid : state.view === 'table' ? table : null);
-
-  // Makes an entry of the list the current one.
-  function go(position) {
-    const before = listed.indexOf(current);
-    current = listed[position] ?? -1;
-    inSight()?.redraw(before);
-    inSight()?.redraw(position);
-    if (current >= 0) inSight()?.reveal(position);
-    if (state.view === 'scatter') drawScatter();
-    point();
-  }
-
-  function point() {
-    for (const each of Object.values(box)) {
-      if (current >= 0 && byId(`row-${current}`)) each.setAttribute('aria-activedescendant', `row-${current}`);
-      else each.removeAttribute('aria-activedescendant');
-    }
-  }
-
-  // --- errors ---------------------------------------------------------------------------------------------------------
-
-  const MOST = 5000; // errors that are shown
-  const failed = Array.from(score.keys()).filter((row) => Number.isNaN(score[row]) || column.error?.values[row]);
-  byId('tab-errors').textContent = `Errors (${count(failed.length)})`;
-  byId('errors').append(
-    ...failed
-      .slice(0, MOST)
-      .map((row) =>
-        make(
-          'p',
-          { className: 'error' },
-          make('b', { className: 'path' }, path(row)),
-          make('br'),
-          column.error?.values[row] || 'no score',
-        ),
-      ),
-    failed.length > MOST ? make('p', {}, `and ${count(failed.length - MOST)} more`) : '',
-    failed.length ? '' : make('p', {}, 'None.'),
-  );
-
-  // --- scatter --------------------------------------------------------------------------------------------------------
-
-  const scatter = new Scatter(byId('points'), (row) => {
-    go(listed.indexOf(row));
-    open(row);
-  });
 
   function drawScatter() {
-    const [x, y] = ['scatter-x', 'scatter-y'].map((id) => column[byId(id).value]);
-    scatter.show(listed, [label(x.name), x.values], [label(y.name), y.values], current);
-    const rank = Scatter.correlation(listed, x.values, y.values);
+    const [x, y] = ['scatter-x', 'scatter-y'].map((id) => scores.column(byId(id).value));
+    scatter.show(state.listed, [x.title, x.values], [y.title, y.values], state.current);
+    const rank = Scatter.correlation(state.listed, x.values, y.values);
     byId('correlation').textContent = Number.isNaN(rank) ? '' : `rank correlation ${rank.toFixed(3)}`;
-    byId('points').setAttribute(
-      'aria-label',
-      `${y.name} against ${x.name} of ${listed.length} images; the table has the numbers`,
-    );
+    const text = `${y.title} against ${x.title} of ${state.listed.length} images; the table has the numbers`;
+    byId('points').setAttribute('aria-label', text);
   }
-
-  // --- one image ------------------------------------------------------------------------------------------------------
-
-  const detail = byId('detail');
-
-  function open(row) {
-    fill(row);
-    if (!detail.open) detail.showModal();
-  }
-
-  // The list has the keys again.
-  function close() {
-    detail.close();
-    box[state.view]?.focus();
-  }
-
-  function fill(row) {
-    byId('detail-path').textContent = path(row);
-    const picture = pictures[row];
-    byId('detail-picture').hidden = !picture;
-    byId('detail-none').textContent = picture
-      ? picture.windows
-        ? ''
-        : 'No map: the values of its windows are not on this page.'
-      : 'No picture of this image is on this page.';
-    if (picture) set(byId('detail-image'), { src: Page.jpeg(picture.jpeg), alt: name(row) });
-    byId('map-controls').hidden = !picture?.windows;
-    if (picture?.windows) {
-      const names = Object.keys(picture.windows.values);
-      const select = byId('map-of');
-      const before = select.value;
-      select.replaceChildren(
-        make('option', { value: '' }, 'none'),
-        ...names.map((each) => make('option', { value: each }, label(each))),
-      );
-      select.value = names.includes(before) ? before : '';
-    }
-    drawMap();
-    const bars = columns.filter(
-      (each) => ['score', 'q_sim', 'q_mag'].includes(each.name) || each.name.startsWith('attribute_'),
-    );
-    byId('detail-bars').replaceChildren(
-      ...bars.flatMap((each) => {
-        const value = each.values[row];
-        const bar = make('span', { className: 'bar' }, make('i'));
-        bar.firstChild.style.width = `${100 * Math.min(Math.max(value || 0, 0), 1)}%`;
-        return [make('span', {}, label(each.name)), bar, make('span', { className: 'number' }, number(value))];
-      }),
-    );
-    byId('detail-flags').replaceChildren(...badges(row));
-    const rest = columns.filter((each) => each.name !== 'path' && each.name !== 'flags' && !bars.includes(each));
-    byId('detail-columns').replaceChildren(
-      ...rest.flatMap((each) => {
-        const text = show(each, row);
-        return text ? [make('dt', {}, label(each.name)), make('dd', {}, text)] : [];
-      }),
-    );
-    const place = listed.indexOf(row);
-    byId('previous').disabled = place <= 0;
-    byId('next').disabled = place < 0 || place >= listed.length - 1;
-    byId('keep').setAttribute('aria-pressed', choice[row] === KEEP);
-    byId('reject').setAttribute('aria-pressed', choice[row] === REJECT);
-  }
-
-  function drawMap() {
-    const windows = current >= 0 ? pictures[current]?.windows : null;
-    const of = windows ? byId('map-of').value : '';
-    byId('detail-map').hidden = byId('map-legend').hidden = !of;
-    byId('map-strength').disabled = !of;
-    if (!of) return;
-    const [low, high] = QualityMap.draw(byId('detail-map'), windows, of);
-    byId('detail-map').style.opacity = byId('map-strength').value;
-    [byId('map-low').textContent, byId('map-high').textContent] = [number(low), number(high)];
-  }
-
-  const step = (by) => {
-    const place = listed.indexOf(current) + by;
-    if (place < 0 || place >= listed.length) return;
-    go(place);
-    if (detail.open) fill(current);
-  };
-
-  byId('previous').addEventListener('click', () => step(-1));
-  byId('next').addEventListener('click', () => step(1));
-  byId('keep').addEventListener('click', () => choose(current, KEEP));
-  byId('reject').addEventListener('click', () => choose(current, REJECT));
-  byId('detail-close').addEventListener('click', close);
-  detail.addEventListener('click', (event) => event.target === detail && close());
-  byId('map-of').addEventListener('change', drawMap);
-  byId('map-strength').addEventListener('input', drawMap);
-  QualityMap.legend(byId('map-colours'));
 
   // --- controls -------------------------------------------------------------------------------------------------------
-
-  const histogram = new Histogram(byId('histogram'), filter);
 
   function sort(by, down) {
     [state.sort, state.down] = [by, down];
@@ -417,19 +297,21 @@
     filter(state.range);
   }
 
-  function options(id, some, value) {
-    byId(id).replaceChildren(...some.map((each) => make('option', { value: each.name }, label(each.name))));
-    byId(id).value = value;
-  }
+  const options = (id, columns, value) =>
+    Page.options(
+      byId(id),
+      columns.map(({ name, title }) => [name, title]),
+      value,
+    );
 
   // Buttons that are on or off; none on means all.
-  function switches(id, set, words) {
+  function switches(id, chosen, words) {
     byId(id).replaceChildren(
       ...words.map(([value, text]) => {
-        const button = make('button', { type: 'button', 'aria-pressed': set.has(value) }, text);
+        const button = make('button', { type: 'button', 'aria-pressed': chosen.has(value) }, text);
         button.addEventListener('click', () => {
-          if (!set.delete(value)) set.add(value);
-          button.setAttribute('aria-pressed', set.has(value));
+          if (!chosen.delete(value)) chosen.add(value);
+          button.setAttribute('aria-pressed', chosen.has(value));
           update();
         });
         return button;
@@ -438,24 +320,15 @@
   }
 
   function drawChoices() {
-    const counts = [0, 0, 0];
-    for (const row of scored) counts[choice[row]]++;
-    const words = WORDS.map((word, which) => `${SIGNS[which]} ${word} ${count(counts[which])}`.trim());
     const buttons = byId('choices').children;
-    if (buttons.length) words.forEach((word, which) => (buttons[which].textContent = word));
-    else
-      switches(
-        'choices',
-        state.choices,
-        words.map((word, which) => [which, word]),
-      );
+    choices.counts(scores.scored).forEach((text, choice) => (buttons[choice].textContent = text));
   }
 
   function drawFlags() {
     const counts = new Map();
     let none = 0;
-    for (const row of scored) {
-      const found = flagsOf(row);
+    for (const row of scores.scored) {
+      const found = scores.flags(row);
       if (!found.length) none++;
       for (const flag of found) counts.set(flag, (counts.get(flag) ?? 0) + 1);
     }
@@ -464,32 +337,10 @@
     switches('flags', state.flags, [...words, ['none', `none ${count(none)}`]]);
   }
 
-  byId('export').addEventListener('click', () => {
-    const what = byId('export-what').value;
-    const wanted = { kept: [KEEP], rejected: [REJECT], chosen: [KEEP, REJECT] }[what];
-    const rows = wanted ? order().filter((row) => wanted.includes(choice[row])) : shown;
-    const as = byId('export-as').value;
-    let left = 0;
-    if (as === 'table') Page.save(`${what}.csv`, Rows.csv(rows, columns, scores.folder), 'text/csv');
-    else if (as === 'choices') {
-      const lines = rows.map((row) => `${Page.cell(path(row))},${WORDS[choice[row]]}\n`);
-      Page.save(`${what}-choices.csv`, `path,choice\n${lines.join('')}`, 'text/csv');
-    } else {
-      const paths = rows.map(path).filter((each) => !/[\r\n]/.test(each));
-      left = rows.length - paths.length;
-      Page.save(`${what}.txt`, paths.map((each) => `${each}\n`).join(''));
-    }
-    say(
-      `${count(rows.length - left)} images saved` +
-        (left ? `; ${count(left)} are left out, as their paths have line breaks: save .csv` : ''),
-    );
-  });
-
-  let frame = 0;
   byId('search').addEventListener('input', (event) => {
     state.search = event.target.value;
-    cancelAnimationFrame(frame);
-    frame = requestAnimationFrame(update);
+    cancelAnimationFrame(state.frame);
+    state.frame = requestAnimationFrame(update);
   });
   byId('histogram-of').addEventListener('change', (event) => {
     state.of = event.target.value;
@@ -500,7 +351,7 @@
   for (const id of ['low', 'high']) {
     byId(id).addEventListener('change', () => {
       let [low, high] = ['low', 'high'].map((each) => byId(each).valueAsNumber);
-      if (low > high) [low, high] = id === 'low' ? [low, NaN] : [NaN, high]; // the other end gives way
+      if (low > high) [low, high] = id === 'low' ? [low, NaN] : [NaN, high]; // the other end is dropped
       histogram.move([Number.isNaN(low) ? histogram.low : low, Number.isNaN(high) ? histogram.high : high]);
     });
   }
@@ -513,8 +364,8 @@
     tab.addEventListener('click', () => {
       state.view = tab.id.slice(4);
       list();
-      const place = listed.indexOf(current);
-      if (place >= 0) go(place);
+      const position = state.listed.indexOf(state.current);
+      if (position >= 0) go(position);
     });
     tab.addEventListener('keydown', (event) => {
       const by = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
@@ -529,43 +380,47 @@
 
   addEventListener('keydown', (event) => {
     if (event.ctrlKey || event.metaKey || event.altKey) return;
-    if (event.key === 'Escape' && detail.open) {
-      close(); // by itself, Chromium may do it after the next key
+    if (event.key === 'Escape' && detail.isOpen) {
+      detail.close(); // by itself, Chromium may do it after the next key
       return event.preventDefault();
     }
     if (event.target.closest?.('input, select, textarea, summary, [role=slider]')) return;
     if (event.defaultPrevented) return; // a tab has used it
     if (!['grid', 'table', 'scatter'].includes(state.view)) return;
-    const across = state.view === 'grid' && !detail.open ? grid.columns : 1;
+    const across = state.view === 'grid' && !detail.isOpen ? grid.columns : 1;
     const moves = { ArrowLeft: -1, ArrowRight: 1, ArrowUp: -across, ArrowDown: across };
     if (event.key in moves) {
-      if (!detail.open) box[state.view]?.focus({ preventScroll: true });
-      if (current < 0 || !listed.includes(current)) go(0);
+      if (!detail.isOpen) box[state.view]?.focus({ preventScroll: true });
+      if (state.current < 0 || !state.listed.includes(state.current)) go(0);
       else step(moves[event.key]);
-    } else if (event.key === 'k') choose(current, KEEP);
-    else if (event.key === 'x') choose(current, REJECT);
+    } else if (event.key === 'k') choose(Choices.KEEP);
+    else if (event.key === 'x') choose(Choices.REJECT);
     else if (event.key === 'u') undo();
-    else if (event.key === 'Enter' && current >= 0 && !event.target.closest?.('button')) open(current);
-    else return;
+    else if (event.key === 'Enter' && state.current >= 0 && !event.target.closest?.('button')) {
+      detail.open(state.current);
+    } else return;
     event.preventDefault();
   });
 
   // --- begin ----------------------------------------------------------------------------------------------------------
 
-  restore();
   set(box.grid, { tabIndex: 0, role: 'listbox' });
   set(box.table, { tabIndex: 0, role: 'grid', 'aria-label': 'Table of images' });
   byId('tab-grid').hidden = !Object.keys(pictures).length;
-  byId('tab-scatter').hidden = numbers.length < 2;
-  if (numbers.length) {
-    options('histogram-of', numbers, 'score' in column && numbers.includes(column.score) ? 'score' : numbers[0].name);
+  byId('tab-scatter').hidden = scores.numbers.length < 2;
+  if (scores.numbers.length) {
+    options('histogram-of', scores.numbers, 'score');
     state.of = byId('histogram-of').value;
-    const others = numbers.filter((each) => !/^(score|q_sim|q_mag|w_sim|width|height|attribute_.*)$/s.test(each.name));
-    options('scatter-x', numbers, state.of);
-    options('scatter-y', numbers, (others[0] ?? numbers.find((each) => each.name !== state.of) ?? numbers[0]).name);
+    options('scatter-x', scores.numbers, state.of);
+    const others = scores.numbers.filter(({ name }) => name !== state.of);
+    const second = others.find(({ role }) => role === 'other') ?? others[0];
+    options('scatter-y', scores.numbers, second?.name);
   }
-  options('sort', columns, 'score');
+  options('sort', scores.columns, 'score');
+  const words = choices.counts([]).map((text, choice) => [choice, text]);
+  switches('choices', state.choices, words);
   drawFlags();
+  drawErrors();
   update();
   sort('score', false);
 })();

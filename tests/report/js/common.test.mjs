@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import test from 'node:test';
-import { Page, Rows } from './load.mjs';
+import { Page, Rows, Scores } from './load.mjs';
 
 const column = (...values) => ({ values: Float64Array.from(values), text: false });
 
@@ -15,18 +15,32 @@ test('numbers to read', () => {
   assert.equal(Page.count(1234567), '1,234,567');
 });
 
-test('labels of columns', () => {
-  const names = ['q_sim', 'w_sim', 'attribute_sharp', 'niqe', 'constructor', 'attribute_attribute_x'];
-  assert.deepEqual(names.map(Page.label), [
-    ...['cosine cue', 'cosine weight', 'sharp', 'niqe', 'constructor', 'attribute_x'],
-  ]);
+test('columns are known by their kinds and roles', () => {
+  const scores = new Scores({
+    id: 'x',
+    folder: '/a/',
+    columns: [
+      { name: 'path', title: 'path', kind: 'text', role: 'key', values: ['b.png', 'c/d.png', 'e.png'] },
+      { name: 'score', title: 'score', kind: 'number', role: 'quality', scale: 10, values: [5, null, 7] },
+      { name: 'cue', title: 'the cue', kind: 'number', role: 'quality', scale: 1, values: [null, null, null] },
+      { name: 'tags', title: 'tags', kind: 'words', role: 'image', values: ['flat noise', '', ''] },
+      { name: 'marks', title: 'marks', kind: 'words', role: 'other', values: ['x', '', 'y'] },
+      { name: 'why', title: 'why', kind: 'text', role: 'error', values: ['', 'broken', 'no niqe'] },
+    ],
+  });
+  assert.deepEqual([scores.scored, scores.failed, scores.size], [[0, 2], [1, 2], 3]);
+  assert.deepEqual(scores.numbers.map(({ name }) => name), ['score']);
+  assert.deepEqual([0, 1, 2].map((row) => scores.flags(row)), [['flat', 'noise', 'x'], [], ['y']]);
+  assert.deepEqual([1, 2].map((row) => scores.error(row)), ['broken', 'no niqe']);
+  assert.deepEqual([scores.path(1), scores.name(1)], ['/a/c/d.png', 'd.png']);
+  assert.deepEqual(['cue', 'none', 'constructor'].map((name) => scores.title(name)), ['the cue', 'none', 'constructor']);
 });
 
 test('columns of the page', () => {
   const [path, score, width] = Rows.columns([
     { name: 'path', kind: 'text', values: ['a', ''] },
     { name: 'score', kind: 'number', scale: 10 ** 6, values: [250000, null] },
-    { name: 'width', kind: 'whole', scale: 1, values: [640, null] },
+    { name: 'width', kind: 'integer', values: [640, null] },
   ]);
   assert.deepEqual(path, { name: 'path', kind: 'text', text: true, values: ['a', ''] });
   assert.deepEqual([...score.values, ...width.values], [0.25, NaN, 640, NaN]);
@@ -56,7 +70,7 @@ test('rows that pass the search, the flags and the choices', () => {
   const flags = ['flat clipped', '', 'noise', 'flat', ''];
   const table = {
     paths: ['/a/1.png', '/a/2.png', '/b/1.png', '/b/2.png', '/b/3.png'],
-    flagsOf: (row) => Rows.flags(flags[row]),
+    flagsOf: (row) => Rows.words(flags[row]),
     choice: Uint8Array.of(0, 1, 2, 0, 1),
   };
   const passing = ({ search = '', flags = [], choices = [], rows = [0, 1, 2, 3, 4] }) => {
