@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 
-from .._lazy import need
 from ..report import write_report
 from ..scoring.source import open_scores
 from .common import OK, Parents, UsageError, add_thumbnails, say, usage_errors
@@ -18,8 +17,8 @@ Writes a table of scores as one page to look at, choose from, mail or keep: pict
 The page is one file that needs no server and no network. Pictures are made from the files that the table names, where
 they still are. Pages that `maclip-pyiqa score PATH... -o FILE.html` writes have quality maps too. Needs Jinja2.
 
-TABLE is a table of `maclip-pyiqa score -o`, a list of `maclip-pyiqa filter -o`, or the folder of a collection that
-`maclip-pyiqa score --engine ray` wrote. Further columns that you add to a table are shown too.
+TABLE is a table of `maclip-pyiqa score -o`, a list of `maclip-pyiqa filter -o`, or the folder of a collection, local or
+a URL. Further columns that you add to a table are shown too.
 """
 
 
@@ -39,11 +38,8 @@ def add(commands: argparse._SubParsersAction, parents: Parents) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Write the page; -> exit code."""
-    need('report', 'jinja2', extra='report')
     if not args.output.lower().endswith('.html'):
         raise UsageError(f'-o {args.output!r} is not the name of a page; expected FILE.html')
-    if args.table.lower().endswith('.parquet'):
-        need('Parquet', 'pyarrow', extra='parquet')
     with usage_errors(OSError, ValueError):
         scores = open_scores(args.table)
         if (count := len(scores)) > MOST:

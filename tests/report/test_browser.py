@@ -211,6 +211,8 @@ def test_the_table(opened, rows):
         *('path', 'score \u25b2', 'cosine cue', 'magnitude cue', 'cosine weight', 'good', 'sharp', 'niqe'),
         *('width', 'height', 'flags', 'error'),
     ]
+    titles = opened.run("return [...document.querySelectorAll('[role=columnheader] button')].map((each) => each.title)")
+    assert titles[2].startswith('q_sim: cosine cue in [0, 1]') and titles[7].startswith('niqe: score of another metric')
     code = 'return Array.from(document.querySelectorAll(\'[aria-rowindex="3"] [role=gridcell]\'), (e) => e.textContent)'
     assert opened.run(code) == [
         '',
