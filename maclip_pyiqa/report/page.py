@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from .._lazy import need
-from ..scoring.schema import Label, Row, column, in_order
 from ..scoring.formats import Table
+from ..scoring.schema import Label, Row, column, in_order
 from .html import demo_note, provenance, save_page
 from .pictures import choose, read_picture
 
