@@ -9,14 +9,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
 from typing import Literal, NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from .metric.checks import flag, number, whole
+from .metric.checks import number
 
 __all__ = ['ScoreGradient', 'guided_step', 'score_gradient']
 
@@ -43,8 +41,6 @@ def score_gradient(
     image: Callable[[Tensor], Tensor] | None = None,
     *,
     normalize: bool = True,
-    shift: int = 0,
-    flip: bool = False,
     generator: torch.Generator | None = None,
 ) -> ScoreGradient:
     r"""Gradient of each image's score with respect to what the image is made from.
@@ -57,13 +53,11 @@ def score_gradient(
     Args:
         metric: a `MACLIP`, or any function of images (N, 3, H, W) in [0, 1] that is differentiable and scores each
             image on its own; of pyiqa's metrics those made with as_loss=True
-        x: (N, ...), such as images (N, 3, H, W) or latents, of any floating dtype
-        image: x -> RGB images (N, 3, H, W), nominally in [0, 1]; None: x itself
-        normalize: scale each image's gradient to a root mean square of 1; a zero gradient stays zero
-        shift: show the metric the image shifted by up to this many pixels, at random, mirrored at the borders
-        flip: show the metric a mirror image, at random
-        generator: random generator on the CPU; `shift`, `flip` and the metric's `sample_views` draw from it, and
-            torch's global generator is left alone. None: `sample_views` draws from the global one
+        x: tensor (N, ...), such as images (N, 3, H, W) or latents, of any floating dtype
+        image: function of x that returns RGB images (N, 3, H, W), nominally in [0, 1]; None: x itself
+        normalize: whether to scale each image's gradient to a root mean square of 1; a zero gradient stays zero
+        generator: random generator on the CPU for the metric's `sample_views`, in place of torch's global one, which is
+            left alone; None: the global one
 
     Raises:
         TypeError, ValueError: an option out of range, or a metric that gives no gradient
@@ -73,29 +67,29 @@ def score_gradient(
         grad = score_gradient(metric, image).grad
         image = (image + 0.01 * grad).clamp(0, 1)
     """
-    check_options(shift, flip, generator)
+    check_options(generator)
     with torch.inference_mode(False), torch.enable_grad():
         x = x.clone() if x.is_inference() else x.detach()
         x.requires_grad_()
         made = x if image is None else image(x)
         # The chain rule in two parts. The metric's is in float32, and is handed on with a root mean square of 1: the
         # gradient of a pixel is about 1e-6, which is zero in half precision. Its memory is free before the second.
-        given = made.detach().to(torch.promote_types(made.dtype, torch.float32))
-        pixels = given.clamp(0, 1).requires_grad_()
+        unclamped = made.detach().to(torch.promote_types(made.dtype, torch.float32))
+        pixels = unclamped.clamp(0, 1).requires_grad_()
         with _draws_from(generator), torch.autocast(x.device.type, enabled=False):
-            score = metric(_moved(pixels, shift, flip))
+            score = metric(pixels)
         if not score.requires_grad:
             raise ValueError(
                 'the metric gives no gradient; expected a differentiable one, such as MACLIP or '
                 "pyiqa.create_metric('maclip', as_loss=True)"
             )
         (grad,) = torch.autograd.grad(score.sum(), pixels)
-        grad = torch.where(given == pixels, grad, 0)  # of the clamping; at 0 and 1 torch's own differs by version
+        grad = torch.where(unclamped == pixels, grad, 0)  # of the clamping; at 0 and 1 torch's own differs by version
         scale = _rms(grad)
         grad = _times(grad, 1 / scale)
         if image is not None:
             (grad,) = torch.autograd.grad(made, x, grad.to(made.dtype))
-            grad = grad.to(given.dtype)
+            grad = grad.to(unclamped.dtype)
     rms = _rms(grad)
     norm = scale * rms * math.sqrt(grad[0].numel())
     grad = _times(grad, 1 / rms if normalize else scale)
@@ -112,8 +106,6 @@ def guided_step(
     weight: float = 0.1,
     through: Literal['x0', 'denoiser'] = 'x0',
     *,
-    shift: int = 0,
-    flip: bool = False,
     generator: torch.Generator | None = None,
 ) -> Tensor:
     r"""An Euler (DDIM) step of a diffusion sampler towards a higher score, for images in [-1, 1] as in EDM.
@@ -124,14 +116,14 @@ def guided_step(
     mean square of 1. So weight is the length of the guidance in proportion to the noise that the step removes.
 
     Args:
-        denoiser: (x, sigma) -> predicted clean image, of x's shape
-        metric: see `score_gradient`
+        denoiser: function (x, sigma) that returns the predicted clean image, of x's shape
+        metric: differentiable metric, see `score_gradient`
         x: noisy images, (N, 3, H, W)
         sigma, sigma_next: noise level before and after the step
         weight: strength of the guidance, at least 0; 0 is the plain step
         through: gradient with respect to x0 ('x0'), or with respect to x, through the denoiser ('denoiser', as in
             DPS), which takes more time and memory
-        shift, flip, generator: see `score_gradient`
+        generator: random generator, see `score_gradient`
 
     Returns:
         (N, 3, H, W), of x's dtype, without gradient
@@ -144,45 +136,35 @@ def guided_step(
         for sigma, sigma_next in itertools.pairwise(sigmas):
             x = guided_step(denoiser, metric, x, sigma, sigma_next, weight=0.1)
     """
-    check_options(shift, flip, generator, weight, through)
-    gradient = partial(score_gradient, metric, shift=shift, flip=flip, generator=generator)
-    found: list[Tensor] = []
+    check_options(generator, weight, through)
+    predictions: list[Tensor] = []
 
     def image(x: Tensor) -> Tensor:
-        found.append(denoiser(x, sigma))
-        return found[0] / 2 + 0.5
+        predictions.append(denoiser(x, sigma))
+        return predictions[0] / 2 + 0.5
 
     grad: Tensor | float = 0.0
     if weight and through == 'denoiser':
-        grad = gradient(x, image).grad
+        grad = score_gradient(metric, x, image, generator=generator).grad
     else:
         with torch.no_grad():
             image(x)
         if weight:
-            grad = gradient(found[0], lambda x0: x0 / 2 + 0.5).grad
+            grad = score_gradient(metric, predictions[0], lambda x0: x0 / 2 + 0.5, generator=generator).grad
     with torch.no_grad():
-        x0 = found[0].detach()
+        x0 = predictions[0].detach()
         step = x0 + sigma_next / sigma * (x - x0)
         return (step + weight * (sigma - sigma_next) * grad).to(x.dtype)
 
 
-def check_options(
-    shift: int, flip: bool, generator: torch.Generator | None, weight: float = 0.0, through: str = 'x0'
-) -> None:
+def check_options(generator: torch.Generator | None, weight: float = 0.0, through: str = 'x0') -> None:
     """Check what the functions here and those built on them have in common.
 
     Raises:
         TypeError, ValueError: an option out of range
     """
-    try:
-        whole('shift', shift, 0)
-    except (TypeError, ValueError):
-        raise ValueError(f'shift={shift!r}; expected a whole number of pixels, at least 0') from None
-    flag('flip', flip)
     if generator is not None and (not isinstance(generator, torch.Generator) or generator.device.type != 'cpu'):
         raise TypeError(f'generator={generator!r}; expected a torch.Generator on the CPU')
-    if generator is None and (shift or flip):
-        raise ValueError('shift and flip are random; pass a generator, such as torch.Generator().manual_seed(0)')
     if number('weight', weight) < 0:
         raise ValueError(f'weight={weight!r}; expected a finite number of at least 0')
     if through not in ('x0', 'denoiser'):
@@ -199,31 +181,15 @@ def _times(grad: Tensor, factor: Tensor) -> Tensor:
     return grad * factor.view(-1, *[1] * (grad.ndim - 1))
 
 
-def _moved(images: Tensor, shift: int, flip: bool) -> Tensor:
-    """Each image mirrored and shifted at random."""
-    height, width = images.shape[-2:]
-    if shift >= min(height, width):
-        raise ValueError(f'shift={shift} for images of {height}x{width} pixels; expected less than the shorter side')
-    if flip:
-        images = torch.where(torch.rand(len(images), 1, 1, 1).to(images.device) < 0.5, images.flip(-1), images)
-    if shift:
-        padded = F.pad(images, [shift] * 4, mode='reflect')
-        corners = torch.randint(2 * shift + 1, (len(images), 2)).tolist()
-        parts = zip(padded, corners, strict=True)
-        images = torch.stack([image[:, top : top + height, left : left + width] for image, (top, left) in parts])
-    return images
-
-
 @contextmanager
 def _draws_from(generator: torch.Generator | None) -> Iterator[None]:
     """Let a generator stand in for torch's global one, on the CPU."""
     if generator is None:
         yield
         return
-    state = torch.get_rng_state()
-    torch.set_rng_state(generator.get_state())
-    try:
-        yield
-    finally:
-        generator.set_state(torch.get_rng_state())
-        torch.set_rng_state(state)
+    with torch.random.fork_rng(devices=[]):
+        torch.set_rng_state(generator.get_state())
+        try:
+            yield
+        finally:
+            generator.set_state(torch.get_rng_state())
