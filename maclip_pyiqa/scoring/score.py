@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -19,7 +19,7 @@ from .find import MAX_PIXELS
 from .read import to_tensor
 from .schema import columns, empty_row, in_order
 
-__all__ = ['score_files', 'score_read']
+__all__ = ['analyze_each', 'score_files', 'score_read']
 
 
 def score_files(
@@ -96,7 +96,7 @@ def _score_group(metric: MACLIP, group: list[FileRead], others, each) -> Iterato
     device = metric.backbone.mean.device
     with torch.inference_mode():
         images = [to_tensor(file.pixels).to(device) for file in group if file.pixels is not None]
-        scored = zip(images, _analyze(metric, images), strict=True)
+        scored = zip(images, analyze_each(metric, images), strict=True)
     for file in group:
         row = empty_row(file.path, file.error)
         if file.pixels is not None:
@@ -108,12 +108,12 @@ def _score_group(metric: MACLIP, group: list[FileRead], others, each) -> Iterato
         yield in_order(row)
 
 
-def _analyze(metric: MACLIP, images: list[Tensor]) -> Sequence[Analysis | Exception]:
-    """Of each image the analysis, or the error."""
+def analyze_each(metric: MACLIP, images: list[Tensor]) -> list[Analysis | Exception]:
+    """The analysis of each image, or its error; a batch that fails is tried again image by image."""
     try:
-        return metric.analyze(images) if images else []
+        return [*metric.analyze(images)] if images else []
     except (RuntimeError, ValueError) as error:  # out of memory, or a shape that is refused: each image alone
-        return [error] if len(images) == 1 else [_analyze(metric, [image])[0] for image in images]
+        return [error] if len(images) == 1 else [analyze_each(metric, [image])[0] for image in images]
 
 
 def _fill(row: dict[str, Any], image: Tensor, analysis: Analysis | Exception, others, each) -> None:

@@ -1,27 +1,20 @@
-"""Rewards: every form of images, bad images, differences within a prompt, and what the frameworks call."""
+"""Rewards: every form of images, bad images, and calls as by flow_grpo."""
 
-import sys
-from abc import ABC
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
-from inspect import signature
-from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from PIL import Image, ImageFile
 
 from maclip_pyiqa import MACLIP
-from maclip_pyiqa.integrations.rewards import LOWEST, MACLIPReward, maclip_score, paired_deltas
+from maclip_pyiqa.integrations.rewards import LOWEST, MACLIPReward
 from maclip_pyiqa.scoring import read_image
 
 
 @pytest.fixture(scope='module')
 def reward(tiny):
-    return MACLIPReward(backbone=tiny, batch=2)
+    return MACLIPReward(MACLIP(backbone=tiny), batch=2)
 
 
 @pytest.fixture(scope='module')
@@ -57,7 +50,6 @@ def test_every_form_of_images_gets_the_same_rewards(reward, images, scores):
         got, info = reward(form, PROMPTS, {})
         assert got.dtype == np.float32 and got.shape == (5,)
         np.testing.assert_allclose(got, scores, atol=1e-5, err_msg=name)
-        np.testing.assert_array_equal(info['score'], got)
         assert info['scored'].all()
     assert np.ptp(scores) > 1e-3
 
@@ -66,13 +58,14 @@ def test_sizes_and_batches(tiny, images, scores):
     mixed = [images[0], images[1, :, :80, :90], images[2, :, :33], images[3]]
     want = MACLIP(backbone=tiny)(mixed).numpy()[:, 0]
     for batch in (1, 3, 16):
-        np.testing.assert_allclose(MACLIPReward(backbone=tiny, batch=batch)(mixed)[0], want, atol=1e-5)
+        np.testing.assert_allclose(MACLIPReward(MACLIP(backbone=tiny), batch=batch)(mixed)[0], want, atol=1e-5)
     seen = []
     metric = MACLIP(backbone=tiny)
-    metric.register_forward_pre_hook(lambda module, args: seen.append((len(args[0]), torch.is_grad_enabled())))
+    analyze = metric.analyze
+    metric.analyze = lambda images: (seen.append((len(images), torch.is_grad_enabled())), analyze(images))[1]
     np.testing.assert_allclose(MACLIPReward(metric, batch=2)(images)[0], scores, atol=1e-5)
     assert seen == [(2, False), (2, False), (1, False)]
-    assert MACLIPReward(metric)([])[0].shape == (0,) and MACLIPReward(metric, deltas=True)([], [])[0].shape == (0,)
+    assert MACLIPReward(metric)([])[0].shape == (0,)
 
 
 def test_bad_images_get_the_lowest_reward_and_a_warning(reward, images, scores):
@@ -96,56 +89,44 @@ def test_bad_images_get_the_lowest_reward_and_a_warning(reward, images, scores):
     assert [str(w.message).split(' gets')[0] for w in caught] == ['image 0', 'image 1', 'image 2']
 
 
+def test_errors_of_the_device_end_the_run(tiny, images):
+    """Once an image fails by itself; a batch that is too large for the memory is tried again image by image."""
+    metric = MACLIP(backbone=tiny)
+    analyze = metric.analyze
+
+    def small_memory(batch):
+        if len(batch) > limit:
+            raise RuntimeError('out of memory')
+        return analyze(batch)
+
+    metric.analyze, limit = small_memory, 1
+    assert MACLIPReward(metric)(images)[1]['scored'].all()
+    limit = 0
+    with pytest.raises(RuntimeError, match='out of memory'):
+        MACLIPReward(metric)(images)
+
+
 def test_no_image_scores_below_the_lowest(reward):
     from maclip_pyiqa.testing import images_without_content
 
     assert (reward(list(images_without_content().values()))[0] > LOWEST).all()
 
 
-def test_deltas(tiny, images, scores):
-    got, info = MACLIPReward(backbone=tiny, deltas=True)(images, PROMPTS)
-    cats = scores[[0, 2, 3]]
-    np.testing.assert_allclose(got[[0, 2, 3]], cats - cats.mean(), atol=1e-5)
-    assert got[[1, 4]].tolist() == [0, 0]
-    np.testing.assert_allclose(info['score'], scores, atol=1e-5)
-
-
-@given(st.lists(st.tuples(st.floats(0, 1, width=32), st.integers(0, 3)), max_size=20))
-def test_paired_deltas(pairs):
-    scores, prompts = [score for score, _ in pairs], [str(prompt) for _, prompt in pairs]
-    got = paired_deltas(scores, prompts)
-    assert got.dtype == np.float32 and got.shape == (len(pairs),)
-    for prompt in set(prompts):
-        of = [i for i, p in enumerate(prompts) if p == prompt]
-        assert abs(got[of].sum()) < 1e-5
-        for i in of:  # differences within the prompt stay
-            assert got[i] - got[of[0]] == pytest.approx(scores[i] - scores[of[0]], abs=1e-5)
-
-
-def test_wrong_use_ends_the_run(reward, tiny, images):
-    with pytest.raises(ValueError, match='5 images and 2 prompts'):
-        reward(images, ['a', 'b'])
+def test_wrong_use_ends_the_run(reward, images):
     with pytest.raises(ValueError, match=r'shape \(3, 100, 120\); expected a tensor \(N, 3, H, W\)'):
         reward(images[0])
     with pytest.raises(TypeError, match='the images are a str'):
         reward('photo.png')
-    with pytest.raises(ValueError, match='deltas=True without prompts'):
-        MACLIPReward(backbone=tiny, deltas=True)(images)
-    with pytest.raises(ValueError, match=r'shape \(2,\) and 3 prompts'):
-        paired_deltas([0.1, 0.2], 'abc')
     with pytest.raises(TypeError, match='metric is a Linear; expected a MACLIP'):
         MACLIPReward(torch.nn.Linear(1, 1))
-    with pytest.raises(TypeError, match='a ready metric together with its options chunk'):
-        MACLIPReward(reward.metric, chunk=3)
-    for batch in (0, 1.5, True):
-        with pytest.raises(ValueError, match='batch='):
+    for batch, error in ((0, ValueError), (1.5, TypeError), (True, TypeError)):
+        with pytest.raises(error, match='batch='):
             MACLIPReward(reward.metric, batch=batch)
 
 
 def test_as_flow_grpo_calls_it(tiny, images, scores):
-    """Made of a device where the function's code has that name; called from threads, where gradients are on."""
-    assert 'device' in maclip_score.__code__.co_varnames
-    function = maclip_score('cpu', backbone=tiny)
+    """From threads, where gradients are on."""
+    function = MACLIPReward(MACLIP(backbone=tiny))
     with ThreadPoolExecutor(4) as threads:
         jobs = [threads.submit(function, images, PROMPTS, [{}] * 5) for _ in range(8)]
     for job in jobs:
@@ -153,69 +134,6 @@ def test_as_flow_grpo_calls_it(tiny, images, scores):
         assert isinstance(info, dict)
         weighted = [0.5 * score for score in got]
         np.testing.assert_allclose(torch.as_tensor(weighted).float().numpy(), 0.5 * scores, atol=1e-5)
-
-
-# --- Flow-Factory, by a stand-in of its interface ----------------------------------------------------------------
-
-
-@dataclass
-class Output:
-    rewards: object
-    extra_info: object = None
-
-
-class Pointwise(ABC):  # noqa: B024
-    """Sets what Flow-Factory's base class sets."""
-
-    def __init__(self, config, accelerator):
-        self.config, self.accelerator = config, accelerator
-        self.device = accelerator.device if config.device == torch.device('cuda') else config.device
-        self.dtype, self.model = config.dtype, None
-
-
-@dataclass
-class Config:
-    device: torch.device
-    dtype: torch.dtype = torch.bfloat16
-    batch_size: int = 4
-    extra_kwargs: dict = field(default_factory=dict)
-
-
-@pytest.fixture
-def flow_factory(monkeypatch):
-    """Our module, imported with the stand-in and forgotten afterwards."""
-    name = 'maclip_pyiqa.integrations.flow_factory'
-    package, rewards = ModuleType('flow_factory'), ModuleType('flow_factory.rewards')
-    rewards.PointwiseRewardModel, rewards.RewardModelOutput = Pointwise, Output
-    monkeypatch.setitem(sys.modules, 'flow_factory', package)
-    monkeypatch.setitem(sys.modules, 'flow_factory.rewards', rewards)
-    monkeypatch.delitem(sys.modules, name, raising=False)
-    yield __import__(name, fromlist=['MACLIPRewardModel'])
-    sys.modules.pop(name, None)
-
-
-def test_flow_factorys_pointwise_reward(flow_factory, tiny, images, scores):
-    accelerator = SimpleNamespace(device=torch.device('cpu'))
-    config = Config(torch.device('cuda'), extra_kwargs={'backbone': tiny, 'chunk': 3})
-    model = flow_factory.MACLIPRewardModel(config, accelerator)
-    assert isinstance(model, Pointwise) and model.use_tensor_inputs and model.model.chunk == 3
-    # the framework passes those fields of a sample that the signature names
-    assert set(signature(model.__call__).parameters) == {'prompt', 'image'}
-    for form in (images, list(images)):
-        output = model(prompt=PROMPTS, image=form)
-        got = torch.as_tensor(output.rewards, device='cpu', dtype=torch.float32)
-        np.testing.assert_allclose(got.numpy(), scores, atol=1e-5)
-    with pytest.raises(ValueError, match='no image; videos are not scored'):
-        model(prompt=PROMPTS)
-    with pytest.raises(TypeError, match='deltas'):
-        flow_factory.MACLIPRewardModel(Config(torch.device('cpu'), extra_kwargs={'deltas': True}), accelerator)
-
-
-def test_flow_factory_is_needed_for_its_class_alone(monkeypatch):
-    # a failed import for doctests leaves the module here
-    monkeypatch.delitem(sys.modules, 'maclip_pyiqa.integrations.flow_factory', raising=False)
-    with pytest.raises(ModuleNotFoundError, match='Flow-Factory is not installed'):
-        __import__('maclip_pyiqa.integrations.flow_factory')
 
 
 # --- the form of a batch ----------------------------------------------------------------------------------------------
@@ -279,17 +197,6 @@ def test_arrays_of_other_memory(reward, images, recwarn):
     for same in (a.astype('>f4'), readonly, a.astype(np.float64), np.asfortranarray(a)):
         np.testing.assert_allclose(reward(same)[0], want, atol=1e-5)
     assert not recwarn.list
-
-
-def test_prompts_are_compared_by_value(tiny, images):
-    reward = MACLIPReward(backbone=tiny, deltas=True)
-    numbers = [0, 1, 0, 0, 2]
-    want, _ = reward(images, numbers)
-    for same in (torch.tensor(numbers), np.array(numbers), iter(numbers)):
-        np.testing.assert_array_equal(reward(images, same)[0], want)
-    for wrong in ('a cat', b'a cat', [['a']] * 5, 3):
-        with pytest.raises(TypeError, match='prompts'):
-            reward(images, wrong)
 
 
 def test_few_images_of_a_wrong_format_are_warnings(reward, images, scores):
