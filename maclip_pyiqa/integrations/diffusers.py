@@ -10,14 +10,13 @@ import os
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from functools import partial
 from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from .._lazy import need
-from ..guidance import Metric, ScoreGradient, check_options, score_gradient
+from ..guidance import Metric, check_options, score_gradient
 from ..metric.checks import number, whole
 from ..report.figures import plot_guidance, save
 
@@ -80,15 +79,14 @@ class MACLIPGuidance(PipelineCallback):
     Args:
         metric: metric on the pipeline's device: a `MACLIP`, or another differentiable metric, see `score_gradient`
         weight: strength of the guidance, at least 0; 0 records the history and leaves the image as it is, bit for bit
-        every: guide after every so many steps
+        every: number of steps from one guided step to the next
         start_step_ratio, cutoff_step_ratio: part of the steps to guide, each a float in [0, 1]
         through: 'x0' takes the gradient with respect to the predicted clean latents: one more call of the denoiser
             without gradient, and one pass forth and back through the VAE's decoder. 'denoiser' takes it with respect
             to the noisy latents (DPS): one pass forth and back through the denoiser too, whose activations need
             several times the memory of its plain call, unless the pipeline has gradient checkpointing enabled
-        shift, flip: show the metric the image moved at random in each step, see `score_gradient`
-        generator: random generator on the CPU, for `shift`, `flip` and the metric's `sample_views`; None: one with the
-            seed 0. Other generators, torch's global one included, are left alone
+        generator: random generator on the CPU for the metric's `sample_views`; None: one with the seed 0. Other
+            generators, torch's global one included, are left alone
 
     Attributes:
         history: a `GuidedStep` for each guided step of the last call
@@ -115,16 +113,10 @@ class MACLIPGuidance(PipelineCallback):
         start_step_ratio: float = 0.0,
         cutoff_step_ratio: float = 1.0,
         through: Literal['x0', 'denoiser'] = 'x0',
-        shift: int = 0,
-        flip: bool = False,
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__(cutoff_step_ratio=cutoff_step_ratio)
-        check_options(shift, flip, torch.Generator() if generator is None else generator, weight, through)
-        try:
-            self.every = whole('every', every)
-        except TypeError as error:
-            raise ValueError(f'{error} of at least 1') from None
+        check_options(generator, weight, through)
         if not 0 <= number('start_step_ratio', start_step_ratio) < cutoff_step_ratio:
             raise ValueError(
                 f'start_step_ratio={start_step_ratio!r}; expected a float from 0 to below cutoff_step_ratio, '
@@ -132,16 +124,15 @@ class MACLIPGuidance(PipelineCallback):
             )
         self.metric = metric
         self.weight = weight
+        self.every = whole('every', every)
         self.start_step_ratio = start_step_ratio
         self.cutoff_step_ratio = cutoff_step_ratio
         self.through = through
-        self.shift = shift
-        self.flip = flip
         self.generator = generator
         self.history: list[GuidedStep] = []
-        self._gradient: Callable[..., ScoreGradient] = partial(score_gradient, metric)
-        self._offset = 0  # of the pipeline's first step among the scheduler's timesteps: image-to-image starts late
-        self._watch: Callable[[], _Watch | None] = lambda: None
+        self._draws = generator  # of one call of a pipeline
+        self._first_step = 0  # index among the scheduler's timesteps: image-to-image starts late
+        self._denoiser: Callable[[], _Denoiser | None] = lambda: None
 
     def plot(self, path: str | os.PathLike) -> None:
         """Write a figure of the history: score and gradient norm of each image, step by step.
@@ -160,69 +151,68 @@ class MACLIPGuidance(PipelineCallback):
         self, pipeline: Any, step_index: int, timestep: Tensor, callback_kwargs: dict[str, Any]
     ) -> dict[str, Any]:
         """What a pipeline calls after each step."""
-        watch = self._begin(pipeline, timestep) if step_index == 0 else self._watch()
-        if watch is None:
+        denoiser = self._begin(pipeline, timestep) if step_index == 0 else self._denoiser()
+        if denoiser is None:
             raise RuntimeError(
                 f'{type(pipeline).__name__} did not keep what its callback returned, or did not call it after its '
                 'first step; expected a pipeline of diffusers'
             )
         # A pipeline keeps what its callback returned until the next one does, or until it ends, in whichever way. That
-        # long the watch lives, and with it the hook on the denoiser.
-        callback_kwargs['maclip_guidance'] = watch
+        # long this object lives, and with it the hook on the denoiser.
+        callback_kwargs['maclip_guidance'] = denoiser
         steps = pipeline.num_timesteps
         first, last = (int(steps * ratio) for ratio in (self.start_step_ratio, self.cutoff_step_ratio))
-        wanted = first <= step_index < last and (step_index - first) % self.every == 0
-        if wanted and 0 < step_index < steps - 1:
-            moved = self._move(pipeline, watch.call, callback_kwargs['latents'], step_index)
+        guided = first <= step_index < last and (step_index - first) % self.every == 0
+        if guided and 0 < step_index < steps - 1:
+            moved = self._move(pipeline, denoiser, callback_kwargs['latents'], step_index)
             if self.weight:
                 callback_kwargs['latents'] = moved
-        watch.call = None
+        denoiser.called = False
         return callback_kwargs
 
-    def _begin(self, pipeline: Any, timestep: Tensor) -> _Watch:
-        """At the first step: check what there is, and start to watch the denoiser."""
-        scheduler = pipeline.scheduler
-        _kind(scheduler)
+    def _begin(self, pipeline: Any, timestep: Tensor) -> _Denoiser:
+        """At the first step: check pipeline and scheduler, and start to record the denoiser's calls."""
+        timesteps = pipeline.scheduler.timesteps
+        _noise_kind(pipeline.scheduler)
         if getattr(getattr(pipeline, 'vae', None), 'config', {}).get('scaling_factor') is None:
             raise ValueError(f'{type(pipeline).__name__} has no VAE with a scaling factor; expected latent diffusion')
-        places = (scheduler.timesteps == timestep.to(scheduler.timesteps.device)).nonzero()
-        self._offset = int(places[0])
-        generator = self.generator or torch.Generator().manual_seed(0)
-        self._gradient = partial(score_gradient, self.metric, shift=self.shift, flip=self.flip, generator=generator)
+        denoiser = _Denoiser(pipeline)
+        self._denoiser = weakref.ref(denoiser)
+        self._first_step = int((timesteps == timestep.to(timesteps.device)).nonzero()[0])
+        self._draws = self.generator or torch.Generator().manual_seed(0)
         self.history = []
-        watch = _Watch(_denoiser(pipeline), pipeline)
-        self._watch = weakref.ref(watch)
-        return watch
+        return denoiser
 
-    def _move(self, pipeline: Any, call: _Call | None, latents: Tensor, step_index: int) -> Tensor:
-        """Latents towards a higher score, and an entry in the history."""
-        if call is None:
+    def _move(self, pipeline: Any, denoiser: _Denoiser, latents: Tensor, step_index: int) -> Tensor:
+        """Latents moved towards a higher score; adds an entry to the history."""
+        if not denoiser.called:
             raise RuntimeError(f'{type(pipeline).__name__} did not call its denoiser in step {step_index}')
-        scheduler, vae, denoiser = pipeline.scheduler, pipeline.vae, _denoiser(pipeline)
-        place = self._offset + step_index + 1
-        level, after = _level(scheduler, place), _level(scheduler, place + 1)
+        scheduler, vae = pipeline.scheduler, pipeline.vae
+        step = self._first_step + step_index + 1
+        level, level_after = _noise_level(scheduler, step), _noise_level(scheduler, step + 1)
 
         def predict(x: Tensor) -> Tensor:
-            return call.clean(denoiser, scheduler, x, scheduler.timesteps[place], level)
+            return denoiser.predict_clean(x, scheduler.timesteps[step], level)
 
-        def decode(x0: Tensor) -> Tensor:
-            return _decode(vae, call.unpacked(x0))
+        def decode(clean: Tensor) -> Tensor:
+            return _decode(vae, denoiser.unpack(clean))
 
-        with torch.inference_mode(False), _upcast(vae), _frozen(vae):
+        with torch.inference_mode(False), _upcast(vae), _frozen(vae), _frozen(denoiser.module):
             if self.through == 'x0':
                 with torch.no_grad():
                     clean = predict(latents)
-                found = self._gradient(clean, decode)
+                grad, score, norm = score_gradient(self.metric, clean, decode, generator=self._draws)
             else:
-                with _frozen(denoiser):
-                    found = self._gradient(latents, lambda x: decode(predict(x)))
-        timestep = float(scheduler.timesteps[place - 1])
-        self.history.append(GuidedStep(step_index, timestep, found.score.flatten().tolist(), found.norm.tolist()))
-        length = self.weight * (level.sigma - level.alpha * after.sigma / after.alpha) / level.scale
-        return (latents + length * found.grad).to(latents.dtype)
+                grad, score, norm = score_gradient(
+                    self.metric, latents, lambda x: decode(predict(x)), generator=self._draws
+                )
+        timestep = float(scheduler.timesteps[step - 1])
+        self.history.append(GuidedStep(step_index, timestep, score.flatten().tolist(), norm.tolist()))
+        length = self.weight * (level.sigma - level.alpha * level_after.sigma / level_after.alpha) / level.scale
+        return (latents + length * grad).to(latents.dtype)
 
 
-class _Level(NamedTuple):
+class _NoiseLevel(NamedTuple):
     """What the denoiser gets is scale * latents = alpha * clean + sigma * noise."""
 
     alpha: float
@@ -230,8 +220,12 @@ class _Level(NamedTuple):
     scale: float = 1.0
 
 
-def _kind(scheduler: Any) -> str:
-    """-> a value of SCHEDULERS."""
+def _noise_kind(scheduler: Any) -> str:
+    """-> a value of SCHEDULERS.
+
+    Raises:
+        ValueError: a scheduler that is not supported
+    """
     name = next((c.__name__ for c in type(scheduler).__mro__ if c.__name__ in SCHEDULERS), None)
     config, remedy = scheduler.config, 'pipe.scheduler = EulerDiscreteScheduler.from_config(pipe.scheduler.config)'
     if name is None:
@@ -242,116 +236,106 @@ def _kind(scheduler: Any) -> str:
     if name == 'PNDMScheduler' and not config.skip_prk_steps:
         raise ValueError('PNDMScheduler undoes what is changed between its steps without skip_prk_steps=True; set it')
     kind = 'flow' if config.get('use_flow_sigmas') else SCHEDULERS[name]
-    prediction = _prediction(scheduler)
-    known = ('flow_prediction',) if kind == 'flow' else ('epsilon', 'v_prediction', 'sample')
-    if prediction not in known or config.get('invert_sigmas'):
+    supported = ('flow_prediction',) if kind == 'flow' else ('epsilon', 'v_prediction', 'sample')
+    if _prediction_type(scheduler) not in supported or config.get('invert_sigmas'):
         raise ValueError(
-            f'{type(scheduler).__name__} with prediction_type={prediction!r}, use_flow_sigmas='
+            f'{type(scheduler).__name__} with prediction_type={_prediction_type(scheduler)!r}, use_flow_sigmas='
             f'{config.get("use_flow_sigmas", False)}, invert_sigmas={config.get("invert_sigmas", False)} is not '
-            f'supported; expected prediction_type one of {", ".join(known)} and no inverted sigmas'
+            f'supported; expected prediction_type one of {", ".join(supported)} and no inverted sigmas'
         )
     return kind
 
 
-def _prediction(scheduler: Any) -> str:
+def _prediction_type(scheduler: Any) -> str:
     return scheduler.config.get('prediction_type', 'flow_prediction')
 
 
-def _level(scheduler: Any, place: int) -> _Level:
-    """Noise level of the latents before a step, by its place among the scheduler's timesteps."""
-    kind = _kind(scheduler)
+def _noise_level(scheduler: Any, step: int) -> _NoiseLevel:
+    """Noise level of the latents before a step, by its index among the scheduler's timesteps."""
+    kind = _noise_kind(scheduler)
     if kind == 'alphas_cumprod':
-        if place == len(scheduler.timesteps):
-            return _Level(1.0, 0.0)
-        alpha = float(scheduler.alphas_cumprod[int(scheduler.timesteps[place])])
-        return _Level(alpha**0.5, (1 - alpha) ** 0.5)
-    sigma = float(scheduler.sigmas[place])
+        if step == len(scheduler.timesteps):
+            return _NoiseLevel(1.0, 0.0)
+        alpha = float(scheduler.alphas_cumprod[int(scheduler.timesteps[step])])
+        return _NoiseLevel(alpha**0.5, (1 - alpha) ** 0.5)
+    sigma = float(scheduler.sigmas[step])
     if kind == 'flow':
-        return _Level(1 - sigma, sigma)
+        return _NoiseLevel(1 - sigma, sigma)
     alpha = (1 + sigma**2) ** -0.5
-    return _Level(alpha, sigma * alpha, alpha if kind == 'exploding' else 1.0)
+    return _NoiseLevel(alpha, sigma * alpha, alpha if kind == 'exploding' else 1.0)
 
 
-class _Call(NamedTuple):
-    """How a pipeline called its denoiser."""
+class _Denoiser:
+    """A pipeline's denoiser, and how the pipeline first called it since `called` was set to False.
 
-    x: Tensor  # (N, C, H, W), packed (N, L, C); 2N where the guidance is classifier-free
-    timestep: Tensor
-    options: dict[str, Any]
-    scale: float | None  # of classifier-free guidance
-    rescale: float
+    A hook records that call; it is removed when this object is deleted.
+    """
 
-    def clean(self, denoiser: nn.Module, scheduler: Any, latents: Tensor, timestep: Tensor, level: _Level) -> Tensor:
-        """The clean latents that the denoiser predicts from latents, of their shape, float32."""
-        channels = 2 if 'img_ids' in self.options else 1
-        copies, more = len(self.x) // len(latents), self.x.shape[channels] - latents.shape[channels]
-        x = latents.to(torch.promote_types(latents.dtype, torch.float32)) * level.scale
-        given = x.to(self.x.dtype).repeat(copies, *[1] * (x.ndim - 1))
-        if more > 0:  # an inpainting model's mask and masked image
-            given = torch.cat([given, _normal(self.x).narrow(channels, latents.shape[channels], more)], channels)
-        if given.shape != self.x.shape or copies > 2 or (copies == 2) != (self.scale is not None):
+    def __init__(self, pipeline: Any) -> None:
+        self.pipeline = pipeline
+        self.module = _find_denoiser(pipeline)
+        self.called = False
+        this = weakref.proxy(self)
+        hook = self.module.register_forward_pre_hook(lambda _, *call: this._record(*call), with_kwargs=True)
+        weakref.finalize(self, hook.remove)
+
+    def _record(self, args: tuple, kwargs: dict[str, Any]) -> None:
+        if self.called:
+            return
+        self.called = True
+        self.options = {name: value for name, value in kwargs.items() if name != 'return_dict'}
+        names = [name for name in ('sample', 'hidden_states', 'timestep') if name in kwargs]
+        # x: (N, C, H, W), packed (N, L, C); 2N with classifier-free guidance
+        self.x, self.timestep = (*args, *(self.options.pop(name) for name in names))
+        self.packed = 'img_ids' in kwargs
+        guided = getattr(self.pipeline, 'do_classifier_free_guidance', False)
+        self.guidance_scale = self.pipeline.guidance_scale if guided else None
+        self.guidance_rescale = getattr(self.pipeline, 'guidance_rescale', 0.0)
+
+    def predict_clean(self, latents: Tensor, timestep: Tensor, level: _NoiseLevel) -> Tensor:
+        """The clean latents that the denoiser predicts when called in the same way, of the latents' shape, float32."""
+        channels = 2 if self.packed else 1
+        copies, extra = len(self.x) // len(latents), self.x.shape[channels] - latents.shape[channels]
+        noisy = latents.to(torch.promote_types(latents.dtype, torch.float32)) * level.scale
+        x = noisy.to(self.x.dtype).repeat(copies, *[1] * (noisy.ndim - 1))
+        if extra > 0:  # an inpainting model's mask and masked image
+            x = torch.cat([x, _outside_inference(self.x).narrow(channels, latents.shape[channels], extra)], channels)
+        if x.shape != self.x.shape or copies > 2 or (copies == 2) != (self.guidance_scale is not None):
             raise ValueError(
                 f'the denoiser was called with {tuple(self.x.shape)} for latents {tuple(latents.shape)}; this kind of '
                 'pipeline is not supported'
             )
         timestep = timestep.to(self.timestep.device, self.timestep.dtype).expand(self.timestep.shape)
-        if 'img_ids' in self.options:
+        if self.packed:
             timestep = timestep / 1000  # as Flux's pipelines do
         # its own name, so that a cache of activations (of diffusers' CacheMixin) does not mix this call with the rest
-        with getattr(denoiser, 'cache_context', nullcontext)('maclip_guidance'):
-            out = denoiser(given, timestep=timestep, **_normal(self.options), return_dict=False)[0]
-        if self.scale is not None:
-            plain, text = out.chunk(2)
-            out = plain + self.scale * (text - plain)
-            if self.rescale:
+        with getattr(self.module, 'cache_context', nullcontext)('maclip_guidance'):
+            out = self.module(x, timestep=timestep, **_outside_inference(self.options), return_dict=False)[0]
+        if self.guidance_scale is not None:
+            unconditional, conditional = out.chunk(2)
+            out = unconditional + self.guidance_scale * (conditional - unconditional)
+            if self.guidance_rescale:
                 from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion import rescale_noise_cfg
 
-                out = rescale_noise_cfg(out, text, self.rescale)
-        if out.shape != latents.shape:
-            raise ValueError(f'the denoiser returned {tuple(out.shape)} for latents {tuple(latents.shape)}')
-        prediction, out = _prediction(scheduler), out.to(x.dtype)
-        if prediction == 'epsilon':
-            return (x - level.sigma * out) / level.alpha
-        if prediction == 'v_prediction':
-            return level.alpha * x - level.sigma * out
-        return out if prediction == 'sample' else x - level.sigma * out
+                out = rescale_noise_cfg(out, conditional, self.guidance_rescale)
+        out = out.to(noisy.dtype)
+        prediction_type = _prediction_type(self.pipeline.scheduler)
+        if prediction_type == 'epsilon':
+            return (noisy - level.sigma * out) / level.alpha
+        if prediction_type == 'v_prediction':
+            return level.alpha * noisy - level.sigma * out
+        return out if prediction_type == 'sample' else noisy - level.sigma * out
 
-    def unpacked(self, latents: Tensor) -> Tensor:
+    def unpack(self, latents: Tensor) -> Tensor:
         """(N, C, H, W) of latents. Flux packs squares of 2x2: (N, H/2 * W/2, 4 * C)."""
-        if 'img_ids' not in self.options:
+        if not self.packed:
             return latents
         width = int((self.options['img_ids'][..., 1] == 0).sum())  # squares in the first row
-        blocks = latents.unflatten(1, (-1, width)).unflatten(-1, (-1, 2, 2))  # (N, H/2, W/2, C, 2, 2)
-        return blocks.permute(0, 3, 1, 4, 2, 5).flatten(4, 5).flatten(2, 3)
+        squares = latents.unflatten(1, (-1, width)).unflatten(-1, (-1, 2, 2))  # (N, H/2, W/2, C, 2, 2)
+        return squares.permute(0, 3, 1, 4, 2, 5).flatten(4, 5).flatten(2, 3)
 
 
-class _Watch:
-    """Records the denoiser's first call after each callback, as long as it lives."""
-
-    def __init__(self, denoiser: nn.Module, pipeline: Any) -> None:
-        self.call: _Call | None = None
-        self.pipeline = pipeline
-        this = weakref.ref(self)
-
-        def record(module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> None:
-            watch = this()
-            if watch is not None and watch.call is None:
-                watch.call = _recorded(watch.pipeline, args, kwargs)
-
-        weakref.finalize(self, denoiser.register_forward_pre_hook(record, with_kwargs=True).remove)
-
-
-def _recorded(pipeline: Any, args: tuple, kwargs: dict[str, Any]) -> _Call:
-    names = [name for name in ('sample', 'hidden_states', 'timestep') if name in kwargs]
-    options = {name: value for name, value in kwargs.items() if name not in (*names, 'return_dict')}
-    x, timestep = (*args, *(kwargs[name] for name in names))
-    free = getattr(pipeline, 'do_classifier_free_guidance', False)
-    return _Call(
-        x, timestep, options, pipeline.guidance_scale if free else None, getattr(pipeline, 'guidance_rescale', 0.0)
-    )
-
-
-def _denoiser(pipeline: Any) -> nn.Module:
+def _find_denoiser(pipeline: Any) -> nn.Module:
     for name in ('unet', 'transformer'):
         module = getattr(pipeline, name, None)
         inner = getattr(module, '_orig_mod', module)  # within what torch.compile returned
@@ -399,10 +383,10 @@ def _frozen(module: nn.Module) -> Iterator[None]:
             parameter.requires_grad_(True)
 
 
-def _normal(value: Any) -> Any:
+def _outside_inference(value: Any) -> Any:
     """A value in which tensors made in inference mode, which autograd refuses, are copied."""
     if isinstance(value, Tensor):
         return value.clone() if value.is_inference() else value
     if isinstance(value, dict):
-        return {key: _normal(item) for key, item in value.items()}
-    return type(value)(_normal(item) for item in value) if isinstance(value, (list, tuple)) else value
+        return {key: _outside_inference(item) for key, item in value.items()}
+    return type(value)(_outside_inference(item) for item in value) if isinstance(value, (list, tuple)) else value
