@@ -22,6 +22,7 @@ import time
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
+from runpy import run_path
 
 import numpy as np
 import pandas as pd
@@ -30,10 +31,12 @@ from PIL import Image, ImageFilter
 from scipy import signal, stats
 
 from maclip_pyiqa import MACLIP, WeightsError
-from maclip_pyiqa.demo import DEGRADATIONS, PHOTO, reopened
+from maclip_pyiqa.demo import PHOTO
+from maclip_pyiqa.demo.degradations import reopened
 from maclip_pyiqa.scoring.read import to_tensor
 from maclip_pyiqa.testing import images_without_content
 
+DEGRADATIONS = run_path(str(Path(__file__).with_name('_degradations.py')))['DEGRADATIONS']
 STRENGTHS = tuple(step / 7 for step in range(8))
 TOLERANCE = 0.02  # a rise that is no turning back
 CUES = ('q', 'q_sim', 'q_mag')

@@ -45,7 +45,7 @@ def versions(photo, seed: int) -> list:
     """A photo and nine versions of it, each degraded within one random rectangle, so that quality varies over it."""
     import numpy as np
 
-    from maclip_pyiqa.demo import DEGRADATIONS
+    from maclip_pyiqa.demo.showcase import SHOWN
 
     rng, found = np.random.default_rng(seed), [photo]
     for kind in ('blur', 'noise', 'JPEG'):
@@ -54,7 +54,7 @@ def versions(photo, seed: int) -> list:
             top, bottom = sorted(int(v) for v in rng.integers(0, photo.height, 2))
             box = (left, top, max(right, left + 64), max(bottom, top + 64))
             mixed = photo.copy()
-            mixed.paste(DEGRADATIONS[kind](photo.crop(box), strength, rng), box[:2])
+            mixed.paste(SHOWN[kind](photo.crop(box), strength, rng), box[:2])
             found.append(mixed)
     return found
 

@@ -20,6 +20,7 @@ import sys
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
+from runpy import run_path
 
 import numpy as np
 import torch
@@ -29,10 +30,11 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from maclip_pyiqa.demo import DEGRADATIONS
 from maclip_pyiqa.metric import PROMPTS
 from maclip_pyiqa.metric.cues import cosine_cue, magnitude_cue
 from maclip_pyiqa.scoring.batch import start_worker
+
+DEGRADATIONS = run_path(str(Path(__file__).with_name('_degradations.py')))['DEGRADATIONS']
 
 CONFIG = {
     'embed_dim': 128,

@@ -1,5 +1,8 @@
 """The demonstration backbone: scores that fall with quality, from a few megabytes without a download."""
 
+from pathlib import Path
+from runpy import run_path
+
 import numpy as np
 import pyiqa
 import pytest
@@ -8,7 +11,8 @@ from PIL import Image, ImageFilter
 
 from maclip_pyiqa import MACLIP, WeightsError
 from maclip_pyiqa.backbone import DEMO
-from maclip_pyiqa.demo import DEGRADATIONS
+
+DEGRADATIONS = run_path(str(Path(__file__).parents[2] / 'benchmarks' / '_degradations.py'))['DEGRADATIONS']
 
 
 @pytest.mark.parametrize('kind', DEGRADATIONS)

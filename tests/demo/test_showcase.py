@@ -65,7 +65,5 @@ def test_names_need_no_heavy_imports():
         from maclip_pyiqa.demo import NOTE, PHOTO
         assert PHOTO.is_file() and 'not the published metric' in NOTE
         assert not {'torch', 'numpy', 'PIL', 'matplotlib'} & set(sys.modules)
-        from maclip_pyiqa.demo import DEGRADATIONS, reopened, run
-        assert callable(DEGRADATIONS['blur']) and callable(reopened) and callable(run)
     """
     subprocess.run([sys.executable, '-c', code], check=True)
