@@ -12,8 +12,7 @@ does, which is the one that was climbed; for these three lower is better.
   with fidelity term    ties the estimate to the observed image
   paired                stops where the original's score is reached
   early cutoff          the score in the first part of the steps only
-  shift and flip        the metric sees the image moved and mirrored at random in each step
-  all of them
+  all of them           fidelity term, paired and early cutoff
   fidelity term alone   the control: what is gained without the score
 """
 
@@ -117,8 +116,6 @@ def restore(
     fidelity: float = 0.0,
     target: float = math.inf,
     cutoff: float = 1.0,
-    shift: int = 0,
-    flip: bool = False,
     seed: int = 0,
     label: str = '',
 ) -> Run:
@@ -128,13 +125,14 @@ def restore(
         metric: differentiable, see `maclip_pyiqa.guidance.score_gradient`
         observed, original: (1, 3, H, W) in [0, 1]; the original is used for the PSNR only
         operator: the differentiable degradation, as far as it is known
+        steps: number of gradient steps
         lr: Adam's learning rate, for pixels in [0, 1]
-        weight: of the score; 0 leaves the fidelity term alone
+        weight: weight of the score; 0 leaves the fidelity term alone
         fidelity: weight of the mean squared difference between operator(x) and `observed`
-        target: the score counts only below it
-        cutoff: the score counts only in this part of the steps
-        shift, flip: of what the metric sees, as for `score_gradient`
-        seed: of shift, flip and the metric's sampled views
+        target: score from which on the score no longer counts
+        cutoff: first part of the steps, in which alone the score counts
+        seed: seed of the metric's sampled views
+        label: title of the progress bar
     """
     import torch
     from tqdm import trange
@@ -147,7 +145,7 @@ def restore(
     scores, psnrs = [], [psnr(observed, original)]
     with trange(steps, desc=label, disable=None) as bar:
         for step in bar:
-            found = score_gradient(metric, x, normalize=False, shift=shift, flip=flip, generator=draws)
+            found = score_gradient(metric, x, normalize=False, generator=draws)
             scores.append(float(found.score))
             counts = weight > 0 and step < cutoff * steps and scores[-1] < target
             optimizer.zero_grad()
@@ -167,14 +165,13 @@ def restore(
     return Run(x.detach(), scores, psnrs)
 
 
-def ways(fidelity: float, target: float, cutoff: float, shift: int) -> dict[str, dict]:
+def ways(fidelity: float, target: float, cutoff: float) -> dict[str, dict]:
     """Row of the table -> options of `restore`. `target` is the original's score."""
     found: dict[str, dict] = {
         'score alone': {},
         'with fidelity term': {'fidelity': fidelity},
         'paired': {'target': target},
         'early cutoff': {'cutoff': cutoff},
-        'shift and flip': {'shift': shift, 'flip': True},
     }
     together = {name: value for options in found.values() for name, value in options.items()}
     return found | {'all of them': together, 'fidelity term alone': {'fidelity': fidelity, 'weight': 0.0}}
@@ -266,10 +263,11 @@ def draw(path: Path, title: str, warning: str, original: Tensor, observed: Tenso
     whole.set_title('original, whole')
     whole.add_patch(Rectangle((left - 0.5, top - 0.5), detail, detail, fill=False, edgecolor='yellow'))
     whole.set_axis_off()
-    for part, (name, image, caption) in zip(parts, pictures, strict=True):
+    for part in parts:
+        part.set_axis_off()
+    for part, (name, image, caption) in zip(parts, pictures, strict=False):
         part.imshow(_bytes(image)[top : top + detail, left : left + detail], interpolation='nearest')
         part.set_title(f'{name}\n{caption}')
-        part.set_axis_off()
     panels = curves.subplots(1, 2)
     for panel, key, label in zip(panels, ('scores', 'psnrs'), ('score', 'PSNR to the original, dB'), strict=True):
         for name, run in runs.items():
@@ -313,7 +311,6 @@ def _parser() -> argparse.ArgumentParser:
         '--fidelity', type=_number(float, 0), default=10000.0, help='weight of the fidelity term (default: %(default)g)'
     )
     add('--cutoff', type=_number(float, 0, 1), default=0.2, help='part of the steps (default: %(default)s)')
-    add('--shift', type=_number(int, 0), default=8, help='at most, in pixels (default: %(default)s)')
     add('--steps', type=_number(int, 1), default=60, help='gradient steps of each run (default: %(default)s)')
     add(
         '--lr',
@@ -339,7 +336,7 @@ def _parser() -> argparse.ArgumentParser:
         '--seed',
         type=_number(int, 0, 2**63 - 1),
         default=0,
-        help='of the noise, the shifts and --sample-views (default: %(default)s)',
+        help='seed of the noise and of --sample-views (default: %(default)s)',
     )
     add('--stand-in', action='store_true', help='random weights, for a smoke test; the scores say nothing')
     add(
@@ -391,9 +388,6 @@ def main(argv: list[str] | None = None) -> int:
             originals.append(load(path, args.size))
         except (OSError, ValueError) as error:
             parser.error(f'{path}: {error}')
-    least = min(min(original.shape[-2:]) for original in originals)
-    if args.shift >= least:
-        parser.error(f'--shift {args.shift}; expected less than {least}, the shorter side of the photos')
     try:
         torch.empty(1, device=args.device)
     except (AssertionError, RuntimeError) as error:
@@ -427,7 +421,7 @@ def main(argv: list[str] | None = None) -> int:
         score = float(metric(original))
         runs = {
             name: restore(metric, observed, original, operator, args.steps, args.lr, seed=args.seed, label=name, **more)
-            for name, more in ways(args.fidelity, score, args.cutoff, args.shift).items()
+            for name, more in ways(args.fidelity, score, args.cutoff).items()
         }
         images = {'degraded': observed, **{name: run.image for name, run in runs.items()}, 'original': original}
         for name, image in images.items():
