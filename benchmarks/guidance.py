@@ -305,12 +305,12 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     add('photos', type=Path, nargs='*', help='image files (default: the photo in maclip_pyiqa)')
-    add('--degradation', choices=DEGRADATIONS, default='blur', help='of the photo (default: %(default)s)')
-    add('--strength', type=_number(float, 0), help=f'of the degradation; {strengths}')
+    add('--degradation', choices=DEGRADATIONS, default='blur', help='degradation of the photo (default: %(default)s)')
+    add('--strength', type=_number(float, 0), help=f'strength of the degradation; {strengths}')
     add(
         '--fidelity', type=_number(float, 0), default=10000.0, help='weight of the fidelity term (default: %(default)g)'
     )
-    add('--cutoff', type=_number(float, 0, 1), default=0.2, help='part of the steps (default: %(default)s)')
+    add('--cutoff', type=_number(float, 0, 1), default=0.2, help='first part of the steps, for the early cutoff (default: %(default)s)')
     add('--steps', type=_number(int, 1), default=60, help='gradient steps of each run (default: %(default)s)')
     add(
         '--lr',
@@ -326,7 +326,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add(
         '--backbone',
-        help="of the metric; 'demo' is the one in the package (default: RN50; with --stand-in, a tiny one)",
+        help="backbone of the metric; 'demo' is the one in the package (default: RN50; with --stand-in, a tiny one)",
     )
     add('--pretrained', help='its weights, an open_clip tag or a file (default: openai)')
     add('--device', help='such as cuda or cpu (default: cuda if available)')

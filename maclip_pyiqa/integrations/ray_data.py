@@ -36,8 +36,8 @@ class BatchScorer:
             any Arrow type of text and bytes
         batch: largest number of images that are scored at once
         max_pixels: largest number of pixels of an image, see `read_image`
-        device: None: the GPU that Ray gives the actor, or the CPU
-        **options: of `MACLIP`, such as backbone or prompts
+        device: device of the metric; None: the GPU that Ray gives the actor, or the CPU
+        **options: options of `MACLIP`, such as backbone or prompts
 
     Raises:
         TypeError: `metric` is not a MACLIP, or options are given beside it
