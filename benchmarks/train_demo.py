@@ -277,7 +277,7 @@ def losses(f: Tensor, t: Tensor, scale: Tensor, faults: Tensor, column: Tensor, 
         f: image features of clean, weak, strong and mixed versions in turns, (B, D)
         t: L2-normalised prompt features, (P, 2, D)
         scale: CLIP's logit scale
-        faults: of each image, as to each attribute, (B, 5)
+        faults: fault of each image in each attribute, (B, 5)
         column: the attribute of each prompt pair, (P,)
         main: the metric's own five among the prompt pairs, (5,)
     """

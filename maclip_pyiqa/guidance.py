@@ -26,7 +26,7 @@ class ScoreGradient(NamedTuple):
 
     Attributes:
         grad: gradient of x's shape, float32 (float64 for x in float64); zero for an image whose gradient is not finite
-        score: what the metric returned, without gradient: (N, 1) of a `MACLIP`
+        score: result of the metric, without gradient; (N, 1) of a `MACLIP`
         norm: Euclidean norm of each image's gradient before normalisation, (N,)
     """
 
