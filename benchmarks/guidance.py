@@ -310,7 +310,12 @@ def _parser() -> argparse.ArgumentParser:
     add(
         '--fidelity', type=_number(float, 0), default=10000.0, help='weight of the fidelity term (default: %(default)g)'
     )
-    add('--cutoff', type=_number(float, 0, 1), default=0.2, help='first part of the steps, for the early cutoff (default: %(default)s)')
+    add(
+        '--cutoff',
+        type=_number(float, 0, 1),
+        default=0.2,
+        help='first part of the steps, for the early cutoff (default: %(default)s)',
+    )
     add('--steps', type=_number(int, 1), default=60, help='gradient steps of each run (default: %(default)s)')
     add(
         '--lr',

@@ -82,7 +82,9 @@ def measure(way: str, size: int, backbone: str, pretrained: str, small: bool) ->
 
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('--size', type=int, default=512, help='side of the image in pixels, a multiple of 64 (default: %(default)s)')
+    parser.add_argument(
+        '--size', type=int, default=512, help='side of the image in pixels, a multiple of 64 (default: %(default)s)'
+    )
     parser.add_argument('--backbone', default='demo', help='backbone of the metric (default: %(default)s)')
     parser.add_argument('--pretrained', default='openai', help='its weights (default: %(default)s)')
     parser.add_argument('--small', action='store_true', help='a tiny pipeline, for a smoke test')
