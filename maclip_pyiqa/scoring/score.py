@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -108,11 +108,16 @@ def _score_group(metric: MACLIP, group: list[FileRead], others, each) -> Iterato
         yield in_order(row)
 
 
-def analyze_each(metric: MACLIP, images: list[Tensor]) -> list[Analysis | Exception]:
-    """The analysis of each image, or its error; a batch that fails is tried again image by image."""
+def analyze_each(metric: MACLIP, images: Sequence[Tensor]) -> list[Analysis | Exception]:
+    """The analysis of each image, or the error that it raises; where the batch fails, of each image alone.
+
+    Args:
+        metric: metric on the images' device
+        images: images, (3, H, W) each
+    """
     try:
-        return [*metric.analyze(images)] if images else []
-    except (RuntimeError, ValueError) as error:  # out of memory, or a shape that is refused: each image alone
+        return list(metric.analyze(list(images))) if images else []
+    except (RuntimeError, ValueError) as error:  # out of memory, or a shape that is refused
         return [error] if len(images) == 1 else [analyze_each(metric, [image])[0] for image in images]
 
 
