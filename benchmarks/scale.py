@@ -3,10 +3,10 @@
   images    seconds of an image on one core, reading and flags and score, for each size and set of options: of this
             process's own time, which other work on the machine disturbs little. For windows, what an image costs apart
             from them (as views='global') and what a window costs are measured, and multiplied by their number
-  ray       a collection with 1 and 2 actors, and one in a shard and in many: start-up, seconds of a shard, images/s
+  ray       a collection with 1 and 2 workers, and one in a shard and in many: start-up, seconds of a shard, images/s
   driver    memory and time of the process that hands out the work, with 1, 1,000 and 100,000 shards, simulated: they
             are entered as finished, none is scored
-  memory    of all processes of a run with two actors and 12-megapixel images, at its peak; what they share is counted
+  memory    of all processes of a run with two workers and 12-megapixel images, at its peak; what they share is counted
             once (Linux only)
   output    bytes of a row, seconds of a file
 
@@ -36,7 +36,7 @@ OPTIONS = {
     "views='global'": {'views': 'global'},
 }
 COUNTS = (10**6, 10**7, 10**8, 10**9)
-SHARD_ROWS = 10_000
+SHARD_ROWS = 2000
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -154,7 +154,7 @@ def collections(count: int, folder: Path) -> list[dict]:
     import ray
 
     from maclip_pyiqa import MACLIP
-    from maclip_pyiqa.integrations.ray import score_collection
+    from maclip_pyiqa.collections import score_collection
 
     for name, number, shape in (('photos', count, (240, 320)), ('small', 4 * count, (64, 64))):
         (folder / name).mkdir()
@@ -164,33 +164,33 @@ def collections(count: int, folder: Path) -> list[dict]:
     metric, runs = MACLIP(backbone='demo'), []
     os.environ.setdefault('RAY_USAGE_STATS_ENABLED', '0')
     os.environ.setdefault('RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO', '0')
-    for name, actors, rows in (('photos', 1, count), ('photos', 2, count), ('small', 1, 4 * count), ('small', 1, 16)):
+    for name, workers, rows in (('photos', 1, count), ('photos', 2, count), ('small', 1, 4 * count), ('small', 1, 16)):
         begin = time.perf_counter()
         ray.init(
             address='local', num_cpus=2, object_store_memory=80_000_000, include_dashboard=False, log_to_driver=False,
             logging_level='error',
         )  # fmt: skip
         started = time.perf_counter() - begin
-        output = folder / f'{name}-{actors}-{rows}'
-        found = score_collection([folder / name], output, metric, actors=actors, shard_rows=rows)
+        output = folder / f'{name}-{workers}-{rows}'
+        found = score_collection([folder / name], output, metric, workers=workers, shard_rows=rows)
         total = time.perf_counter() - begin
         ray.shutdown()
-        busy = sum(entry['seconds'] for entry in found['shards'].values()) / actors
-        run = {'actors': actors, 'shards': len(found['shards']), 'images': found['rows']}
+        busy = sum(entry['seconds'] for entry in found['shards'].values()) / workers
+        run = {'workers': workers, 'shards': len(found['shards']), 'images': found['rows']}
         runs.append(run | {'ray_s': started, 'total_s': total, 'busy_s': busy})
     return runs
 
 
 def memory(count: int, folder: Path) -> dict:
-    """MiB at the peak of a run with two actors: of all processes, of the driver, and of the larger actor."""
+    """MiB at the peak of a run with two workers: of all processes, of the driver, and of the larger worker."""
     import psutil
 
     (folder / 'large').mkdir()
     data = jpeg(*SIZES[12])
     for index in range(count):
         (folder / 'large' / f'{index:06d}.jpg').write_bytes(data)
-    options = ['--engine', 'ray', '--actors', '2', '--backbone', 'demo', '--max-views', '9', '-o', f'{folder}/scores/']
-    run = subprocess.Popen([sys.executable, '-m', 'maclip_pyiqa', 'score', str(folder / 'large'), *options])
+    options = ['--workers', '2', '--backbone', 'demo', '--max-views', '9', '-o', f'{folder}/scores/']
+    run = subprocess.Popen([sys.executable, '-m', 'maclip_pyiqa', 'score-collection', str(folder / 'large'), *options])
     driver, peak = psutil.Process(run.pid), {'all_mib': 0.0}
     while run.poll() is None:
         of = {}  # process -> name, MiB
@@ -199,8 +199,8 @@ def memory(count: int, folder: Path) -> dict:
                 with contextlib.suppress(psutil.Error):  # it has ended
                     of[process.pid] = ' '.join(process.cmdline()), process.memory_full_info().pss / 2**20
         if run.pid in of and (total := sum(mib for _, mib in of.values())) > peak['all_mib']:
-            actor = max((mib for name, mib in of.values() if name.startswith('ray::_Scorer')), default=0.0)
-            peak = {'all_mib': total, 'driver_mib': of[run.pid][1], 'actor_mib': actor}
+            worker = max((mib for name, mib in of.values() if name.startswith('ray::score_shard')), default=0.0)
+            peak = {'all_mib': total, 'driver_mib': of[run.pid][1], 'worker_mib': worker}
         time.sleep(0.3)  # looking costs time itself
     if run.returncode:
         raise RuntimeError(f'the run ended with {run.returncode}')
@@ -216,10 +216,10 @@ def simulate(shards: int) -> dict:
 def driver(shards: int) -> dict:
     """A rerun's driver with so many shards: memory and seconds of planning, and of writing the manifest."""
     from maclip_pyiqa import MACLIP
-    from maclip_pyiqa.integrations.ray import _Plan
-    from maclip_pyiqa.scoring import label, output_schema
-    from maclip_pyiqa.scoring.collections import Collection
-    from maclip_pyiqa.scoring.shards import Inputs, shard_name
+    from maclip_pyiqa.collections.folder import Collection, Plan
+    from maclip_pyiqa.collections.inputs import Inputs, shard_name
+    from maclip_pyiqa.scoring import columns, label
+    from maclip_pyiqa.scoring.schema import arrow_schema
 
     def resident() -> float:
         status = Path('/proc/self/status')  # not getrusage, which counts the parent's memory too
@@ -233,11 +233,19 @@ def driver(shards: int) -> dict:
         folder = Collection(out, label(metric), {})
         tars = {f's3://bucket/collection/{number:08d}.tar': 10**9 for number in range(shards)}
         for path in list(tars)[::2]:
-            entry = {'kind': 'tar', 'source': path, 'size': 10**9, 'share': 10**9, 'seconds': 1.0, 'lost': ''}
+            entry = {
+                'kind': 'tar',
+                'source': path,
+                'size': 10**9,
+                'share': 10**9,
+                'seconds': 1.0,
+                'lost': '',
+                'matched': [],
+            }
             folder._enter(shard_name(path), entry | {'rows': SHARD_ROWS, 'failed': 0})
         first = min(folder.shards)  # the one file that a rerun opens, for its schema
-        folder.finish(first, output_schema(metric.attribute_names).empty_table(), folder.shards[first])
-        plan = _Plan(folder, Inputs([], {}, tars), metric, None, ())
+        folder.finish(first, arrow_schema(columns(metric.attribute_names)).empty_table(), folder.shards[first])
+        plan = Plan(folder, Inputs([], {}, tars), metric.attribute_names, None, ())
         left = sum(1 for _ in plan.shards(SHARD_ROWS, SHARD_ROWS))
         planned, begin = time.perf_counter() - begin, time.perf_counter()
         folder.save_manifest()
@@ -252,11 +260,13 @@ def output_file() -> dict[str, float]:
     import numpy as np
 
     from maclip_pyiqa import MACLIP
-    from maclip_pyiqa.scoring import label, output_schema
-    from maclip_pyiqa.scoring.collections import Collection, to_table
+    from maclip_pyiqa.collections.folder import Collection
+    from maclip_pyiqa.scoring import columns, label
+    from maclip_pyiqa.scoring.formats.parquet import to_table
+    from maclip_pyiqa.scoring.schema import arrow_schema
 
     metric = MACLIP(backbone='demo')
-    schema = output_schema(metric.attribute_names)
+    schema = arrow_schema(columns(metric.attribute_names))
     numbers = np.random.default_rng(0).random((SHARD_ROWS, len(metric.summary_columns)))
     rows = [
         dict(zip(metric.summary_columns, map(float, values), strict=True))
@@ -281,13 +291,13 @@ def report(measured: dict) -> str:
     lines = [f'{measured["machine"]}; load {measured["load"]:.1f} at the start; {measured["backbone"]}', '']
     if measured['ray']:
         lines += [
-            '| actors | shards | images | Ray starts, s | all in all, s | actors score, s | images/s meanwhile |',
+            '| workers | shards | images | Ray starts, s | all in all, s | workers score, s | images/s meanwhile |',
             '|' + ' ---: |' * 7,
         ]
         for run in measured['ray']:
             numbers = (run['ray_s'], run['total_s'], run['busy_s'], run['images'] / run['busy_s'])
             lines.append(
-                f'| {run["actors"]} | {run["shards"]} | {run["images"]} | '
+                f'| {run["workers"]} | {run["shards"]} | {run["images"]} | '
                 + ' | '.join(f'{number:.1f}' for number in numbers)
                 + ' |'
             )
@@ -295,8 +305,8 @@ def report(measured: dict) -> str:
     if measured['memory']:
         peak = measured['memory']
         lines += [
-            f'{peak["images"]} images of 12 megapixels, two actors: {peak["all_mib"]:.0f} MiB at the peak, of which '
-            f'the driver {peak["driver_mib"]:.0f} and the larger actor {peak["actor_mib"]:.0f}',
+            f'{peak["images"]} images of 12 megapixels, two workers: {peak["all_mib"]:.0f} MiB at the peak, of which '
+            f'the driver {peak["driver_mib"]:.0f} and the larger worker {peak["worker_mib"]:.0f}',
             '',
         ]
     size = measured['row_bytes'] * SHARD_ROWS / 1e6

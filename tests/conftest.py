@@ -129,3 +129,16 @@ def rn50_file(rn50_clip, tmp_path_factory) -> Path:
 @pytest.fixture(scope='session')
 def rn50_metric(rn50_file) -> MACLIP:
     return MACLIP(pretrained=rn50_file)
+
+
+@pytest.fixture(scope='session')
+def cluster():
+    """Ray in this process, started once."""
+    ray = pytest.importorskip('ray')
+    os.environ['RAY_USAGE_STATS_ENABLED'] = os.environ['RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO'] = '0'
+    ray.init(
+        address='local', num_cpus=2, object_store_memory=80_000_000, include_dashboard=False, log_to_driver=False,
+        logging_level='error',
+    )  # fmt: skip
+    yield
+    ray.shutdown()

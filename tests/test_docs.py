@@ -24,6 +24,7 @@ from sybil import Sybil
 from sybil.parsers.markdown import CodeBlockParser, PythonCodeBlockParser
 
 from maclip_pyiqa import MACLIP, __version__
+from maclip_pyiqa.collections.folder import SHARD
 from maclip_pyiqa.demo import PHOTO
 from maclip_pyiqa.scoring.schema import LABEL_KEY
 
@@ -144,7 +145,7 @@ def test_commands_of_scripts_parse(line, tmp_path, monkeypatch, capsys):
         pytest.fail(capsys.readouterr().err)
 
 
-KEYS = {LABEL_KEY, 'maclip_pyiqa.shard'}  # of metadata, which look like names of Python
+KEYS = {LABEL_KEY, SHARD}  # of metadata, which look like names of Python
 
 
 def test_files_and_names_in_the_text_exist():

@@ -16,7 +16,10 @@ __all__ = ['COMMANDS', 'main']
 
 # Modules of this package, in the order of --help. Each has add(commands, parents), which adds its parser, whose default
 # `run` is its function run(args) -> exit code. They import torch and the like within functions only.
-COMMANDS = ('demo', 'score', 'filter', 'report', 'compare', 'map', 'evaluate', 'ablate', 'fit', 'weights')
+COMMANDS = (
+    *('demo', 'score', 'score_collection', 'filter', 'report', 'compare', 'map', 'evaluate', 'ablate', 'fit'),
+    'weights',
+)
 
 DESCRIPTION = """\
 MA-CLIP: image quality without a reference image and without training. Higher is better; about 0 to about 1.

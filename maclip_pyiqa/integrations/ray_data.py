@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from .._lazy import need
+from ..collections.inputs import plain_column
 from ..metric import MACLIP
 from ..scoring.batch import read_cell
-from ..scoring.collections import LABEL, output_schema, to_table
 from ..scoring.find import MAX_PIXELS
-from ..scoring.schema import label
+from ..scoring.formats.parquet import to_table
+from ..scoring.schema import LABEL_KEY, arrow_schema, columns, label
 from ..scoring.score import score_read
-from ..scoring.shards import plain_column
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -25,13 +25,13 @@ __all__ = ['BatchScorer']
 class BatchScorer:
     """Adds the columns of a score to Arrow tables, for `ray.data.Dataset.map_batches`.
 
-    The tables keep their columns and rows, and get `score`, `q_sim`, `q_mag`, `w_sim` and `attribute_NAME` (float32,
-    means over the views), `width` and `height` (int32), `flags` and `error` (string), whatever a batch holds. An image
+    The tables keep their columns and rows, and get `score`, `q_sim`, `q_mag`, `w_sim` and `attribute_NAME` (float64,
+    means over the views), `width` and `height` (int64), `flags` and `error` (string), whatever a batch holds. An image
     that cannot be read or scored is a row with a null score and an error, and the rows beside it keep their scores.
     The schema's metadata says under `maclip_pyiqa` which metric the scores are from, see `scoring.label`.
 
     Args:
-        metric: a `MACLIP`; None: one is built from `options`, once in each actor
+        metric: metric to score with; None: one is built from `options`, once in each actor
         column: column of the images: paths of local files, contents of files, or Hugging Face's {bytes, path}, in
             any Arrow type of text and bytes
         batch: largest number of images that are scored at once
@@ -75,13 +75,13 @@ class BatchScorer:
         self.column, self.batch, self.max_pixels = column, batch, max_pixels
         self.metric = MACLIP(**options) if metric is None else metric
         self.metric.to(device or ('cuda' if torch.cuda.is_available() else 'cpu'))
-        self._rows = output_schema(self.metric.attribute_names)
+        self._rows = arrow_schema(columns(self.metric.attribute_names))
         self._label = json.dumps(label(self.metric))
 
     @property
     def schema(self) -> pa.Schema:
         """The columns that are added."""
-        return self._rows.remove(self._rows.get_field_index('id')).with_metadata({LABEL: self._label})
+        return self._rows.remove(self._rows.get_field_index('path')).with_metadata({LABEL_KEY: self._label})
 
     def __call__(self, table: pa.Table) -> pa.Table:
         """The table with the scores of its images.
@@ -100,4 +100,4 @@ class BatchScorer:
         scores = to_table(list(score_read(self.metric, files, batch=self.batch)), self._rows)
         for field in self.schema:
             table = table.append_column(field, scores[field.name])
-        return table.replace_schema_metadata({**(table.schema.metadata or {}), LABEL: self._label})
+        return table.replace_schema_metadata({**(table.schema.metadata or {}), LABEL_KEY: self._label})

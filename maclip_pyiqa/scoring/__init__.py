@@ -6,7 +6,6 @@ from .._lazy import lazy
 
 if TYPE_CHECKING:
     from .batch import groups, read_cell, read_file, read_files
-    from .collections import is_collection, open_collection, output_schema, read_manifest
     from .filter import filter_scores
     from .find import find_images
     from .flags import FLAGS, find_flags
@@ -24,19 +23,15 @@ __all__ = [
     'find_flags',
     'find_images',
     'groups',
-    'is_collection',
     'label',
     'load_metrics',
-    'open_collection',
     'open_scores',
     'open_table',
-    'output_schema',
     'read_cell',
     'read_file',
     'read_files',
     'read_image',
     'read_label',
-    'read_manifest',
     'read_pixels',
     'read_table',
     'score_files',
@@ -48,7 +43,6 @@ __getattr__ = lazy(
     __name__,
     {
         **dict.fromkeys(('groups', 'read_cell', 'read_file', 'read_files'), 'batch'),
-        **dict.fromkeys(('is_collection', 'open_collection', 'output_schema', 'read_manifest'), 'collections'),
         'filter_scores': 'filter',
         'find_images': 'find',
         **dict.fromkeys(('FLAGS', 'find_flags'), 'flags'),

@@ -44,10 +44,10 @@ SOFTWARE = 'maclip_pyiqa'  # PNG files that this package draws say so, and are n
 
 HINTS = {  # what a file is that is no image, and which command takes it; by suffix
     ('.tar', '.tgz', '.tbz', '.tbz2', '.txz', '.tar.gz', '.tar.bz2', '.tar.xz'): (
-        'a tar archive; `maclip-pyiqa score --engine ray FILE -o FOLDER/` scores the images in it'
+        'a tar archive; `maclip-pyiqa score-collection FILE -o FOLDER/` scores the images in it'
     ),
     ('.parquet',): (
-        'a Parquet file; `maclip-pyiqa score --engine ray FILE -o FOLDER/` scores the images in it, and `maclip-pyiqa '
+        'a Parquet file; `maclip-pyiqa score-collection FILE -o FOLDER/` scores the images in it, and `maclip-pyiqa '
         'report`, `filter` and `compare` read the scores in it'
     ),
     ('.csv', '.jsonl', '.tsv', '.txt', '.list'): (
@@ -163,7 +163,7 @@ def check_file(path: str | os.PathLike[str]) -> None:
     text = os.fsdecode(path)
     if '://' in text and not os.path.lexists(text):
         raise OSError(
-            'a URL; `maclip-pyiqa score --engine ray URL -o FOLDER/` scores images at URLs, or download it first'
+            'a URL; `maclip-pyiqa score-collection URL -o FOLDER/` scores images at URLs, or download it first'
         )
     mode = os.stat(path).st_mode
     if stat.S_ISDIR(mode):

@@ -114,8 +114,11 @@ def test_without_jinja2(run, folder, tmp_path, monkeypatch):
 
 def test_a_page_of_a_collection_and_of_what_was_filtered_from_it(run, folder, tmp_path, monkeypatch, capsys):
     from maclip_pyiqa import MACLIP, score_files
+    from maclip_pyiqa.collections.folder import Collection
     from maclip_pyiqa.scoring import find_images, label
-    from maclip_pyiqa.scoring.collections import Collection, output_schema, to_table
+    from maclip_pyiqa.scoring.formats.parquet import to_table
+    from maclip_pyiqa.scoring.schema import arrow_schema
+    from maclip_pyiqa.scoring.schema import columns as names_of
 
     (folder / os.fsdecode(b'\xff.png')).write_bytes(b'broken')
     metric = MACLIP(backbone='demo')
@@ -123,8 +126,8 @@ def test_a_page_of_a_collection_and_of_what_was_filtered_from_it(run, folder, tm
     scores = Collection(tmp_path / 'scores', label(metric), {'keep': [], 'shard_rows': 2})
     about = {'kind': 'files', 'source': '', 'seconds': 0.0, 'lost': ''}
     for name, first in (('a', 0), ('b', 2)):
-        scores.finish(name, to_table(rows[first : first + 2], output_schema(metric.attribute_names)), about)
-    scores.save_manifest(complete=True)
+        scores.finish(name, to_table(rows[first : first + 2], arrow_schema(names_of(metric.attribute_names))), about)
+    scores.save_manifest(ended=True)
     scores.close()
 
     page = tmp_path / 'o.html'

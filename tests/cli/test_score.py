@@ -400,10 +400,10 @@ def test_images_that_are_not_read_are_said(run, folder, monkeypatch):
 @pytest.mark.parametrize(
     ('name', 'said'),
     [
-        ('x.tar', 'a tar archive; `maclip-pyiqa score --engine ray'),
-        ('x.parquet', 'a Parquet file; `maclip-pyiqa score --engine ray'),
+        ('x.tar', 'a tar archive; `maclip-pyiqa score-collection'),
+        ('x.parquet', 'a Parquet file; `maclip-pyiqa score-collection'),
         ('x.csv', '`maclip-pyiqa report`, `filter` and `compare`'),
-        ('https://example.com/a.jpg', 'a URL; `maclip-pyiqa score --engine ray'),
+        ('https://example.com/a.jpg', 'a URL; `maclip-pyiqa score-collection'),
         ('s3://bucket/train.tar', 'a URL'),
         ('empty.jpg', 'the file is empty'),
     ],

@@ -398,9 +398,9 @@ def test_an_empty_file_is_said_to_be_empty(tmp_path, name):
 @pytest.mark.parametrize(
     ('name', 'said'),
     [
-        ('a.tar', 'tar archive; .*--engine ray'),
+        ('a.tar', 'tar archive; .*score-collection'),
         ('b.TAR.GZ', 'tar archive'),
-        ('a.parquet', 'Parquet file; .*--engine ray'),
+        ('a.parquet', 'Parquet file; .*score-collection'),
         ('s.csv', 'maclip-pyiqa report'),
         ('list.txt', 'score - < FILE'),
         ('v.mp4', 'a video'),
@@ -417,7 +417,7 @@ def test_what_is_no_image_is_named(tmp_path, name, said):
 
 @pytest.mark.parametrize('url', ['https://example.com/a.jpg', 's3://bucket/a.png'])
 def test_urls_are_named(url):
-    with pytest.raises(OSError, match='a URL; `maclip-pyiqa score --engine ray'):
+    with pytest.raises(OSError, match='a URL; `maclip-pyiqa score-collection'):
         read_image(url)
 
 

@@ -1,14 +1,13 @@
 """Inputs of a collection: found, cut into shards, and read image by image, compressed as they are.
 
-| input | a shard | id of a row |
+| input | a shard | path of a row |
 | --- | --- | --- |
 | image files, folders of them, lists | some of the files | the path as found, or the URL |
 | Parquet with a column of paths | rows of a file | the path |
 | Parquet with a column of bytes, or of {bytes, path} as Hugging Face writes it | row groups of a file | FILE#ROW |
 | WebDataset | a tar file, compressed or not | tar://MEMBER::FILE, which fsspec opens |
 
-All are local or URLs that fsspec knows. A shard is plain data, small enough to be sent to another machine, and reading
-it can begin at any of its rows.
+All are local or URLs that fsspec knows. A shard is plain data, small enough to be sent to another machine.
 """
 
 from __future__ import annotations
@@ -34,21 +33,23 @@ from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 from .._files import one_line
 from .._lists import as_paths
-from .find import files_below, find_images, is_image, matching, same_file, suffixes, unread
-from .text import escape_text
+from ..scoring.find import files_below, find_images, is_image, matching, same_file, suffixes, unread
+from ..scoring.text import escape_text
 
 if TYPE_CHECKING:
     import pyarrow as pa
-    import pyarrow.parquet
+
+    from ..scoring.batch import FileRead
 
 __all__ = [
-    *('Image', 'Inputs', 'Shard', 'absolute', 'cut_files', 'cut_table', 'find_inputs', 'load', 'plain_column'),
+    *('Image', 'Inputs', 'Shard', 'absolute', 'cut_files', 'cut_table', 'find_inputs', 'plain_column', 'read'),
     *('read_shard', 'shard_name'),
 ]
 
 # suffixes, which are compared in lower case
 TARS = ('.tar', '.tar.gz', '.tgz', '.tar.bz2', '.tbz2', '.tbz', '.tar.xz', '.txz')
 TABLES = ('.parquet',)
+PACKED = TABLES + TARS
 NAMES = ('image', 'img', 'jpg', 'png', 'bytes', 'path', 'file_name', 'filename', 'file', 'image_path', 'url')
 # by a file's first bytes
 COMPRESSED: dict[bytes, Callable[..., Any]] = {b'\x1f\x8b': gzip.open, b'BZh': bz2.open, b'\xfd7zXZ': lzma.open}
@@ -61,17 +62,25 @@ logger = logging.getLogger(__name__)
 
 
 class Inputs(NamedTuple):
-    """What was found: paths of image files; Parquet files and tars, each with its size in bytes."""
+    """What was found: paths of image files; paths of Parquet files and of tars, each with its size in bytes."""
 
     files: list[str]
     tables: dict[str, int]
     tars: dict[str, int]
 
+    def add(self, path: str, size: int) -> None:
+        """Add a file to those of its kind, which its suffix tells."""
+        if _ends(path, PACKED):
+            (self.tables if _ends(path, TABLES) else self.tars)[path] = size
+        else:
+            self.files.append(path)
+
 
 class Image(NamedTuple):
-    """An image to be read: compressed `data`, or a path or URL; `kept` of its row; or why there is none."""
+    """An image to be read: the path of its row; its compressed content, or a path or URL of it; values of the columns
+    to keep; and why it cannot be read, if so."""
 
-    id: str
+    path: str
     data: bytes | str
     kept: tuple[Any, ...] = ()
     error: str = ''
@@ -81,16 +90,17 @@ class Image(NamedTuple):
 class Shard:
     """A part of the input that gives one file of scores.
 
-    Args:
+    Attributes:
         name: name of its file, without suffix
         kind: 'files', 'parquet' or 'tar'
-        source: path or URL of its file; '' for `files`
+        source: path or URL of the file that it is read from; '' for `files`
         size: bytes of the source
-        share: bytes of it that are this shard's, about
-        of: rows of the source; None: not known before it is read
-        start, stop: rows of the source; None: to its end
+        share: bytes of the source that belong to this shard, about; for `files` their number
+        of: number of rows of a Parquet file
+        start: first row of a Parquet file
+        stop: end of the rows of a Parquet file
         paths: paths of `files`
-        column: column of a Parquet file, that holds the images
+        column: column of a Parquet file that holds the images
         keep: columns of a Parquet file, or suffixes of a tar's members (as 'json' or '.JSON'), that travel along
     """
 
@@ -99,27 +109,18 @@ class Shard:
     source: str = ''
     size: int = 0
     share: int = 0
-    of: int | None = None
+    of: int = 0
     start: int = 0
-    stop: int | None = None
+    stop: int = 0
     paths: tuple[str, ...] = ()
     column: str = ''
     keep: tuple[str, ...] = ()
 
     @property
-    def rows(self) -> int | None:
-        """Number of rows; None: not known before it is read."""
-        if self.kind == 'files':
-            return len(self.paths)
-        return None if self.stop is None else self.stop - self.start
-
-    @property
     def about(self) -> dict[str, Any]:
         """What the metadata of its file says of where its rows are from."""
-        entry: dict[str, Any] = {'kind': self.kind, 'source': self.source, 'size': self.size, 'share': self.share}
-        if self.stop is not None:
-            entry |= {'start': self.start, 'stop': self.stop, 'of': self.of}
-        return entry
+        names = ('kind', 'source', 'size', 'share', *(('start', 'stop', 'of') if self.kind == 'parquet' else ()))
+        return {name: getattr(self, name) for name in names}
 
     @property
     def is_remote(self) -> bool:
@@ -139,21 +140,21 @@ def find_inputs(
 
     Args:
         inputs: files, folders, patterns, URLs of them, or '-' for the paths in `listing`
-        listing: see `find_images`
-        output: a folder whose files are no input
+        listing: stream of paths, see `find_images`
+        output: folder whose files are no input
 
     Raises:
         FileNotFoundError: nothing there
         ValueError: a folder that holds several kinds of inputs
     """
-    found = Inputs([], {}, {})
+    found, own = Inputs([], {}, {}), None if output is None else os.fspath(output)
     for path in as_paths(inputs):
         if path == '-':
             found.files.extend(find_images(['-'], listing))
         elif _is_url(path):
-            _find_remote(path, found, os.fspath(output) if output is not None else None)
+            _find_remote(path, found, own)
         else:
-            _find_local(path, found, os.path.abspath(os.fspath(output)) if output is not None else None)
+            _find_local(path, found, own)
     if not any(found):
         raise FileNotFoundError(
             'no inputs found; expected image files, Parquet files (.parquet) or WebDataset shards (.tar)'
@@ -172,67 +173,56 @@ def _once(paths: Iterable[str]) -> list[str]:
 
 def _find_local(path: str, found: Inputs, output: str | None) -> None:
     if os.path.isdir(path):
-        _one_kind(path, _walk(path, output), found)
+        inside = Inputs([], {}, {})
+        with contextlib.suppress(FileNotFoundError):  # no images
+            inside.files.extend(find_images([path]))
+        own = os.path.join(os.path.realpath(output), '') if output else '\0'  # with which no path starts
+        for file in files_below(path, []):
+            if _ends(file, PACKED) and os.path.isfile(file) and not os.path.realpath(file).startswith(own):
+                inside.add(file, os.path.getsize(file))
+        _one_kind(path, inside, found)
     elif glob.has_magic(path) and not os.path.lexists(path):
         matches = matching(path)
         for match in matches:
             if os.path.isdir(match):
                 _find_local(match, found, output)
-            elif _ends(match, TABLES + TARS) or is_image(match):
-                _sort(match, os.path.getsize(match), found)
-        _tell_unread(filter(os.path.isfile, matches))
+            elif _ends(match, PACKED) or is_image(match):
+                found.add(match, os.path.getsize(match))
+        _warn_of_unread(filter(os.path.isfile, matches))
     else:
-        _sort(path, os.path.getsize(path) if _ends(path, TABLES + TARS) else 0, found)
-
-
-def _walk(folder: str, output: str | None) -> Inputs:
-    found = Inputs([], {}, {})
-    with contextlib.suppress(FileNotFoundError):  # no images
-        found.files.extend(find_images([folder]))
-    own = None if output is None else os.path.join(os.path.realpath(output), '')
-    for path in files_below(folder, []):
-        if _ends(path, TABLES + TARS) and os.path.isfile(path) and not (own and os.path.realpath(path).startswith(own)):
-            _sort(path, os.path.getsize(path), found)
-    return found
+        found.add(path, os.path.getsize(path) if _ends(path, PACKED) else 0)
 
 
 def _find_remote(url: str, found: Inputs, output: str | None) -> None:
     import fsspec
 
     fs, root = fsspec.core.url_to_fs(url)
-    known = TABLES + TARS + tuple(suffixes())
-    if glob.has_magic(root):
-        matches = fs.glob(root, detail=True)
-        if not matches:
-            raise FileNotFoundError(f'no file matches the pattern {url!r}')
-        for file, info in sorted(matches.items()):
-            hidden = os.path.basename(file).startswith('.')
-            if info['type'] != 'directory' and _ends(file, known) and not hidden:
-                _sort(fs.unstrip_protocol(file), info['size'], found)
-        _tell_unread(file for file, info in matches.items() if info['type'] != 'directory')
-    elif fs.isdir(root):
-        inside = Inputs([], {}, {})
-        own = fs._strip_protocol(output) if output is not None and _is_url(output) else None
-        files = fs.find(root, detail=True)
-        for file, info in sorted(files.items()):
-            hidden = any(part.startswith('.') for part in file[len(root) :].split('/'))
-            if own is not None and file.startswith(own.rstrip('/') + '/'):
-                continue
-            if not hidden and _ends(file, known):
-                _sort(fs.unstrip_protocol(file), info['size'], inside)
-        _tell_unread(files)
-        _one_kind(url, inside, found)
-    else:
+    is_pattern = glob.has_magic(root)
+    if not is_pattern and not fs.isdir(root):
         url = url if '::' in url else fs.unstrip_protocol(root)  # one spelling for one file
-        _sort(url, fs.size(root) if _ends(url, TABLES + TARS) else 0, found)
+        found.add(url, fs.size(root) if _ends(url, PACKED) else 0)
+        return
+    files = fs.glob(root, detail=True) if is_pattern else fs.find(root, detail=True)
+    if is_pattern and not files:
+        raise FileNotFoundError(f'no file matches the pattern {url!r}')
+    own = fs._strip_protocol(output).rstrip('/') + '/' if output and _is_url(output) and not is_pattern else '\0'
+    known, inside = PACKED + tuple(suffixes()), found if is_pattern else Inputs([], {}, {})
+    for file, info in sorted(files.items()):
+        parts = (os.path.basename(file) if is_pattern else file[len(root) :]).split('/')
+        is_hidden = any(part.startswith('.') for part in parts)
+        if info['type'] != 'directory' and _ends(file, known) and not is_hidden and not file.startswith(own):
+            inside.add(fs.unstrip_protocol(file), info['size'])
+    _warn_of_unread(file for file, info in files.items() if info['type'] != 'directory')
+    if not is_pattern:
+        _one_kind(url, inside, found)
 
 
 def _ends(path: str, endings: tuple[str, ...]) -> bool:
     return path.lower().endswith(endings)
 
 
-def _tell_unread(paths: Iterable[str]) -> None:
-    """Say which images of a pattern or a remote folder are left out, as `find_images` does for local folders."""
+def _warn_of_unread(paths: Iterable[str]) -> None:
+    """Say which images of a pattern or a remote folder are skipped, as `find_images` does for local folders."""
     known = unread()
     counts = Counter(suffix for path in paths if (suffix := os.path.splitext(path)[1].lower()) in known)
     if counts:
@@ -240,20 +230,10 @@ def _tell_unread(paths: Iterable[str]) -> None:
         logger.warning('left out, image formats that are not read: %s; %s', kinds, UNREAD)
 
 
-def _sort(path: str, size: int, found: Inputs) -> None:
-    if _ends(path, TABLES):
-        found.tables[path] = size
-    elif _ends(path, TARS):
-        found.tars[path] = size
-    else:
-        found.files.append(path)
-
-
 def _one_kind(folder: str, inside: Inputs, found: Inputs) -> None:
     """A folder of images may hold their table, and one of tars too: guessing would score images twice."""
-    kinds = [
-        f'{len(of)} {name}' for of, name in zip(inside, ('image files', 'Parquet files', 'tars'), strict=True) if of
-    ]
+    names = ('image files', 'Parquet files', 'tars')
+    kinds = [f'{len(of)} {name}' for of, name in zip(inside, names, strict=True) if of]
     if len(kinds) > 1:
         raise ValueError(
             f'{folder} holds {" and ".join(kinds)}; expected one kind. Name the files by a pattern, such as '
@@ -274,21 +254,22 @@ def shard_name(source: str) -> str:
         >>> shard_name('s3://bucket/train/00000.tar')
         '00000-d865c935'
     """
-    base = os.path.basename(source)
-    stem = next(base[: -len(suffix)] for suffix in (*TARS, *TABLES) if _ends(base, (suffix,)))
+    name = os.path.basename(source)
+    stem = next(name[: -len(suffix)] for suffix in PACKED if _ends(name, (suffix,)))
     digits = hashlib.sha256(absolute(source).encode('utf-8', 'surrogateescape')).hexdigest()[:8]
     return f'{re.sub(r"[^A-Za-z0-9.-]", "-", stem).lstrip(".")}-{digits}'
 
 
-def absolute(path: str, folder: str | None = None) -> str:
+def absolute(path: str, folder: str = '') -> str:
     """A local path as one from the root, relative ones from `folder`; a URL as it is."""
-    return path if _is_url(path) else os.path.abspath(os.path.join(folder or '', path))
+    return path if _is_url(path) else os.path.abspath(os.path.join(folder, path))
 
 
 def cut_files(paths: Sequence[str], rows: int, first: int = 0) -> Iterator[Shard]:
     """Shards of at most `rows` image files, numbered from `first`."""
     for number, start in enumerate(range(0, len(paths), rows), start=first):
-        yield Shard(f'files_{number:05d}', 'files', paths=tuple(paths[start : start + rows]))
+        part = tuple(paths[start : start + rows])
+        yield Shard(f'files_{number:05d}', 'files', share=len(part), paths=part)
 
 
 def cut_table(
@@ -298,7 +279,7 @@ def cut_table(
 
     Args:
         source: path or URL
-        size: bytes
+        size: number of bytes
         rows: number of rows of a shard, about
         column: column with the images; None: found by type and name
         keep: columns that travel along
@@ -318,7 +299,7 @@ def cut_table(
             metadata = pq.read_metadata(file)
     except pa.ArrowInvalid as error:
         raise ValueError(f'{source} is not a Parquet file: {one_line(error)}') from error
-    schema = metadata.schema.to_arrow_schema()
+    schema, total = metadata.schema.to_arrow_schema(), metadata.num_rows
     column = _image_column(source, schema, column)
     missing = [name for name in keep if name not in schema.names]
     if missing:
@@ -326,7 +307,7 @@ def cut_table(
 
     edges = [0]
     if _is_text(_plain(schema.field(column).type)):
-        edges += [*range(rows, metadata.num_rows, rows), metadata.num_rows]
+        edges += range(rows, total, rows)
     else:
         end = 0
         for group in range(metadata.num_row_groups):
@@ -334,29 +315,16 @@ def cut_table(
             if end > edges[-1] and end + count - edges[-1] > rows:
                 edges.append(end)
             end += count
-        edges.append(end)
-    name, parts = shard_name(source), len(edges) - 1
-    shards = [
-        Shard(
-            name if parts == 1 else f'{name}-{start:010d}',
-            'parquet',
-            source,
-            size,
-            size * (stop - start) // max(1, metadata.num_rows),
-            metadata.num_rows,
-            start,
-            stop,
-            column=column,
-            keep=tuple(keep),
-        )
-        for start, stop in itertools.pairwise(edges)
-    ]
+    name = shard_name(source)
+    shards = []
+    for start, stop in itertools.pairwise([*edges, total]):
+        part = name if len(edges) == 1 else f'{name}-{start:010d}'
+        share = size * (stop - start) // max(1, total)
+        shards.append(Shard(part, 'parquet', source, size, share, total, start, stop, (), column, tuple(keep)))
     return shards, pa.schema([(name, _plain(schema.field(name).type)) for name in keep])
 
 
 def _image_column(source: str, schema: pa.Schema, column: str | None) -> str:
-    import pyarrow.types as types
-
     known = {field.name: _plain(field.type) for field in schema}
     if column is not None:
         if column not in known:
@@ -366,19 +334,18 @@ def _image_column(source: str, schema: pa.Schema, column: str | None) -> str:
                 f'{source}: column {column!r} is {schema.field(column).type}; expected paths, bytes or {{bytes, path}}'
             )
         return column
-    for holds in (_holds_images, _is_text):
-        candidates = [name for name, kind in known.items() if holds(kind)]
-        named = [name for name in NAMES if name in candidates]
-        if named:
-            return named[0]
-        # all of one length are digests rather than images
-        likely = [name for name in candidates if not types.is_fixed_size_binary(known[name])]
-        if len(likely) == 1 and holds is _holds_images:
-            return likely[0]
-    raise ValueError(
-        f'{source}: no column of images found among {", ".join(known)}; expected bytes, {{bytes, path}}, or paths in a '
-        f'column named {" or ".join(NAMES[5:])}. Name it with --column'
-    )
+    images = [name for name, kind in known.items() if _holds_images(kind)]
+    texts = [name for name, kind in known.items() if _is_text(kind)]
+    # bytes all of one length are digests rather than images
+    unnamed = [name for name in images if not str(known[name]).startswith('fixed_size_binary')]
+    likely = [name for name in NAMES if name in images] or (unnamed if len(unnamed) == 1 else [])
+    likely += [name for name in NAMES if name in texts]
+    if not likely:
+        raise ValueError(
+            f'{source}: no column of images found among {", ".join(known)}; expected bytes, {{bytes, path}}, or paths '
+            f'in a column named {" or ".join(NAMES[5:])}. Name it with --column'
+        )
+    return likely[0]
 
 
 def _plain(kind: pa.DataType) -> pa.DataType:
@@ -396,19 +363,8 @@ def _plain(kind: pa.DataType) -> pa.DataType:
     return views.get(str(kind), kind)
 
 
-def _extends_dictionary(kind: pa.DataType) -> bool:
-    import pyarrow as pa
-    import pyarrow.types as types
-
-    if types.is_struct(kind):
-        return any(_extends_dictionary(field.type) for field in kind)
-    return isinstance(kind, pa.BaseExtensionType) and types.is_dictionary(kind.storage_type)
-
-
 def _is_text(kind: pa.DataType) -> bool:
-    import pyarrow.types as types
-
-    return types.is_string(kind) or types.is_large_string(kind)
+    return str(kind) in ('string', 'large_string')
 
 
 def _holds_images(kind: pa.DataType) -> bool:
@@ -416,73 +372,54 @@ def _holds_images(kind: pa.DataType) -> bool:
     import pyarrow.types as types
 
     if types.is_struct(kind):
-        parts = {field.name: field.type for field in kind}
-        return 'bytes' in parts and (types.is_null(parts['bytes']) or _holds_images(parts['bytes']))
+        kinds = [field.type for field in kind if field.name == 'bytes']
+        return any(types.is_null(each) or _holds_images(each) for each in kinds)
     return types.is_binary(kind) or types.is_large_binary(kind) or types.is_fixed_size_binary(kind)
 
 
 # --- reading ----------------------------------------------------------------------------------------------------------
 
 
-def read_shard(shard: Shard, start: int = 0, stop: int | None = None) -> Iterator[Image]:
-    """Images of a shard, in order.
-
-    Args:
-        shard: its relative paths are those of this process
-        start, stop: rows of the shard; None: to its end
+def read_shard(shard: Shard) -> Iterator[Image]:
+    """Images of a shard, in order; relative paths are those of this process.
 
     Raises:
-        OSError, ValueError: what follows cannot be read
+        ValueError: what follows is broken
+        OSError: what follows cannot be read
     """
     if shard.kind == 'files':
-        for path in shard.paths[start:stop]:
-            yield Image(path, path)
-    elif shard.kind == 'parquet':
-        end = shard.stop if stop is None else min(shard.start + stop, shard.stop or 0)
-        yield from _read_table(shard, shard.start + start, end or 0)
-    else:
-        yield from _read_tar(shard, start, stop)
+        return (Image(path, path) for path in shard.paths)
+    return _read_table(shard) if shard.kind == 'parquet' else _read_tar(shard)
 
 
-def _read_table(shard: Shard, start: int, stop: int) -> Iterator[Image]:
+def _read_table(shard: Shard) -> Iterator[Image]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    columns, end = [shard.column, *shard.keep], 0
     with _open(shard.source) as file:
         try:
             table = pq.ParquetFile(file, pre_buffer=False, buffer_size=1 << 20)  # a row group may not fit in memory
-            row, group = 0, 0
-            while group < table.num_row_groups and row + table.metadata.row_group(group).num_rows <= start:
-                row += table.metadata.row_group(group).num_rows
-                group += 1
-            columns = [shard.column, *shard.keep]
-            rows = 1024 if _is_text(_plain(table.schema_arrow.field(shard.column).type)) else 32
-            for batch in _batches(table, range(group, table.num_row_groups), columns, rows):
-                if row >= stop:
-                    return
-                if row + len(batch) > start:
-                    skip = max(0, start - row)
-                    part = batch.slice(skip, min(len(batch), stop - row) - skip)
-                    kept = [plain_column(part.column(name)).to_pylist() for name in shard.keep]
-                    for offset, cell in enumerate(plain_column(part.column(shard.column)).to_pylist()):
-                        values = tuple(column[offset] for column in kept)
-                        yield _cell(cell, f'{shard.source}#{row + skip + offset}', values)
-                row += len(batch)
+            kinds = [table.schema_arrow.field(name).type for name in columns]
+            rows = 1024 if _is_text(_plain(kinds[0])) else 32
+            for group in range(table.num_row_groups):
+                first, end = end, end + table.metadata.row_group(group).num_rows
+                if end <= shard.start or first >= shard.stop:
+                    continue
+                if any('extension<' in str(kind) for kind in kinds):  # pyarrow 26 aborts at those of dictionaries
+                    batches = table.read_row_group(group, columns, use_threads=False).to_batches(rows)
+                else:  # group by group: pyarrow 26 cannot read batches of nested dictionaries across them
+                    batches = table.iter_batches(rows, [group], columns, use_threads=False)
+                for batch in batches:
+                    start, stop = max(first, shard.start), min(first + len(batch), shard.stop)
+                    if start < stop:
+                        part = batch.slice(start - first, stop - start)
+                        cells, *kept = (plain_column(part[name]).to_pylist() for name in columns)
+                        for row, cell, *values in zip(range(start, stop), cells, *kept, strict=True):
+                            yield _cell(cell, f'{shard.source}#{row}', tuple(values))
+                    first += len(batch)
         except pa.ArrowInvalid as error:
             raise ValueError(f'{shard.source} is broken: {one_line(error)}') from error
-
-
-def _batches(
-    table: pyarrow.parquet.ParquetFile, groups: Iterable[int], columns: list[str], rows: int
-) -> Iterator[pa.RecordBatch]:
-    # what pyarrow 26 cannot do: batches of nested dictionaries across row groups, and, where it aborts the process,
-    # batches of extensions of dictionaries
-    whole = any(_extends_dictionary(table.schema_arrow.field(name).type) for name in columns)
-    for group in groups:
-        if whole:
-            yield from table.read_row_group(group, columns, use_threads=False).to_batches(rows)
-        else:
-            yield from table.iter_batches(rows, [group], columns, use_threads=False)
 
 
 def plain_column(column: pa.Array) -> pa.Array:
@@ -502,27 +439,21 @@ def _cell(cell: Any, place: str, kept: tuple[Any, ...]) -> Image:
         return Image(cell, cell, kept)
     if isinstance(cell, dict):  # where there are no bytes, the path is that of a file
         cell = cell['bytes'] or cell.get('path')
-    return Image(place, cell, kept) if cell else Image(place, b'', kept, 'no image: the cell is empty')
+    return Image(place, cell or b'', kept, '' if cell else 'no image: the cell is empty')
 
 
-def _read_tar(shard: Shard, start: int, stop: int | None) -> Iterator[Image]:
+def _read_tar(shard: Shard) -> Iterator[Image]:
     wanted = {name: name.removeprefix('.').lower() for name in shard.keep if name != '__key__'}
     row = 0
     with contextlib.ExitStack() as stack:
         targets = _Targets(shard.source, stack)
         try:
-            for sample in _samples(_open_tar(shard.source, stack), targets, {*wanted.values()}, start):
+            for sample in _samples(_open_tar(shard.source, stack), targets, {*wanted.values()}):
                 for name, data, error in sample.images:
-                    if stop is not None and row >= stop:
-                        return
-                    if row >= start:
-                        if isinstance(data, int):
-                            data, error = targets.read(data)
-                        kept = tuple(
-                            sample.other(name, wanted[suffix]) if suffix in wanted else sample.key
-                            for suffix in shard.keep
-                        )
-                        yield Image(f'tar://{name}::{shard.source}', data, kept, error)
+                    if isinstance(data, int):
+                        data, error = targets.read(data)
+                    kept = (sample.other(name, wanted[each]) if each in wanted else sample.key for each in shard.keep)
+                    yield Image(f'tar://{name}::{shard.source}', data, tuple(kept), error)
                     row += 1
         except Exception as error:
             if not _is_damage(error):
@@ -550,39 +481,32 @@ class _Sample:
         return self.others.get((stem, suffix), self.others.get(('', suffix)))
 
 
-def _samples(tar: tarfile.TarFile, targets: _Targets, keep: Collection[str], start: int) -> Iterator[_Sample]:
-    """Samples with images. Images before the row `start` come without content; without `keep` each comes alone."""
+def _samples(tar: tarfile.TarFile, targets: _Targets, keep: Collection[str]) -> Iterator[_Sample]:
+    """Samples with images; without `keep` each image is a sample."""
     read, known = suffixes(), suffixes() | unread()
-    sample, row, held = _Sample(''), 0, 0
+    sample, held = _Sample(''), 0
     try:
         for member in _members(tar):
-            folder, base = posixpath.split(member.name)
-            stem, _, rest = base.partition('.')
+            folder, name = posixpath.split(member.name)
+            stem, _, rest = name.partition('.')
             if not (member.isreg() or member.islnk() or member.issym()) or not stem or not rest:
                 continue
-            key, suffix = posixpath.join(folder, stem), posixpath.splitext(base)[1].lower()
+            key, suffix = posixpath.join(folder, stem), posixpath.splitext(name)[1].lower()
             if key != sample.key or (sample.images and not keep):
                 if sample.images:
                     yield sample
                 sample, held = _Sample(key), 0
-            if suffix in read:
-                data: bytes | int = b''
-                if row >= start and (not member.isreg() or held > HELD):
-                    data = member.offset
-                elif row >= start:
-                    data = _content(tar, member)
-                    held += len(data)
-                sample.images.append((member.name, data, ''))
-                row += 1
-                continue
             ends = [end for end in keep if f'.{rest}'.lower().endswith(f'.{end}')]
-            if ends:
+            if suffix in read:
+                data = _content(tar, member) if member.isreg() and held <= HELD else member.offset
+                held += len(data) if isinstance(data, bytes) else 0
+                sample.images.append((member.name, data, ''))
+            elif ends:
                 data, error = (_content(tar, member), '') if member.isreg() else targets.read(member.offset)
                 text = escape_text(data.decode('utf-8', 'replace'))
                 sample.others |= {(rest[: -len(end)].removesuffix('.'), end): text for end in ends if not error}
             elif suffix in known:
                 sample.images.append((member.name, b'', f'{suffix} files are not read; {UNREAD}'))
-                row += 1
     except Exception as error:
         if sample.images and _is_damage(error):
             yield sample
@@ -628,49 +552,48 @@ class _Targets:
         return _open_tar(self.source, self.stack)
 
     @cached_property
-    def places(self) -> dict[str, list[int]]:
-        """Offsets of the headers of all members by path, those behind damage excepted."""
-        places: dict[str, list[int]] = {}
-        with contextlib.ExitStack() as stack:
-            try:
-                for member in _members(_open_tar(self.source, stack)):
-                    places.setdefault(_clean(member.name), []).append(member.offset)
-            except Exception as error:
-                if not _is_damage(error):
-                    raise
-        return places
-
-    def read(self, offset: int) -> tuple[bytes, str]:
-        """Content of the member at an offset, or of that to which it links; or b'' and why there is none."""
-        link = member = self._member(offset)
-        if not (link.islnk() or link.issym()):
-            return _content(self.tar, link), ''
-        about = f'a link to {link.linkname}'
+    def members(self) -> dict[int, tarfile.TarInfo]:
+        """All members by the offset of their header, those behind damage excepted."""
+        members = {}
         try:
-            for _ in range(LINKS):
-                if member.isreg():
-                    return _content(self.tar, member), ''
-                if not (member.islnk() or member.issym()):
-                    return b'', f'{about}, which is not a file; expected a link to an image'
-                member = self._member(self._target(member))
-        except KeyError:
-            return b'', f'{about}, which is not in the tar; add it, or put the image in place of the link'
+            for member in _members(self.tar):
+                members[member.offset] = member
         except Exception as error:
             if not _is_damage(error):
                 raise
+        return members
+
+    @cached_property
+    def by_path(self) -> dict[str, list[tarfile.TarInfo]]:
+        found: dict[str, list[tarfile.TarInfo]] = {}
+        for member in self.members.values():
+            found.setdefault(_clean(member.name), []).append(member)
+        return found
+
+    def read(self, offset: int) -> tuple[bytes, str]:
+        """Content of the member at an offset, or of that to which it links; or b'' and why there is none."""
+        link = member = self.members[offset]
+        about = f'a link to {link.linkname}'
+        for _ in range(LINKS):
+            if member.isreg():
+                break
+            if not (member.islnk() or member.issym()):
+                return b'', f'{about}, which is not a file; expected a link to an image'
+            folder = posixpath.dirname(member.name) if member.issym() else ''
+            same = self.by_path.get(_clean(posixpath.join(folder, member.linkname)), [])
+            if not same:
+                return b'', f'{about}, which is not in the tar; add it, or put the image in place of the link'
+            # a hard link leads to what was there before it
+            before = [other for other in same if other.offset < member.offset] if member.islnk() else []
+            member = (before or same)[-1]
+        else:
+            return b'', f'{about}, which leads round in a circle; expected a link to an image'
+        try:
+            return _content(self.tar, member), ''
+        except Exception as error:
+            if member is link or not _is_damage(error):
+                raise
             return b'', f'{about}, which cannot be read: {one_line(error)}'
-        return b'', f'{about}, which leads round in a circle; expected a link to an image'
-
-    def _member(self, offset: int) -> tarfile.TarInfo:
-        self.tar.fileobj.seek(offset)  # type: ignore[union-attr]
-        return _Member.fromtarfile(self.tar)
-
-    def _target(self, link: tarfile.TarInfo) -> int:
-        """Offset of the header to which a link leads; a hard link to what was there before it."""
-        if link.issym():
-            return self.places[_clean(posixpath.join(posixpath.dirname(link.name), link.linkname))][-1]
-        places = self.places[_clean(link.linkname)]
-        return ([place for place in places if place < link.offset] or places)[-1]
 
 
 def _clean(path: str) -> str:
@@ -717,15 +640,24 @@ def _open_tar(source: str, stack: contextlib.ExitStack) -> tarfile.TarFile:
     return stack.enter_context(tarfile.open(fileobj=file, mode='r:', tarinfo=_Member))
 
 
-def load(image: Image) -> bytes | None:
-    """Content of an image; None: of a local file, which is to be read from its path.
+def read(image: Image, window: int, max_pixels: int | None) -> FileRead:
+    """The pixels of an image, or why there are none.
 
-    Raises:
-        Exception: whatever a file system raises
+    Args:
+        image: an image of a shard
+        window: side of the metric's windows, pixels; for the flags, see `find_flags`
+        max_pixels: largest number of pixels, see `read_image`
     """
-    if isinstance(image.data, bytes):
-        return image.data
-    if not _is_url(image.data):
-        return None
-    with _open(image.data) as file:
-        return file.read()
+    from ..scoring.batch import FileRead, read_file
+
+    path, data, _, error = image
+    try:
+        if isinstance(data, str) and _is_url(data) and not error:
+            with _open(data) as file:
+                data = file.read()
+    except Exception as failure:  # whatever a file system raises
+        error = one_line(failure)
+    if error:
+        return FileRead(path, None, error)
+    name, content = (data, None) if isinstance(data, str) else (path, data)
+    return read_file(name, content, window, max_pixels)._replace(path=path)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import json
 import os
 import secrets
 import shutil
@@ -16,6 +15,7 @@ import tarfile
 import time
 from pathlib import Path
 
+import fsspec
 import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -25,11 +25,12 @@ from PIL import Image
 
 from maclip_pyiqa import MACLIP, WeightsError, score_files
 from maclip_pyiqa.cli import main
-from maclip_pyiqa.integrations.ray import _Job, _Plan, _Run, _Scorer, score_collection
-from maclip_pyiqa.scoring import find_images, open_collection, output_schema, read_manifest
-from maclip_pyiqa.scoring.collections import Collection, to_table
-from maclip_pyiqa.scoring.schema import label
-from maclip_pyiqa.scoring.shards import Shard, cut_table, find_inputs, read_shard
+from maclip_pyiqa.collections import ray as driver
+from maclip_pyiqa.collections import read_manifest, score_collection, tasks
+from maclip_pyiqa.collections.folder import Collection, Plan
+from maclip_pyiqa.collections.inputs import Shard, cut_table, find_inputs
+from maclip_pyiqa.scoring import find_images, open_scores
+from maclip_pyiqa.scoring.schema import arrow_schema, columns, label
 from maclip_pyiqa.testing import TINY, make_clip, save_folder
 
 ray = pytest.importorskip('ray')
@@ -56,15 +57,15 @@ def plain(folder, tiny) -> dict[str, dict]:
 
 @pytest.fixture
 def run(tiny, capsys):
-    """Runs `score`; -> exit code, standard output, standard error."""
-    return lambda *args: (main(['score', *map(str, args), '--backbone', tiny]), *capsys.readouterr())
+    """Runs the command; -> exit code, standard output, standard error."""
+    return lambda *args: (main(['score-collection', *map(str, args), '--backbone', tiny]), *capsys.readouterr())
 
 
 def rows_of(out) -> list[dict]:
-    return open_collection(out).to_table().to_pylist()
+    return open_scores(out).rows()
 
 
-def check(rows, plain, name=lambda row: row['id'].partition('::')[0].rpartition('/')[2]):
+def check(rows, plain, name=lambda row: row['path'].partition('::')[0].rpartition('/')[2]):
     """All rows, each once, and as the plain command gives them."""
     assert sorted(map(name, rows)) == sorted(plain)
     assert any(row['score'] is None for row in plain.values())
@@ -94,7 +95,7 @@ def test_two_tars_and_a_resume(cluster, folder, plain, tiny, tmp_path):
     files, out = sorted(folder.iterdir()), tmp_path / 'out'
     tars = [write_tar(tmp_path / f'{n}.tar', files[10 * n : 10 * n + 10], txt=f'tar {n}') for n in range(2)]
     metric = MACLIP(backbone=tiny)
-    manifest = score_collection(tars, out, metric, keep=['txt'], actors=1, progress=False)
+    manifest = score_collection(tars, out, metric, keep=['txt'], workers=1, progress=False)
     check(rows_of(out), plain)
     assert manifest['unmatched'] == []
     assert [row['txt'] for row in rows_of(out)].count('tar 1') == 10
@@ -106,7 +107,7 @@ def test_two_tars_and_a_resume(cluster, folder, plain, tiny, tmp_path):
     first, second = sorted(out.glob('*.parquet'))
     times = first.stat().st_mtime_ns
     second.unlink()
-    score_collection(tars, out, metric, keep=['txt'], actors=1, progress=False)
+    score_collection(tars, out, metric, keep=['txt'], workers=1, progress=False)
     check(rows_of(out), plain)
     assert first.stat().st_mtime_ns == times
 
@@ -118,67 +119,54 @@ def test_two_tars_and_a_resume(cluster, folder, plain, tiny, tmp_path):
         score_collection(tars, out, metric, keep=['txt'])
 
 
-# --- without Ray: the actor -------------------------------------------------------------------------------------------
+# --- without Ray: the task --------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
-def scorer(tiny, monkeypatch):
-    """An actor in this process."""
+def score(tiny, monkeypatch):
+    """Scores a shard in this process, as a task does."""
     monkeypatch.setattr(signal, 'signal', lambda *args: None)
+    monkeypatch.setattr(tasks, '_metrics', {})
     metric = MACLIP(backbone=tiny)
+    threads = torch.get_num_threads()
 
-    def scorer(names=(), schema=None):
-        schema = schema or output_schema(metric.attribute_names)
-        actor = _Scorer(metric.config, metric.fingerprint(), 'cpu', 1, 4, os.getcwd(), names, schema)
-        threads = torch.get_num_threads()
-        assert actor.load() == ''
-        torch.set_num_threads(threads)
-        return actor
+    def score(shard, names=(), schema=None, **options):
+        job = tasks.Job(metric.config, metric.fingerprint(), os.getcwd(), 4, None, names, 0)
+        return tasks.score_shard(job, shard, schema or arrow_schema(columns(metric.attribute_names)), **options)
 
-    return scorer
+    yield score
+    torch.set_num_threads(threads)
 
 
-def test_an_actor_goes_on_at_any_row(scorer, folder, plain, tmp_path):
+def test_a_task_scores_a_shard(score, folder, plain, tmp_path):
     shard = Shard('a', 'tar', write_tar(tmp_path / 'a.tar', sorted(folder.iterdir())))
-    actor = scorer()
-    whole = actor.score(shard, 0, None, 100.0)
-    assert whole.is_end and not whole.error
-    check(whole.table.to_pylist(), plain)
-    parts, start = [], 0
-    while start < 20:  # a group a call, as long as the shard is open
-        part = actor.score(shard, start, None, 0.0)
-        parts, start = [*parts, part.table], start + len(part.table)
-    assert len(parts) > 4 and actor.score(shard, 20, None, 0.0).is_end
-    again = pa.concat_tables([actor.score(shard, 0, 7, 100.0).table, actor.score(shard, 7, None, 100.0).table])
-    for table in (pa.concat_tables(parts), again):
-        assert table['id'] == whole.table['id'] and table['error'] == whole.table['error']
-    skipped = actor.score(shard, 3, 4, 100.0, 'given up').table.to_pylist()
-    assert [(row['id'], row['score'], row['error']) for row in skipped] == [
-        (whole.table['id'][3].as_py(), None, 'given up')
-    ]
+    table, about = score(shard)
+    assert about['lost'] == ''
+    check(table.to_pylist(), plain)
+    assert score(shard)[0] == table
+    assert len(tasks._metrics) == 1  # built once
 
 
-def test_an_actor_returns_what_lies_before_damage(scorer, folder, tmp_path):
+def test_a_task_returns_what_lies_before_damage(score, folder, tmp_path):
     path = tmp_path / 'a.tar'
     write_tar(path, sorted(folder.iterdir()))
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    found = scorer().score(Shard('a', 'tar', str(path)), 0, None, 100.0)
-    assert 3 < len(found.table) < 17 and not found.is_end
-    assert found.is_final and f'behind image {len(found.table)}' in found.error
-    gone = scorer().score(Shard('a', 'tar', str(tmp_path / 'gone.tar')), 0, None, 100.0)
-    assert len(gone.table) == 0 and not gone.is_final and gone.error == 'No such file or directory'
+    table, about = score(Shard('a', 'tar', str(path)))
+    assert 3 < len(table) < 17 and f'behind image {len(table)}' in about['lost']
+    with pytest.raises(OSError, match='No such file or directory'):  # which Ray tries again
+        score(Shard('a', 'tar', str(tmp_path / 'gone.tar')))
 
 
-def test_columns_of_another_type_are_told(scorer, folder, tmp_path, tiny):
+def test_columns_of_another_type_are_told(score, folder, tmp_path, tiny):
     table = pa.table({'path': [str(folder / '00.png')], 'n': ['one']})
     pq.write_table(table, tmp_path / 'a.parquet')
     (shard,), _ = cut_table(str(tmp_path / 'a.parquet'), 9, 9, keep=['n'])
-    schema = output_schema(MACLIP(backbone=tiny).attribute_names, pa.schema([('n', pa.int64())]))
-    found = scorer(['n'], schema).score(shard, 0, None, 100.0)
-    assert found.error and found.is_final and len(found.table) == 0
+    schema = arrow_schema([*columns(MACLIP(backbone=tiny).attribute_names), 'n'], {'n': pa.int64()})
+    table, about = score(shard, ['n'], schema)
+    assert about['lost'] and len(table) == 0
 
 
-def test_links_and_formats_that_are_not_read_are_rows_of_an_actor(scorer, folder, tmp_path):
+def test_links_and_formats_that_are_not_read_are_rows(score, folder, tmp_path):
     path = tmp_path / 'a.tar'
     with tarfile.open(path, 'w') as tar:
         tar.add(folder / '00.png', '0.png')
@@ -188,66 +176,66 @@ def test_links_and_formats_that_are_not_read_are_rows_of_an_actor(scorer, folder
             tar.addfile(link)
         tar.add(folder / '00.png', '3.xcf')
         tar.add(folder / '00.png', '4.PNG')
-    shard, actor = Shard('a', 'tar', str(path)), scorer()
-    rows = actor.score(shard, 0, None, 100.0).table.to_pylist()
+    rows = score(Shard('a', 'tar', str(path)))[0].to_pylist()
     assert [row['score'] is None for row in rows] == [False, False, True, True, False]
     assert rows[0]['score'] == pytest.approx(rows[1]['score'], abs=1e-5)
     assert [row['error'].partition(';')[0] for row in rows[2:4]] == [
         'a link to gone.png, which is not in the tar',
         '.xcf files are not read',
     ]
-    for start in range(5):
-        ids = [row['id'] for row in actor.score(shard, start, None, 100.0).table.to_pylist()]
-        assert ids == [row['id'] for row in rows[start:]]
 
 
-def test_what_is_kept_of_tars_and_never_there_is_said(tiny, tmp_path, folder, run, monkeypatch):
+def test_what_is_kept_of_tars_and_never_there_is_said(score, tiny, tmp_path, folder, run):
     """By the run that ends with it, and by each rerun, which has nothing to do."""
     keep = ('json', '.TXT', 'jsno', '__key__')
     tars = [write_tar(tmp_path / f'{n}.tar', [folder / f'0{n}.png'], **{'TXT': 'a', 'seg.json': 'b'}) for n in range(2)]
     metric, out = MACLIP(backbone=tiny), tmp_path / 'out'
 
-    class Bar:
-        def end(self, job):
-            pass
-
-    options = {'column': None, 'keep': list(keep), 'shard_rows': 10_000}
+    options = {'column': None, 'keep': list(keep), 'shard_rows': 2000}
     collection = Collection(out, label(metric), options)
-    plan = _Plan(collection, find_inputs(tars), metric, None, keep)
-    driver = object.__new__(_Run)  # without Ray
-    driver.folder, driver.plan, driver.bar, driver.saved = collection, plan, Bar(), 0.0
-    for job in map(_Job, plan.shards(9, 9)):
-        rows = [
-            dict(zip(keep, image.kept, strict=True)) | {'path': image.id, 'error': ''}
-            for image in read_shard(job.shard)
-        ]
-        job.tables.append(to_table(rows, plan.schema))
-        driver._finish(job)
-    driver._save_manifest(complete=True)
+    plan = Plan(collection, find_inputs(tars), metric.attribute_names, None, keep)
+    for shard, schema in plan.shards(9, 9):
+        collection.finish(shard.name, *score(shard, plan.names, schema))
+    assert plan.unmatched() == ['json', 'jsno']
     collection.close()
-    assert open_collection(out).to_table()['.TXT'].to_pylist() == ['a', 'a']
-    assert read_manifest(out)['unmatched'] == ['json', 'jsno']
+    assert [row['.TXT'] for row in rows_of(out)] == ['a', 'a']
 
     assert score_collection(tars, out, metric, keep=keep)['unmatched'] == ['json', 'jsno']
-    error = run(*tars, '--engine', 'ray', '-o', out, '--keep', ','.join(keep))[2]
+    error = run(*tars, '-o', out, '--keep', ','.join(keep))[2]
     assert [line.split(':')[1].strip() for line in error.splitlines()[:-1]] == ['--keep json', '--keep jsno']
-
-    # entries that an earlier version wrote do not say
-    manifest = read_manifest(out)
-    for entry in manifest['shards'].values():
-        del entry['matched']
-    (out / '_manifest.json').write_text(json.dumps(manifest))
-    assert score_collection(tars[0], out, metric, keep=keep)['unmatched'] == []
 
 
 def test_wrong_use(folder, tiny, tmp_path, run):
-    assert 'of --engine ray' in run(folder, '--actors', 2)[2]
-    assert 'expected one folder' in run(folder, '--engine', 'ray', '-o', tmp_path / 'a.csv')[2]
-    assert '--sort does not work' in run(folder, '--engine', 'ray', '-o', f'{tmp_path}/out/', '--sort')[2]
-    code, _, error = run(folder, '--engine', 'ray', '-o', f'{tmp_path}/out/', '--keep', 'a')
+    assert 'expected a folder' in run(folder, '-o', tmp_path / 'a.csv')[2]
+    code, _, error = run(folder, '-o', f'{tmp_path}/out/', '--keep', 'a')
     assert code == 2 and 'no columns to keep' in error
     with pytest.raises(ValueError, match='retries=-1'):
         score_collection([folder], tmp_path / 'out', MACLIP(backbone=tiny), retries=-1)
+
+
+GPU = {'CPU': 8.0, 'GPU': 2.0}
+
+
+@pytest.mark.parametrize(
+    'nodes, workers, gpus, expected',
+    [
+        ([{'CPU': 4.0}, {'CPU': 2.0}], None, None, (6, 1, 0.0)),
+        ([{'CPU': 4.0}], 2, False, (2, 1, 0.0)),
+        ([GPU, {'CPU': 64.0}], None, None, (2, 4, 1.0)),
+        ([GPU], 8, None, (8, 1, 0.25)),
+        ([GPU], 3, True, (3, 2, 0.5)),
+        ([GPU], None, False, (8, 1, 0.0)),
+        ([{'CPU': 4.0}], None, True, 'has 4 cores and 0 GPUs'),  # a task would wait for ever
+        ([{'memory': 1.0}], None, None, 'has 0 cores'),
+    ],
+)
+def test_what_a_task_asks_for(monkeypatch, nodes, workers, gpus, expected):
+    monkeypatch.setattr(ray, 'nodes', lambda: [{'Alive': True, 'Resources': node} for node in nodes])
+    if isinstance(expected, str):
+        with pytest.raises(ValueError, match=expected):
+            driver._resources(workers, gpus)
+    else:
+        assert driver._resources(workers, gpus) == expected
 
 
 # --- with Ray ---------------------------------------------------------------------------------------------------------
@@ -283,13 +271,13 @@ def test_parquet(cluster, folder, plain, tiny, tmp_path, kind):
     rows = rows_of(out)
     check(rows, plain, lambda row: row['input_score'])
     assert len(list(out.glob('*.parquet'))) == (3 if kind == 'paths' else 4)
-    assert rows[0]['id'] == (str(files[0]) if kind == 'paths' else f'{tmp_path}/a.parquet#0')
+    assert rows[0]['path'] == (str(files[0]) if kind == 'paths' else f'{tmp_path}/a.parquet#0')
 
 
 @pytest.mark.slow
 def test_what_is_kept_and_never_there_is_said_by_the_run(cluster, folder, tiny, tmp_path, run):
     path = write_tar(tmp_path / 'a.tar', [folder / '00.png'], json='{}')
-    code, _, error = run(path, '--engine', 'ray', '-o', f'{tmp_path}/out/', '--keep', 'JSON,jsno')
+    code, _, error = run(path, '-o', f'{tmp_path}/out/', '--keep', 'JSON,jsno')
     assert code == 0 and '--keep jsno: no image' in error and '--keep JSON' not in error
     (row,) = rows_of(tmp_path / 'out')
     assert (row['JSON'], row['jsno']) == ('{}', None)
@@ -303,15 +291,15 @@ def test_a_broken_tar_keeps_its_rows_and_is_told(cluster, folder, plain, tiny, t
     with tarfile.open(path) as tar:
         cut = tar.getmember('07.png').offset_data + 100
     path.write_bytes(whole[:cut])
-    options = [str(path), '-o', f'{out}/', '--engine', 'ray', '--backbone', tiny]
-    assert main(['score', *options]) == 1
+    options = [str(path), '-o', f'{out}/', '--backbone', tiny]
+    assert main(['score-collection', *options]) == 1
     assert 'cut or broken behind image 7' in capsys.readouterr().err
-    assert sorted(Path(row['id'].partition('::')[0]).name for row in rows_of(out)) == sorted(plain)[:7]
+    assert sorted(Path(row['path'].partition('::')[0]).name for row in rows_of(out)) == sorted(plain)[:7]
     manifest = read_manifest(out)
     assert not manifest['complete'] and 'behind image 7' in next(iter(manifest['shards'].values()))['lost']
 
     path.write_bytes(whole)  # a rerun reads on where the damage was
-    assert main(['score', *options]) == 1  # of the images that fail
+    assert main(['score-collection', *options]) == 1  # of the images that fail
     check(rows_of(out), plain)
     assert read_manifest(out)['complete']
 
@@ -329,7 +317,22 @@ def test_inputs_that_cannot_be_opened_are_told(cluster, tiny, tmp_path, folder):
 
 
 @pytest.mark.slow
-def test_actors_with_other_weights_are_refused(cluster, photos, folder, tmp_path):
+def test_what_a_network_does_not_give_is_missing_and_tried_again(cluster, folder, plain, tiny, tmp_path):
+    """The memory that fsspec calls memory:// is the driver's own, so no worker finds what is in it."""
+    path, out = write_tar(tmp_path / 'a.tar', sorted(folder.iterdir())), tmp_path / 'out'
+    fs = fsspec.filesystem('memory')
+    fs.pipe_file('/network/b.tar', Path(path).read_bytes())
+    manifest = score_collection([path, 'memory://network/b.tar'], out, MACLIP(backbone=tiny), retries=1, progress=False)
+    fs.rm('/network', recursive=True)
+    check(rows_of(out), plain)
+    (missing,) = manifest['missing'].values()
+    assert missing['source'] == 'memory:///network/b.tar' and missing['error'] and not manifest['complete']
+    manifest = score_collection([path], out, MACLIP(backbone=tiny), progress=False)
+    assert manifest['complete'] and manifest['missing'] == {}
+
+
+@pytest.mark.slow
+def test_workers_with_other_weights_are_refused(cluster, photos, folder, tmp_path):
     """As on a machine of a cluster where another file lies in the same place."""
     metric = MACLIP(backbone=save_folder(make_clip(TINY, photos[:2]), TINY, tmp_path / 'clip'))
     save_folder(make_clip(TINY, photos[:2], seed=1), TINY, tmp_path / 'clip')
@@ -339,14 +342,12 @@ def test_actors_with_other_weights_are_refused(cluster, photos, folder, tmp_path
 
 # --- real kills -------------------------------------------------------------------------------------------------------
 
-# `maclip-pyiqa`, but with an actor's calls as short as these tests; who runs tests in the background may ignore Ctrl-C
+# `maclip-pyiqa`; who runs tests in the background may ignore Ctrl-C
 PROGRAM = """
 import signal
 import sys
-import maclip_pyiqa.integrations.ray as ours
 from maclip_pyiqa.cli import main
 
-ours.SECONDS, ours.SAVE_SECONDS = 0.2, 0
 signal.signal(signal.SIGINT, signal.default_int_handler)
 sys.exit(main(sys.argv[1:]))
 """
@@ -418,7 +419,7 @@ def start(tmp_path, tiny):
 
     def start(*args, command=None, **environment):
         command = command or [
-            *(sys.executable, '-c', PROGRAM, 'score', *map(str, args), '-o', f'{tmp_path}/out/', '--engine', 'ray'),
+            *(sys.executable, '-c', PROGRAM, 'score-collection', *map(str, args), '-o', f'{tmp_path}/out/'),
             *('--backbone', tiny, '--batch', '4', '--shard-rows', '20'),
         ]
         with open(tmp_path / 'err', 'a') as err:
@@ -478,14 +479,14 @@ def finished(tmp_path):
     return list((tmp_path / 'out').glob('*.parquet'))
 
 
-def actors(process, start):
+def workers(process, start):
     names = {}
     for child in start.children(process):
         try:
             names[child.pid] = ' '.join(child.cmdline())
         except psutil.Error:  # it has ended
             continue
-    return [pid for pid, name in names.items() if name.startswith('ray::_Scorer')]
+    return [pid for pid, name in names.items() if name.startswith('ray::score_shard')]
 
 
 def complete(start, tmp_path, many, tiny, *args):
@@ -495,7 +496,6 @@ def complete(start, tmp_path, many, tiny, *args):
     assert process.returncode == 1, start.errors()  # for the broken image
     plain = {Path(row['path']).name: row for row in score_files(MACLIP(backbone=tiny), find_images([many]))}
     check(rows_of(tmp_path / 'out'), plain)
-    assert not list(tmp_path.glob('out/_partial/*'))
     manifest = read_manifest(tmp_path / 'out')
     assert (manifest['complete'], manifest['rows'], manifest['failed']) == (True, 120, 1)
 
@@ -530,10 +530,10 @@ def test_the_driver_is_killed_or_interrupted(start, many, tiny, tmp_path, how):
 
 
 @pytest.mark.slow
-def test_an_actor_is_killed(start, many, tiny, tmp_path):
-    process = start(many, '--actors', '2', PYTHONPATH=site(tmp_path, SLOW))
+def test_a_worker_is_killed(start, many, tiny, tmp_path):
+    process = start(many, '--workers', '2', PYTHONPATH=site(tmp_path, SLOW))
     until(lambda: finished(tmp_path), process, start)
-    os.kill(actors(process, start)[0], signal.SIGKILL)
+    os.kill(workers(process, start)[0], signal.SIGKILL)
     until(lambda: process.poll() is not None, psutil_like(process), start)
     assert process.returncode == 1 and read_manifest(tmp_path / 'out')['complete'], start.errors()
     complete(start, tmp_path, many, tiny)
@@ -559,37 +559,37 @@ def test_the_disk_is_full(start, many, tiny, tmp_path):
 
 
 @pytest.mark.slow
-def test_an_image_that_kills_its_actor_is_a_row_with_an_error(start, many, tiny, tmp_path):
+def test_an_image_that_kills_its_process_is_a_row_with_an_error(start, many, tiny, tmp_path):
     (many / '030.png').unlink()  # a link to a photo that others share
     (many / '030.png').write_bytes(POISON)
     process = start(many, '--retries', '0', PYTHONPATH=site(tmp_path, POISONED))
     until(lambda: process.poll() is not None, psutil_like(process), start, 400)
     assert process.returncode == 1, start.errors()
     rows = rows_of(tmp_path / 'out')
-    assert sorted(Path(row['id']).name for row in rows) == [f'{number:03d}.png' for number in range(120)]
-    failed = {Path(row['id']).name: row['error'] for row in rows if row['score'] is None}
-    assert failed.keys() == {'030.png', '119.png'} and 'actors died of it' in failed['030.png']
+    assert sorted(Path(row['path']).name for row in rows) == [f'{number:03d}.png' for number in range(120)]
+    failed = {Path(row['path']).name: row['error'] for row in rows if row['score'] is None}
+    assert failed.keys() == {'030.png', '119.png'} and 'processes died of it' in failed['030.png']
     assert read_manifest(tmp_path / 'out')['complete']
 
 
 @pytest.mark.slow
 def test_a_crash_that_passes_costs_no_image(start, many, tiny, tmp_path):
-    """A reader that crashes once: without retries, the same images are tried again, fewer at once."""
+    """A reader that crashes once: without retries, the same images are tried again, each alone."""
     (many / '030.png').unlink()
     (many / '030.png').write_bytes(POISON + (many / '031.png').read_bytes())
     process = start(many, '--retries', '0', PYTHONPATH=site(tmp_path, CRASHES_ONCE), CRASHED=str(tmp_path / 'crashed'))
     until(lambda: process.poll() is not None, psutil_like(process), start, 400)
     assert (tmp_path / 'crashed').exists() and process.returncode == 1, start.errors()
-    rows = {Path(row['id']).name: row for row in rows_of(tmp_path / 'out')}
+    rows = {Path(row['path']).name: row for row in rows_of(tmp_path / 'out')}
     assert len(rows) == 120 and [name for name, row in rows.items() if row['score'] is None] == ['119.png']
     assert rows['030.png']['score'] == pytest.approx(rows['031.png']['score'], abs=1e-5)
 
 
 @pytest.mark.slow
-def test_actors_that_cannot_start_end_the_run(start, many, tmp_path):
+def test_workers_that_cannot_start_end_the_run(start, many, tmp_path):
     process = start(many, PYTHONPATH=site(tmp_path, DOOMED))
     until(lambda: process.poll() is not None, psutil_like(process), start, 400)
-    assert process.returncode == 2 and 'cannot start actors' in start.errors()
+    assert process.returncode == 2 and 'processes die while they build the metric' in start.errors()
 
 
 def free_port():
@@ -602,14 +602,14 @@ def free_port():
 def test_a_node_is_killed(start, many, tiny, tmp_path, monkeypatch):
     from ray.cluster_utils import Cluster
 
-    monkeypatch.setenv('PYTHONPATH', site(tmp_path, SLOW))  # of the nodes, which start the actors
+    monkeypatch.setenv('PYTHONPATH', site(tmp_path, SLOW))  # of the nodes, which start the workers
 
     options = {'num_cpus': 1, 'object_store_memory': STORE, 'include_dashboard': False}
     cluster = Cluster(initialize_head=True, head_node_args=options)
     try:
         second = cluster.add_node(num_cpus=1, object_store_memory=STORE)
         cluster.wait_for_nodes()
-        process = start(many, '--address', cluster.address, '--actors', '2')
+        process = start(many, '--address', cluster.address, '--workers', '2')
         until(lambda: len(finished(tmp_path)) >= 2, process, start)
         cluster.remove_node(second, allow_graceful=False)
         until(lambda: process.poll() is not None, psutil_like(process), start, 300)

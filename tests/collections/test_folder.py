@@ -4,21 +4,17 @@ import json
 import os
 
 import fsspec
-import pyarrow.dataset as ds
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from maclip_pyiqa.scoring.collections import (
-    Collection,
-    is_collection,
-    open_collection,
-    output_schema,
-    read_manifest,
-    to_table,
-)
+from maclip_pyiqa.collections import read_manifest
+from maclip_pyiqa.collections.folder import SHARD, Collection
 from maclip_pyiqa.scoring.formats import read_label
+from maclip_pyiqa.scoring.formats.parquet import to_table
+from maclip_pyiqa.scoring.schema import arrow_schema, columns
 
-SCHEMA = output_schema(['sharp'])
+SCHEMA = arrow_schema(columns(['sharp']))
 LABEL = {'versions': {'maclip_pyiqa': '0.1.0'}, 'config': {'max_views': None}, 'fingerprint': 'abc'}
 OPTIONS = {'keep': [], 'shard_rows': 3}
 
@@ -47,29 +43,29 @@ def out(request, tmp_path):
         fsspec.filesystem('memory').rm('/collection', recursive=True)
 
 
+def read_all(run):
+    tables = [pq.read_table(run.fs.open(file)) for file in sorted(run.fs.glob(f'{run.root}/*.parquet'))]
+    assert {json.loads(table.schema.metadata[b'maclip_pyiqa'])['fingerprint'] for table in tables} == {'abc'}
+    return pa.concat_tables(table.replace_schema_metadata() for table in tables)
+
+
 def test_rows_and_metadata(out):
-    assert not is_collection(out)
     run = Collection(out, LABEL, OPTIONS, ['x.tar'])
-    with pytest.raises(FileNotFoundError, match='no finished shard'):
-        open_collection(out)
     run.finish('a', rows(0.25, None), ABOUT)
     run.finish('b', rows(0.75), ABOUT)
-    run.save_manifest(2.0, complete=True)
+    run.save_manifest(ended=True)
     run.close()
-    assert is_collection(out)
 
-    data = open_collection(out)
-    assert (
-        data.schema.names == SCHEMA.names
-        and json.loads(data.schema.metadata[b'maclip_pyiqa'])['config'] == LABEL['config']
-    )
-    found = data.to_table(filter=ds.field('score') >= 0.25, columns=['id', 'score', 'error']).to_pylist()
-    assert found == [{'id': '0.25.png', 'score': 0.25, 'error': ''}, {'id': '0.75.png', 'score': 0.75, 'error': ''}]
-    assert data.count_rows() == 3
-
+    data = read_all(run)
+    assert data.schema == SCHEMA
+    assert data.select(['path', 'score', 'error']).to_pylist() == [
+        {'path': '0.25.png', 'score': 0.25, 'error': ''},
+        {'path': 'bad.png', 'score': None, 'error': 'broken'},
+        {'path': '0.75.png', 'score': 0.75, 'error': ''},
+    ]
     manifest = read_manifest(out)
     assert (manifest['rows'], manifest['failed'], manifest['complete']) == (3, 1, True)
-    assert (manifest['inputs'], manifest['seconds']) == (['x.tar'], 2.0)
+    assert manifest['inputs'] == ['x.tar']
     assert manifest['shards']['a'] == {**ABOUT, 'rows': 2, 'failed': 1}
     assert manifest['label'] == LABEL
 
@@ -80,30 +76,38 @@ def test_the_label_of_a_file_is_that_of_a_parquet_table(tmp_path):
     run.close()
     label = read_label(tmp_path / 'a.parquet')
     assert label == LABEL
-    assert json.loads(pq.read_schema(tmp_path / 'a.parquet').metadata[b'maclip_pyiqa.shard'])['source'] == 'x.tar'
+    assert json.loads(pq.read_schema(tmp_path / 'a.parquet').metadata[SHARD.encode()])['source'] == 'x.tar'
 
 
 def test_a_rerun_finds_what_is_finished_and_sweeps_the_rest(out):
     run = Collection(out, LABEL, OPTIONS)
     run.finish('a', rows(0.25), ABOUT)  # the manifest does not know it yet
-    run.save_partial('a', rows(0.25), ABOUT)  # as if killed between the file and the removal of this one
-    run.save_partial('b', rows(0.5), ABOUT)
-    run.save_partial('b', rows(0.5, None), ABOUT)
     fs, root = run.fs, run.root
-    for leftover in ('c.parquet.part', '_partial/b.parquet.part', '_manifest.json.part'):
+    for leftover in ('c.parquet.part', '_manifest.json.part'):
         fs.pipe_file(f'{root}/{leftover}', b'half')
     run.close()
-    assert open_collection(out).count_rows() == 1
+    assert len(read_all(run)) == 1
 
     again = Collection(out, LABEL, OPTIONS)
-    assert again.shards == {'a': {**ABOUT, 'rows': 1, 'failed': 0}} and again.ids('a') == ['0.25.png']
-    assert again.partial('b').column('id').to_pylist() == ['0.5.png', 'bad.png']
+    assert again.shards == {'a': {**ABOUT, 'rows': 1, 'failed': 0}} and again.paths('a') == ['0.25.png']
     assert not [file for file in fs.find(root) if file.endswith('.part')]
     again.finish('b', rows(0.5, None, 0.75), ABOUT)
+    again.finish('a', rows(0.25, 0.3), ABOUT)  # one that was broken and is read again
+    again.save_manifest(ended=True)
     again.close()
-    assert (
-        again.schema() == SCHEMA and again.is_complete and not again.partials and open_collection(out).count_rows() == 4
-    )
+    assert again.schema() == SCHEMA and again.manifest['complete'] and len(read_all(again)) == 5
+    assert (again.manifest['rows'], again.manifest['failed']) == (5, 1)
+
+
+@pytest.mark.parametrize('missing', [False, True])
+def test_what_is_lost_or_missing_is_not_complete(out, missing):
+    run = Collection(out, LABEL, OPTIONS)
+    run.finish('a', rows(0.25), ABOUT | {'lost': '' if missing else 'cut behind image 1'})
+    if missing:
+        run.miss('b', 'b.tar', 'gone')
+    run.save_manifest(ended=True)
+    run.close()
+    assert not read_manifest(out)['complete']
 
 
 @pytest.mark.parametrize(
@@ -127,7 +131,7 @@ def test_a_folder_with_other_files_is_refused(tmp_path):
     with pytest.raises(ValueError, match='no _manifest'):
         Collection(tmp_path, LABEL, OPTIONS)
     with pytest.raises(FileNotFoundError, match='no _manifest'):
-        open_collection(tmp_path)
+        read_manifest(tmp_path)
 
 
 def test_two_runs_cannot_write_at_once(tmp_path):
@@ -140,22 +144,25 @@ def test_two_runs_cannot_write_at_once(tmp_path):
 
 def test_a_write_that_fails_leaves_what_was_there(tmp_path, monkeypatch):
     run = Collection(tmp_path, LABEL, OPTIONS)
-    run.save_partial('a', rows(0.25), ABOUT)
+    run.finish('a', rows(0.25), ABOUT)
 
     def full(descriptor):
         raise OSError(28, 'No space left on device')
 
     monkeypatch.setattr(os, 'fsync', full)
-    with pytest.raises(OSError, match='No space'):
-        run.save_partial('a', rows(0.25, 0.5), ABOUT)
-    with pytest.raises(OSError, match='No space'):
-        run.finish('a', rows(0.25, 0.5), ABOUT)
+    for name in 'ab':
+        with pytest.raises(OSError, match='No space'):
+            run.finish(name, rows(0.25, 0.5), ABOUT)
     monkeypatch.undo()
-    assert run.shards == {} and len(run.partial('a')) == 1
-    assert sorted(os.listdir(tmp_path)) == ['_lock', '_manifest.json', '_partial']
+    assert run.shards == {'a': {**ABOUT, 'rows': 1, 'failed': 0}} and run.paths('a') == ['0.25.png']
+    assert sorted(os.listdir(tmp_path)) == ['_lock', '_manifest.json', 'a.parquet']
     run.close()
 
 
-def test_ids_are_text_whatever_file_names_are(tmp_path):
+def test_paths_are_text_whatever_file_names_are(tmp_path):
     table = to_table([{'path': 'a\udcff\x00.png', 'score': None, 'error': 'x'}], SCHEMA)
-    assert table.column('id').to_pylist() == ['\ufffda\\udcff\\u0000.png']
+    assert table.column('path').to_pylist() == ['\ufffda\\udcff\\u0000.png']
+    run = Collection(tmp_path, LABEL, OPTIONS)
+    run.finish('a', table, ABOUT)
+    run.close()
+    assert run.paths('a') == ['a\udcff\x00.png']

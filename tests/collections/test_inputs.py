@@ -1,4 +1,4 @@
-"""Inputs of a collection: what is found, how it is cut, and that any row can be read first."""
+"""Inputs of a collection: what is found, how it is cut, and how its images are read."""
 
 import bz2
 import gzip
@@ -16,15 +16,20 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from maclip_pyiqa.scoring import shards
-from maclip_pyiqa.scoring.collections import output_schema, to_table
-from maclip_pyiqa.scoring.shards import Shard, cut_files, cut_table, find_inputs, load, read_shard, shard_name
+from maclip_pyiqa.collections import inputs
+from maclip_pyiqa.collections.inputs import Shard, cut_files, cut_table, find_inputs, read, read_shard, shard_name
+from maclip_pyiqa.scoring.formats.parquet import to_table
+from maclip_pyiqa.scoring.schema import arrow_schema, columns
 
 
 def png(value, size=(8, 6)):
     buffer = io.BytesIO()
     Image.fromarray(np.full((*size[::-1], 3), value, np.uint8)).save(buffer, 'png')
     return buffer.getvalue()
+
+
+def schema_with(kept):
+    return arrow_schema([*columns([]), *kept.names], dict(zip(kept.names, kept.types, strict=True)))
 
 
 HARD, SYMBOLIC = tarfile.LNKTYPE, tarfile.SYMTYPE
@@ -44,12 +49,12 @@ def write_tar(path, members, mode='w'):
     return str(path)
 
 
-def read_tar(path, *keep, start=0, stop=None):
+def read_tar(path, *keep):
     """Name, content, what is kept, and error of each row."""
     shard = Shard('a', 'tar', str(path), keep=keep)
-    for image in read_shard(shard, start, stop):
-        assert image.id.endswith(f'::{path}')
-        yield image.id.removeprefix('tar://').removesuffix(f'::{path}'), image.data, image.kept, image.error
+    for image in read_shard(shard):
+        assert image.path.endswith(f'::{path}')
+        yield image.path.removeprefix('tar://').removesuffix(f'::{path}'), image.data, image.kept, image.error
 
 
 MEMBERS = {
@@ -137,9 +142,9 @@ def test_images_that_are_not_read_are_told(folder, caplog):
     fs, base = fsspec.core.url_to_fs(folder)
     for name in ('x/c.xcf', 'x/d.XCF', 'x/e.dng'):
         fs.pipe_file(f'{base}/{name}', b'abc')
-    for inputs in ('x', 'x/*'):
+    for of in ('x', 'x/*'):
         caplog.clear()
-        assert len(find_inputs([f'{folder}/{inputs}']).files) == 2
+        assert len(find_inputs([f'{folder}/{of}']).files) == 2
         assert [message.partition(';')[0] for message in caplog.messages] == [
             'left out, image formats that are not read: 1 .dng, 2 .xcf'
         ]
@@ -222,12 +227,12 @@ def test_names_are_unlike_and_do_not_depend_on_how_a_path_is_written(tmp_path, m
 
 def test_files(tmp_path):
     shards = list(cut_files(['a', 'b', 'c'], 2, first=7))
-    assert [(shard.name, shard.paths, shard.rows) for shard in shards] == [
+    assert [(shard.name, shard.paths, shard.share) for shard in shards] == [
         ('files_00007', ('a', 'b'), 2),
         ('files_00008', ('c',), 1),
     ]
-    assert [image.id for image in read_shard(shards[0], 1)] == ['b']
-    assert load(next(read_shard(shards[0]))) is None
+    assert [image.path for image in read_shard(shards[0])] == ['a', 'b']
+    assert read(next(read_shard(shards[0])), 0, None).error == 'No such file or directory'
 
 
 def parquet(path, kind, rows=10, group=3):
@@ -254,12 +259,8 @@ def test_parquet(tmp_path, kind):
     assert len({shard.name for shard in shards}) == len(shards)
     images = [image for shard in shards for image in read_shard(shard)]
     assert [image.kept for image in images] == [(n, f'c{n}') for n in range(10)]
-    assert [image.id for image in images] == [f'{n}.png' if kind == 'paths' else f'{path}#{n}' for n in range(10)]
+    assert [image.path for image in images] == [f'{n}.png' if kind == 'paths' else f'{path}#{n}' for n in range(10)]
     assert [image.data for image in images] == [f'{n}.png' if kind == 'paths' else png(n) for n in range(10)]
-    for start in range(4):  # from and to any row
-        for stop in (*range(start, 4), None):
-            part = list(read_shard(shards[0], start, stop))
-            assert part == images[start : shards[0].stop if stop is None else min(stop, shards[0].stop)]
     assert cut_table(path, 1000, 100)[0][0].name == shard_name(path)
 
 
@@ -271,7 +272,7 @@ def test_columns_are_found_or_named(tmp_path):
         return list(read_shard(cut_table(str(tmp_path / 'a.parquet'), 9, 9, column, keep)[0][0]))
 
     assert [image.data for image in images()] == [b'2']
-    assert [image.data for image in images('thumbnail')] == [b'1'] and images('x')[0].id == 'a'
+    assert [image.data for image in images('thumbnail')] == [b'1'] and images('x')[0].path == 'a'
     assert images('empty')[0].error == 'no image: the cell is empty'
     with pytest.raises(ValueError, match="no column 'y'"):
         images('y')
@@ -357,8 +358,8 @@ def test_all_types_of_text_and_bytes(tmp_path, kind, name, extension, wrapped):
             pa.register_extension_type(Wrapped(pa.string()))
     assert [image.data for image in images] == (data if kind in ('bytes', 'struct') else paths)
     assert [image.kept[0] for image in images] == paths
-    rows = [dict(zip(kept.names, image.kept, strict=True)) | {'path': image.id, 'error': ''} for image in images]
-    written = to_table(rows, output_schema([], kept))  # what is kept can be written, too
+    rows = [dict(zip(kept.names, image.kept, strict=True)) | {'path': image.path, 'error': ''} for image in images]
+    written = to_table(rows, schema_with(kept))  # what is kept can be written, too
     assert written['text'].to_pylist() == paths and str(written['text'].type) in ('string', 'large_string')
     pq.write_table(pa.concat_tables([written, written]), tmp_path / 'out.parquet')
 
@@ -372,9 +373,9 @@ def test_columns_of_pandas(tmp_path):
     rows, kept = [], None
     for part in range(2):
         (shard,), kept = cut_table(str(tmp_path / f'{part}.parquet'), 9, 999, keep=['label'])
-        rows += [{'path': image.id, 'error': '', 'label': image.kept[0]} for image in read_shard(shard)]
+        rows += [{'path': image.path, 'error': '', 'label': image.kept[0]} for image in read_shard(shard)]
     assert [row['path'] for row in rows] == [f'{part}-{n}.png' for part in range(2) for n in range(100)]
-    assert to_table(rows, output_schema([], kept))['label'].to_pylist() == [row['path'] for row in rows]
+    assert to_table(rows, schema_with(kept))['label'].to_pylist() == [row['path'] for row in rows]
 
 
 def test_a_type_that_holds_no_image_is_named_as_it_is(tmp_path):
@@ -407,7 +408,7 @@ def test_tar(tmp_path, suffix):
     path = write_tar(tmp_path / f'a{suffix}', MEMBERS, mode)
     shard = Shard('a', 'tar', path, keep=('__key__', 'json', 'txt'))
     images = list(read_shard(shard))
-    assert [image.id for image in images] == [f'tar://{name}::{path}' for name in IDS]
+    assert [image.path for image in images] == [f'tar://{name}::{path}' for name in IDS]
     assert [image.data for image in images] == [MEMBERS[name] for name in IDS]
     assert [image.kept for image in images] == [
         ('a/0', '{"n": 0}', None),
@@ -415,11 +416,8 @@ def test_tar(tmp_path, suffix):
         ('a/2', None, None),
         ('a/2', None, None),
     ]
-    for start in range(5):
-        for stop in (*range(start, 5), None):
-            assert list(read_shard(shard, start, stop)) == images[start:stop]
     if suffix == '.tar':  # the id opens the image
-        with fsspec.open(images[1].id) as file:
+        with fsspec.open(images[1].path) as file:
             assert file.read() == images[1].data
 
 
@@ -488,9 +486,6 @@ def test_links(tmp_path, compression):
         'circle.png': 'a link to round.png, which leads round in a circle',
         'folder.png': 'a link to pipe, which is not a file',
     }
-    for start in range(len(rows) + 1):  # from and to any row
-        assert list(read_tar(path, 'json', start=start)) == rows[start:]
-        assert list(read_tar(path, 'json', start=start, stop=start + 2)) == rows[start : start + 2]
     fs = fsspec.filesystem('memory')
     fs.pipe_file('/links/a.tar', path.read_bytes())
     assert [row[1:] for row in read_tar('memory://links/a.tar', 'json')] == [row[1:] for row in rows]
@@ -568,8 +563,6 @@ def test_images_that_are_not_read_are_rows(tmp_path):
         '.svg files are not read',
         '',
     ]
-    for start in range(6):
-        assert list(read_tar(path, 'json', start=start)) == rows[start:]
     # what is kept is no image of the sample
     assert [(name, kept) for name, _, kept, _ in read_tar(path, 'svg')][3:] == [('3.jpg', (None,))]
 
@@ -578,7 +571,7 @@ def test_images_that_are_not_read_are_rows(tmp_path):
 @pytest.mark.parametrize('keep', [(), ('json',)])
 def test_memory_is_bounded(tmp_path, monkeypatch, compression, keep):
     """Also where all members have one key."""
-    monkeypatch.setattr(shards, 'HELD', 2_000_000)
+    monkeypatch.setattr(inputs, 'HELD', 2_000_000)
     members = {f'photo.{n:02d}.jpg': bytes([n]) * 1_000_000 for n in range(40)}
     write_tar(tmp_path / 'whole.tar', members | {'photo.39.json': b''})
     path = tmp_path / 'a.tar'
@@ -648,5 +641,5 @@ def test_urls(tmp_path):
     shards, _ = cut_table('memory://urls/a.parquet', 9, 99)
     assert [image.data for image in read_shard(shards[0])] == [png(n) for n in range(10)]
     (shard,) = cut_files(['memory://urls/a.png'], 9)
-    assert load(next(read_shard(shard))) == png(5)
+    assert read(next(read_shard(shard)), 0, None).pixels[0, 0].tolist() == [5, 5, 5]
     fs.rm('/urls', recursive=True)
