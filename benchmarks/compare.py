@@ -80,7 +80,7 @@ def shares(low, high, n: int, draws: int, seed: int) -> tuple[float, float, floa
     import numpy as np
     from scipy import stats
 
-    from maclip_pyiqa.evaluation.paired import paired
+    from maclip_pyiqa.comparison.statistics import paired
 
     rng = np.random.default_rng(seed)
     by_pairs = by_means = false = 0
@@ -107,7 +107,7 @@ def misses(samples: int) -> list[list[str]]:
     import numpy as np
     from scipy import stats
 
-    from maclip_pyiqa.evaluation.paired import mean_interval
+    from maclip_pyiqa.comparison.statistics import mean_interval
 
     def plain(values):
         found = stats.bootstrap((values,), np.mean, n_resamples=1999, method='percentile', random_state=rng)
@@ -160,7 +160,7 @@ def main(argv: list[str] | None = None) -> int:
 
     from maclip_pyiqa import MACLIP, WeightsError, compare
     from maclip_pyiqa.backbone import NOTE
-    from maclip_pyiqa.evaluation.paired import FEWEST
+    from maclip_pyiqa.comparison.statistics import FEWEST
 
     try:
         metric = MACLIP(backbone=args.backbone, pretrained=args.pretrained)

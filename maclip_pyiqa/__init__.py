@@ -17,7 +17,7 @@ from .integrations.pyiqa import register, register_when_imported
 
 if TYPE_CHECKING:
     from .backbone import WeightsError
-    from .evaluation.compare import compare
+    from .comparison import compare
     from .evaluation.known_answers import verify
     from .loss import MACLIPLoss
     from .metric import MACLIP, Analysis, Cues, ViewPlan
@@ -44,7 +44,7 @@ __getattr__ = lazy(
         **dict.fromkeys(('MACLIP', 'Analysis', 'Cues', 'ViewPlan'), 'metric'),
         'MACLIPLoss': 'loss',
         'WeightsError': 'backbone',
-        'compare': 'evaluation.compare',
+        'compare': 'comparison',
         **dict.fromkeys(('open_scores', 'score_files'), 'scoring'),
         'verify': 'evaluation.known_answers',
     },

@@ -11,8 +11,8 @@ from maclip_pyiqa import score_files
 from maclip_pyiqa._lists import as_names, as_paths
 from maclip_pyiqa.collections import score_collection
 from maclip_pyiqa.collections.inputs import find_inputs
+from maclip_pyiqa.comparison.pairing import read_versions
 from maclip_pyiqa.evaluation.metrics import load_metrics
-from maclip_pyiqa.evaluation.pairing import read_versions
 from maclip_pyiqa.scoring import find_images, others
 from maclip_pyiqa.scoring.filter import filter_scores
 from maclip_pyiqa.scoring.formats import read_table

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-__all__ = ['architecture_facts', 'image_digest', 'text_digest']
+__all__ = ['architecture_facts', 'digest', 'image_digest', 'text_digest']
 
 NEUTRAL = ('pretrained', 'tokenizer', 'drop', 'output_tokens')  # parts of names: loading, tokens (hashed), training
 TOLD = ('layers', 'width', 'patch_size', 'image_size', 'mlp_ratio', 'vocab_size', 'context_length')  # by the shapes
@@ -62,7 +62,7 @@ def image_digest(clip: Any, facts: Mapping[str, Any], window: int, mean: Sequenc
     tensors = clip.visual.state_dict() | {
         name: torch.tensor(value, dtype=torch.float32) for name, value in constants.items()
     }
-    return _digest({'window': window, **facts}, tensors)
+    return digest({'window': window, **facts}, tensors)
 
 
 def text_digest(clip: nn.Module, facts: Mapping[str, Any], tokens: Tensor) -> str:
@@ -80,10 +80,11 @@ def text_digest(clip: nn.Module, facts: Mapping[str, Any], tokens: Tensor) -> st
     tensors['logit_scale'] = tensors['logit_scale'].reshape(())  # also of models that hold it as (1,)
     if 'token_embedding.weight' in tensors:  # of those tokens only: most of a small CLIP's weights are in this table
         tensors['token_embedding.weight'] = tensors['token_embedding.weight'][tokens.unique()]
-    return _digest({'tokens': tokens.tolist(), **facts}, tensors)
+    return digest({'tokens': tokens.tolist(), **facts}, tensors)
 
 
-def _digest(facts: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
+def digest(facts: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
+    """Hash of facts and of floating-point tensors by their names: 64 hexadecimal digits."""
     floating = {name: tensor for name, tensor in sorted(tensors.items()) if tensor.is_floating_point()}
     shapes = [[name, *tensor.shape] for name, tensor in floating.items()]  # counters follow from the architecture
     with ThreadPoolExecutor() as pool:  # hashing lets other threads run
@@ -93,5 +94,5 @@ def _digest(facts: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
 
 def _hash(tensor: Tensor) -> str:
     # BLAKE2b: as safe as SHA-256, and on processors without instructions for that twice as fast
-    values = np.ascontiguousarray(tensor.detach().float().numpy(), '<f4')
+    values = np.ascontiguousarray(tensor.detach().float().cpu().numpy(), '<f4')
     return hashlib.blake2b(values.data, digest_size=32).hexdigest()

@@ -27,10 +27,10 @@ Compares two or more versions of the same images: is B better than A, by how muc
   maclip-pyiqa compare before/ after/ -o compare.html            a page: pairs side by side, maps, statistics
   maclip-pyiqa compare before.csv after.csv --by id -o both.csv  tables made by `score -o`, paired by a column
 
-Images of folders are paired by their path below the folder, those of tables by a column, or by their path below the
-folder that gives the most pairs. The suffix does not count (x/1.png and x/1.jpg are a pair), unless one version has
-several images that differ in it alone. Tables may be from Windows. Images without a partner are listed and not scored;
-images that fail are listed and left out.
+Images of folders are paired by their path below the folder, those of tables (and of folders of tables, also by URL) by
+a column, or by their path below the folder that gives the most pairs. The suffix does not count (x/1.png and x/1.jpg
+are a pair), unless one version has several images that differ in it alone. Tables may be from Windows. Images without a
+partner are listed and not scored; images that fail are listed and left out.
 
 For the score, both cues, each attribute and each of --metrics: the means, the mean difference (second minus first) with
 its 95 % bootstrap interval over pairs, the share of pairs in which the second is better (ties count half) with its 95 %
@@ -77,8 +77,14 @@ def add(commands: Any, parents: Parents) -> None:
         metavar='A,B',
         help="columns of tables where lower is better (known already: pyiqa's metrics)",
     )
-    option('--resamples', type=whole_number(1), default=9999, metavar='N', help='bootstrap (default: %(default)s)')
-    option('--seed', type=whole_number(0), default=0, metavar='N', help='of the bootstrap (default: %(default)s)')
+    option(
+        '--resamples',
+        type=whole_number(1),
+        default=9999,
+        metavar='N',
+        help='resamples of the bootstrap (default: %(default)s)',
+    )
+    option('--seed', type=whole_number(0), default=0, metavar='N', help='seed of the bootstrap (default: %(default)s)')
     option(
         '--pictures',
         type=whole_number(0),
@@ -102,7 +108,7 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError(f'two results cannot be written to one file: {", ".join(outputs)}')
     if any(path.lower().endswith('.html') for path in args.output):
         need('a page', 'jinja2', extra='report')
-    from ..evaluation.pairing import check_labels, pair, read_versions
+    from ..comparison.pairing import check_labels, pair, read_versions
 
     with usage_errors(OSError, ValueError):
         versions = read_versions(args.versions, args.by)
@@ -117,22 +123,19 @@ def run(args: argparse.Namespace) -> int:
             part = Path(f'{path}.part')
             part.touch()
             part.unlink()
-    from ..evaluation.compare import score_versions, summarize
+    from ..comparison.verdict import compare_versions
 
-    source, maps = None, None
-    if folders:
-        from ..scoring.schema import label
-
-        metric, loaded = load_metrics(args, others)
-        source = label(metric)
-        with usage_errors(ValueError):
-            check_labels(versions, source)
-        maps = score_versions(
-            images, versions, metric, others=loaded, batch=args.batch, workers=args.workers, max_pixels=args.max_pixels
-        )
-    settings = {'resamples': args.resamples, 'seed': args.seed}
+    metric, loaded = load_metrics(args, others) if folders else (None, None)
     with usage_errors(ValueError):
-        result = summarize(versions, images, source, maps, lower_better=split_names(args.lower_better), **settings)
+        result = compare_versions(
+            versions,
+            images,
+            metric,
+            lower_better=split_names(args.lower_better),
+            resamples=args.resamples,
+            seed=args.seed,
+            options={'others': loaded, 'batch': args.batch, 'workers': args.workers, 'max_pixels': args.max_pixels},
+        )
     for note in result.notes:
         say(escape_path(note))
     _list(f'not in all of {", ".join(result.names)}', [f'{k} (in {", ".join(v)})' for k, v in result.unpaired.items()])

@@ -34,7 +34,7 @@ Protocol `paper` is that of the MA-CLIP paper (whole data sets, native size, SPA
 `pyiqa` is pyiqa's configuration of each data set (official splits where it names them).
 
 Written to -o: results.csv, results.md (with the published numbers), differences.csv (SRCC between metrics), scores/
-and plots/ of each metric and data set, run.json (versions, options, fingerprints of the metrics). DMOS labels are
+and plots/ of each metric and data set, run.json (versions, options, fingerprints of the metrics). DMOS ratings are
 negated, as declared per data set, and so are scores of metrics where lower is better.
 """
 
@@ -66,15 +66,16 @@ def add(commands: Any, parents: Parents) -> None:
     option('--download', action='store_true', help='let pyiqa download missing data sets')
     option('-o', '--output', type=Path, default=Path('results'), metavar='DIR', help='default: %(default)s')
     own = parser.add_argument_group('a list of your own')
-    own.add_argument('--list', type=Path, metavar='FILE', help='.csv or .json with a file and a label for each image')
+    own.add_argument('--list', type=Path, metavar='FILE', help='.csv or .json with a file and a rating for each image')
     own.add_argument('--images', type=Path, metavar='DIR', help="folder of the files (default: the list's)")
-    own.add_argument('--name', help="of the data set in the results (default: the list's)")
+    own.add_argument('--name', help="name of the data set in the results (default: the list's)")
     own.add_argument('--file-column', metavar='COLUMN', help='default: a usual name, such as img_path')
-    own.add_argument('--label-column', metavar='COLUMN', help='default: a usual name, such as mos')
-    own.add_argument('--labels', choices=('mos', 'dmos'), help='mos: higher is better (default); dmos: lower is better')
+    own.add_argument('--rating-column', metavar='COLUMN', help='default: a usual name, such as mos')
+    ratings = 'mos: higher is better (default); dmos: lower is better'
+    own.add_argument('--ratings', choices=('mos', 'dmos'), help=ratings)
     how = parser.add_argument_group('computation')
-    how.add_argument('--backbone', metavar='NAME', help='of maclip: an open_clip architecture (default: RN50)')
-    how.add_argument('--pretrained', metavar='TAG|FILE', help='of maclip: its weights (default: openai)')
+    how.add_argument('--backbone', metavar='NAME', help='backbone of maclip, an open_clip architecture (default: RN50)')
+    how.add_argument('--pretrained', metavar='TAG|FILE', help='weights of maclip (default: openai)')
     how.add_argument('--device', help='such as cpu or cuda (default: a GPU if there is one, one for each process)')
     how.add_argument(
         '--resamples', type=whole_number(0), default=1000, metavar='N', help='bootstrap (default: %(default)s)'
@@ -92,9 +93,9 @@ def add(commands: Any, parents: Parents) -> None:
 def run(args: argparse.Namespace) -> int:
     """Run the command; -> the exit code."""
     if not args.datasets and not args.list:
-        raise UsageError('no data set; name some with -d, or pass a list of images and labels with --list')
-    if not args.list and any((args.images, args.name, args.file_column, args.label_column, args.labels)):
-        raise UsageError('--images, --name, --file-column, --label-column and --labels need --list')
+        raise UsageError('no data set; name some with -d, or pass a list of images and ratings with --list')
+    if not args.list and any((args.images, args.name, args.file_column, args.rating_column, args.ratings)):
+        raise UsageError('--images, --name, --file-column, --rating-column and --ratings need --list')
     need('evaluate', 'filelock', 'matplotlib', 'pandas', 'pyiqa', extra='evaluation')
     from ..evaluation.evaluate import Processes
 
@@ -143,11 +144,11 @@ def _datasets(args: argparse.Namespace, processes: Processes) -> list[DataSet]:
 
     datasets = []
     if args.list:
-        lower_better = None if args.labels is None else args.labels == 'dmos'
+        lower_better = None if args.ratings is None else args.ratings == 'dmos'
         images = args.images or args.list.parent
         if not images.is_dir():
             raise UsageError(f'--images {images}: no such folder')
-        columns = (args.file_column, args.label_column)
+        columns = (args.file_column, args.rating_column)
         datasets.append(read_list(args.list, images, args.name, *columns, lower_better))
     for name in dict.fromkeys(args.datasets):
         load = lambda name=name: load_dataset(name, args.protocol, args.data_root, args.download)  # noqa: E731

@@ -1,4 +1,4 @@
-"""`maclip-pyiqa fit`: the metric's constants fitted to labels, from cached features."""
+"""`maclip-pyiqa fit`: the metric's constants fitted to ratings, from cached features."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .common import OK, Parents, usage_errors, whole_number
 __all__ = ['add', 'run']
 
 DESCRIPTION = """\
-Fits the metric's constants to the labels of a data set, from the features that `maclip-pyiqa evaluate` cached.
+Fits the metric's constants to the ratings of a data set, from the features that `maclip-pyiqa evaluate` cached.
 
   maclip-pyiqa evaluate -m maclip -d kadid10k --data-root datasets -o results
   maclip-pyiqa fit results kadid10k
@@ -36,7 +36,7 @@ def add(commands: Any, parents: Parents) -> None:
     """Register the command."""
     raw = argparse.RawDescriptionHelpFormatter
     parser = commands.add_parser(
-        'fit', help='fit the constants to labels, from cached features', description=DESCRIPTION, formatter_class=raw
+        'fit', help='fit the constants to ratings, from cached features', description=DESCRIPTION, formatter_class=raw
     )
     parser.add_argument('results', type=Path, metavar='RESULTS', help='folder of `evaluate -o`')
     parser.add_argument('dataset', metavar='DATASET', help='its name, as given to `evaluate`')

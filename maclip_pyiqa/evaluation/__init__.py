@@ -1,6 +1,6 @@
 """Agreement between metrics and human ratings: `maclip-pyiqa evaluate`, `ablate` and `fit` as a library.
 
-    datasets      images and their labels: pyiqa's data sets by a protocol, or a list of your own
+    datasets      images and their ratings: pyiqa's data sets by a protocol, or a list of your own
     metrics       what is computed of an image and cached: features of this package's metrics, scores of others
     cache         the files of a results folder
     known_answers generated images with published scores: `maclip-pyiqa weights --verify`
@@ -8,10 +8,7 @@
     correlations  SRCC, KRCC, PLCC, the logistic fit, bootstrap intervals
     tables        results.csv, results.md, plots, and the published numbers beside ours
     ablations     variants of MA-CLIP, scored from cached features
-    compare       versions of the same images: `maclip-pyiqa compare`
-    pairing       which image of one version belongs to which of another
-    paired        statistics of paired values, and a verdict in words
-    fitting       the constants fitted to labels, cross-validated
+    fitting       the constants fitted to ratings, cross-validated
 
 Importing it imports none of them. `pip install 'maclip_pyiqa[evaluation]'` installs what they need.
 """

@@ -1,6 +1,6 @@
 """Ablations of MA-CLIP from cached features: no image is read again.
 
-Variants score the images again, from their features; `compare_variants` ranks them by correlation with the labels,
+Variants score the images again, from their features; `compare_variants` ranks them by correlation with the ratings,
 `thirds` does so within thirds of quality, and `group_distances` compares the distributions of |f| between contents.
 """
 
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .cache import Features, load_features, read_runs, write_file
+from .cache import Features, load_features, read_runs, write_text
 from .correlations import krcc, plcc, srcc, srcc_difference
 from .tables import markdown_table, save_figure, save_table
 
@@ -26,7 +26,7 @@ __all__ = ['ablate', 'compare_variants', 'group_distances', 'thirds', 'variants'
 
 logger = logging.getLogger(__name__)
 COLUMNS = ('dataset', 'metric', 'study', 'variant', 'n', 'srcc', 'krcc', 'plcc', 'change', 'low', 'high')
-THIRDS = ('dataset', 'metric', 'cue', 'third', 'n', 'label_from', 'label_to', 'srcc')
+THIRDS = ('dataset', 'metric', 'cue', 'third', 'n', 'rating_from', 'rating_to', 'srcc')
 GROUPS = ('dataset', 'metric', 'groups', 'stage', 'distance', 'relative')
 BLOCK = 256  # images
 QUANTILES = 1000  # that stand for the distribution of a group's values
@@ -50,12 +50,12 @@ def ablate(
     """Write the ablations of what `evaluate` cached.
 
     Args:
-        results: the results folder
+        results: folder of the results
         output: folder to write to; None: results/ablation
-        datasets: their names; empty: all in the folder
-        metric: its name; None: all of this package's that fuse both cues with equal prompt weights
-        resamples: number of resamples of the bootstrap intervals of `change`; 0: none
-        warn: gets a message for each data set without features
+        datasets: names of data sets; empty: all in the folder
+        metric: name of a metric; None: all of this package's that fuse both cues with equal prompt weights
+        resamples: number of resamples of the bootstrap intervals of `change`; 0 disables them
+        warn: function that is given a message for each data set without features
 
     Returns:
         the tables as Markdown
@@ -79,16 +79,18 @@ def ablate(
         if not features.names:
             warn(f'{dataset}: no image has features; skipped')
             continue
-        scores, labels = variants(features), features.labels
+        scores, ratings = variants(features), features.ratings
         rows = {
-            'ablation': compare_variants(scores, labels, resamples),
-            'thirds': thirds(scores, labels),
+            'ablation': compare_variants(scores, ratings, resamples),
+            'thirds': thirds(scores, ratings),
             'groups': group_distances(features),
         }
         for table, part in rows.items():
             tables[table] += [{'dataset': dataset, 'metric': name} | row for row in part]
         draw_sweeps(output / f'{dataset}.{name}.sweeps.png', rows['ablation'], features.title)
-        draw_cues(output / f'{dataset}.{name}.cues.png', scores, labels, rows['thirds'], rows['groups'], features.title)
+        draw_cues(
+            output / f'{dataset}.{name}.cues.png', scores, ratings, rows['thirds'], rows['groups'], features.title
+        )
     lines = ['# Ablations', '']
     for title, table, columns in (
         ('Variants', 'ablation', COLUMNS),
@@ -100,7 +102,7 @@ def ablate(
             rows_of = ([row.get(column, '') for column in columns] for row in tables[table])
             lines += [f'## {title}', '', *markdown_table(columns, rows_of)]
     text = '\n'.join(lines)
-    write_file(output / 'ablation.md', lambda file: file.write(text.encode()))
+    write_text(output / 'ablation.md', text)
     return text
 
 
@@ -160,27 +162,27 @@ def variants(features: Features) -> Variants:
     return scores
 
 
-def compare_variants(scores: Variants, labels: np.ndarray, resamples: int = 0) -> list[dict[str, Any]]:
+def compare_variants(scores: Variants, ratings: np.ndarray, resamples: int = 0) -> list[dict[str, Any]]:
     """A row for each of the `variants`."""
     rows: list[dict[str, Any]] = []
     base = scores['reference', 'as run']
     for (study, variant), values in scores.items():
         row: dict[str, Any] = {'study': study, 'variant': variant, 'n': len(values)}
-        row |= {'srcc': srcc(values, labels), 'krcc': krcc(values, labels), 'plcc': plcc(values, labels)}
-        change = srcc_difference(values, base, labels, resamples)
+        row |= {'srcc': srcc(values, ratings), 'krcc': krcc(values, ratings), 'plcc': plcc(values, ratings)}
+        change = srcc_difference(values, base, ratings, resamples)
         rows.append(row | dict(zip(('change', 'low', 'high'), change, strict=True)))
     return rows
 
 
-def thirds(scores: Variants, labels: np.ndarray) -> list[dict[str, Any]]:
-    """SRCC of each cue and of the score within the low, middle and high third of the labels."""
-    rows, order = [], np.argsort(labels, kind='stable')
+def thirds(scores: Variants, ratings: np.ndarray) -> list[dict[str, Any]]:
+    """SRCC of each cue and of the score within the low, middle and high third of the ratings."""
+    rows, order = [], np.argsort(ratings, kind='stable')
     for key in (('cues', 'q_sim alone'), ('cues', 'q_mag alone'), ('reference', 'as run')):
         for name, part in zip(('low', 'middle', 'high'), np.array_split(order, 3), strict=True):
             row = {'cue': key[1].removesuffix(' alone'), 'third': name, 'n': len(part)}
             if len(part):
-                row |= {'label_from': labels[part].min(), 'label_to': labels[part].max()}
-            rows.append(row | {'srcc': srcc(scores[key][part], labels[part])})
+                row |= {'rating_from': ratings[part].min(), 'rating_to': ratings[part].max()}
+            rows.append(row | {'srcc': srcc(scores[key][part], ratings[part])})
     return rows
 
 
@@ -240,23 +242,23 @@ def draw_sweeps(path: Path, rows: list[dict[str, Any]], title: str) -> None:
 def draw_cues(
     path: Path,
     scores: Variants,
-    labels: np.ndarray,
+    ratings: np.ndarray,
     rows: list[dict[str, Any]],
     distances: list[dict[str, Any]],
     title: str,
 ) -> None:
-    """Each cue against the labels, thirds of quality in colours, and the distances between groups."""
+    """Each cue against the ratings, thirds of quality in colours, and the distances between groups."""
     from matplotlib.figure import Figure
 
-    order = np.argsort(labels, kind='stable')
+    order = np.argsort(ratings, kind='stable')
     figure = Figure((13 if distances else 9, 4), layout='constrained')
     panels = figure.subplots(1, 3 if distances else 2)
     for axes, cue in zip(panels, ('q_sim', 'q_mag'), strict=False):
         for third, part in zip(('low', 'middle', 'high'), np.array_split(order, 3), strict=True):
             value = next(row['srcc'] for row in rows if (row['cue'], row['third']) == (cue, third))
             label = f'{third}: SRCC {value:.3f}' if math.isfinite(value) else third
-            axes.scatter(labels[part], scores['cues', f'{cue} alone'][part], s=8, alpha=0.6, label=label)
-        axes.set(xlabel='label, higher is better', ylabel=cue)
+            axes.scatter(ratings[part], scores['cues', f'{cue} alone'][part], s=8, alpha=0.6, label=label)
+        axes.set(xlabel='rating, higher is better', ylabel=cue)
         axes.legend(title='third of quality', fontsize='small')
     if distances:
         panels[2].bar([row['stage'] for row in distances], [row['relative'] for row in distances])

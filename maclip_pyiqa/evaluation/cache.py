@@ -1,7 +1,7 @@
 """Files of a results folder that later runs read, so that no image is encoded twice.
 
     cache/KEY/ab/abcdef...npz   arrays of one image: features of its views and their shares, or a metric's score
-    runs/DATASET/METRIC.json    the images and labels of a data set, and what the metric scored them with
+    runs/DATASET/METRIC.json    images and ratings of a data set, and what the metric scored them with
 
 KEY is a hash of what the arrays depend on (`MetricAdapter.cache_key`); the file's name is a hash of the image file's
 bytes and of its preparation. Files appear whole or not at all, so any number of processes may write, and be killed.
@@ -11,20 +11,19 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import tempfile
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from .._files import replacing
 
 if TYPE_CHECKING:  # seconds to import
     from filelock import BaseFileLock
     from torch import Tensor
 
-__all__ = ['FeatureCache', 'Features', 'image_key', 'load_features', 'lock', 'read_runs', 'save_run', 'write_file']
+__all__ = ['FeatureCache', 'Features', 'image_key', 'load_features', 'lock', 'read_runs', 'save_run', 'write_text']
 
 LAYOUT = 3  # of the files; part of their keys
 
@@ -39,17 +38,18 @@ class Features:
         shares: share of each view in its image's score, N tensors (V,), each of sum 1
         text: L2-normalised prompt features, (P, 2, D)
         scale: exp(logit_scale), ()
-        labels: higher is better (DMOS labels are negated), (N,)
+        ratings: ratings of which higher is better (DMOS ratings are negated), (N,)
         groups: group of each image, equal for all versions of one photo; None if the data set does not say
         names: names of the images, (N,)
-        metadata: metric, config (`MACLIP.config`), fingerprint (`MACLIP.fingerprint()`), dataset, protocol, preparation
+        metadata: plain data: metric, config (`MACLIP.config`), fingerprint (`MACLIP.fingerprint()`), dataset, protocol,
+            preparation
     """
 
     features: list[Tensor]
     shares: list[Tensor]
     text: Tensor
     scale: Tensor
-    labels: np.ndarray
+    ratings: np.ndarray
     groups: list[str] | None
     names: list[str]
     metadata: dict[str, Any]
@@ -64,8 +64,8 @@ class FeatureCache:
     """Arrays of images, one file each.
 
     Args:
-        results: the results folder
-        key: what the arrays are computed with (plain data); each key has a folder of its own
+        results: folder of the results
+        key: plain data that say what the arrays are computed with; each key has a folder of its own
     """
 
     def __init__(self, results: Path, key: dict[str, Any]) -> None:
@@ -86,7 +86,10 @@ class FeatureCache:
         Raises:
             OSError: the file cannot be written
         """
-        write_file(self._path(key), lambda file: np.savez_compressed(file, **arrays))
+        path = self._path(key)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(path) as part, open(part, 'wb') as file:
+            np.savez_compressed(file, **arrays)
 
     def _path(self, key: str) -> Path:
         return self.folder / key[:2] / f'{key}.npz'
@@ -101,11 +104,13 @@ def save_run(results: Path, dataset: str, metric: str, run: dict[str, Any]) -> N
     """Write how a metric scored a data set.
 
     Args:
-        run: plain data: `metadata`, `cache_key`, `lower_better`, `images` (each with name, key, label, group and
+        results: folder of the results
+        dataset: name of the data set
+        metric: name of the metric
+        run: plain data: `metadata`, `cache_key`, `lower_better`, `images` (each with name, key, rating, group and
             error); for features also `text` and `scale` as nested lists
     """
-    text = json.dumps(run, ensure_ascii=False)
-    write_file(_run_file(results, dataset, metric), lambda file: file.write(text.encode('utf-8', 'surrogateescape')))
+    write_text(Path(results, 'runs', dataset, f'{metric}.json'), json.dumps(run, ensure_ascii=False))
 
 
 def read_runs(results: Path) -> list[tuple[str, str, dict[str, Any]]]:
@@ -117,16 +122,19 @@ def read_runs(results: Path) -> list[tuple[str, str, dict[str, Any]]]:
     files = sorted(Path(results, 'runs').glob('*/*.json'))
     if not files:
         raise FileNotFoundError(f'{results} holds no results; `maclip-pyiqa evaluate -o {results}` writes them')
-    return [(f.parent.name, f.name.removesuffix('.json'), json.loads(_decode(f.read_bytes()))) for f in files]
+    return [
+        (f.parent.name, f.name.removesuffix('.json'), json.loads(f.read_text('utf-8', 'surrogateescape')))
+        for f in files
+    ]
 
 
 def load_features(results: Path, dataset: str, metric: str | None = None) -> Features:
     """Features of a data set that `maclip-pyiqa evaluate -o results` cached.
 
     Args:
-        results: the results folder
-        dataset: its name, as given to `evaluate`
-        metric: a metric of this package; None: the only one in the folder
+        results: folder of the results
+        dataset: name of the data set, as given to `evaluate`
+        metric: name of a metric of this package; None: the only one in the folder
 
     Raises:
         FileNotFoundError: no such features; the message lists what there is
@@ -152,14 +160,14 @@ def load_features(results: Path, dataset: str, metric: str | None = None) -> Fea
             f'{results} lacks the features of {len(missing)} images of {dataset!r}, first {missing[0]}; '
             'rerun `maclip-pyiqa evaluate` to recompute them'
         )
-    labels = np.array([image['label'] for image in images], float)
+    ratings = np.array([image['rating'] for image in images], float)
     groups = [image['group'] for image in images]
     return Features(
         features=[torch.from_numpy(arrays['features']).float() for arrays in cached if arrays],
         shares=[torch.from_numpy(arrays['shares']).float() for arrays in cached if arrays],
         text=torch.tensor(run['text']),
         scale=torch.tensor(run['scale']),
-        labels=0 - labels if run['lower_better'] else labels,  # 0 - 0 is 0, not -0
+        ratings=0 - ratings if run['lower_better'] else ratings,  # 0 - 0 is 0, not -0
         groups=None if None in groups else groups,
         names=[image['name'] for image in images],
         metadata=run['metadata'],
@@ -174,27 +182,8 @@ def lock(results: Path) -> BaseFileLock:
     return FileLock(results / '.lock')
 
 
-def write_file(path: Path, fill: Callable[[IO[bytes]], object]) -> None:
-    """Write a file atomically, and its folder if there is none.
-
-    Args:
-        fill: writes the content into the binary file that it gets
-    """
+def write_text(path: Path, text: str) -> None:
+    """Write a text file whole, and its folder if there is none. Text holds file names, which may be no UTF-8."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix='.', suffix='.tmp', delete=False) as file:
-        try:
-            fill(file)
-            file.close()
-            os.chmod(file.name, 0o644)  # temporary files are readable by their owner only
-            os.replace(file.name, path)
-        except BaseException:
-            os.unlink(file.name)
-            raise
-
-
-def _run_file(results: Path, dataset: str, metric: str) -> Path:
-    return Path(results, 'runs', dataset, f'{metric}.json')
-
-
-def _decode(data: bytes) -> str:
-    return data.decode('utf-8', 'surrogateescape')
+    with replacing(path) as part:
+        Path(part).write_bytes(text.encode('utf-8', 'surrogateescape'))

@@ -1,6 +1,6 @@
-"""Agreement of scores with labels: rank and linear correlation, the logistic fit, bootstrap intervals.
+"""Agreement of scores with ratings: rank and linear correlation, the logistic fit, bootstrap intervals.
 
-Higher is better in scores and labels: the caller negates the others, as declared. The sign of a correlation is kept.
+Higher is better in scores and ratings: the caller negates the others, as declared. The sign of a correlation is kept.
 
 References: VQEG's five-parameter logistic function, in the form of Sheikh, Sabir and Bovik, "A Statistical Evaluation
 of Recent Full Reference Image Quality Assessment Algorithms", IEEE TIP 2006.
@@ -35,25 +35,25 @@ LEVEL = 0.95
 REVERSED = 0.001  # reversal of a fit from which it is noted; less does not show in four digits of PLCC
 
 
-def srcc(scores: np.ndarray, labels: np.ndarray) -> float:
+def srcc(scores: np.ndarray, ratings: np.ndarray) -> float:
     """Spearman's rank correlation of arrays (N,); NaN if either is constant."""
-    return _defined(stats.spearmanr, scores, labels)
+    return _defined(stats.spearmanr, scores, ratings)
 
 
-def krcc(scores: np.ndarray, labels: np.ndarray) -> float:
+def krcc(scores: np.ndarray, ratings: np.ndarray) -> float:
     """Kendall's rank correlation (tau-b) of arrays (N,); NaN if either is constant."""
-    return _defined(stats.kendalltau, scores, labels)
+    return _defined(stats.kendalltau, scores, ratings)
 
 
-def plcc(scores: np.ndarray, labels: np.ndarray) -> float:
+def plcc(scores: np.ndarray, ratings: np.ndarray) -> float:
     """Pearson's linear correlation of arrays (N,); NaN if either is constant."""
-    return _defined(stats.pearsonr, scores, labels)
+    return _defined(stats.pearsonr, scores, ratings)
 
 
-def _defined(statistic: Callable, scores: np.ndarray, labels: np.ndarray) -> float:
-    if len(scores) < 2 or np.ptp(scores) == 0 or np.ptp(labels) == 0:
+def _defined(statistic: Callable, scores: np.ndarray, ratings: np.ndarray) -> float:
+    if len(scores) < 2 or np.ptp(scores) == 0 or np.ptp(ratings) == 0:
         return math.nan
-    return float(statistic(scores, labels).statistic)
+    return float(statistic(scores, ratings).statistic)
 
 
 def logistic(x: np.ndarray, b1: float, b2: float, b3: float, b4: float, b5: float) -> np.ndarray:
@@ -73,8 +73,8 @@ def reversal(parameters: Sequence[float], low: float, high: float) -> float:
     $s(1 - s) = 1 / (4 \cosh^2(b_2 (x - b_3) / 2))$. It is zero at most twice, at the same distance from $b_3$.
 
     Args:
-        parameters: b1 to b5
-        low, high: the lowest and the highest score
+        parameters: parameters b1 to b5 of `logistic`
+        low, high: lowest and highest score
 
     Returns:
         all rises or all falls, whichever are smaller in sum, as a share of the range of values; 0: monotone
@@ -97,12 +97,12 @@ def reversal(parameters: Sequence[float], low: float, high: float) -> float:
 
 @dataclass(frozen=True)
 class LogisticFit:
-    """The logistic fit of labels to scores.
+    """The logistic fit of ratings to scores.
 
     Attributes:
-        parameters: b1 to b5 of `logistic`, with b2 not negative; None if the fit failed
-        plcc, rmse: PLCC and RMSE of the fitted scores with the labels, rmse in the labels' unit; NaN if it failed
-        problem: why it failed, else empty
+        parameters: parameters b1 to b5 of `logistic`, with b2 not negative; None if the fit failed
+        plcc, rmse: PLCC and RMSE of the fitted scores with the ratings, rmse in the ratings' unit; NaN if it failed
+        problem: reason why it failed; empty if it did not
     """
 
     parameters: tuple[float, ...] | None
@@ -111,33 +111,33 @@ class LogisticFit:
     problem: str = ''
 
 
-def fit_logistic(scores: np.ndarray, labels: np.ndarray) -> LogisticFit:
+def fit_logistic(scores: np.ndarray, ratings: np.ndarray) -> LogisticFit:
     """Least-squares fit of the five-parameter logistic function.
 
     Args:
-        scores, labels: (N,)
+        scores, ratings: scores and ratings of the images, (N,)
 
     Returns:
         the fit; `problem` says why there is none: too few images, constant values, no convergence, or a result worse
         than the straight line, which the function contains
     """
-    scores, labels = np.asarray(scores, float), np.asarray(labels, float)
+    scores, ratings = np.asarray(scores, float), np.asarray(ratings, float)
     if len(scores) < 6:
         return _failed(f'{len(scores)} images; 5 parameters need at least 6')
-    if np.ptp(scores) == 0 or np.ptp(labels) == 0:
-        return _failed(f'all {"scores" if np.ptp(scores) == 0 else "labels"} are equal')
-    mean, std, tall = scores.mean(), scores.std(), np.ptp(labels)
+    if np.ptp(scores) == 0 or np.ptp(ratings) == 0:
+        return _failed(f'all {"scores" if np.ptp(scores) == 0 else "ratings"} are equal')
+    mean, std, tall = scores.mean(), scores.std(), np.ptp(ratings)
     u = (scores - mean) / std  # the same starts then suit scores of any scale
     fits, problem = [], ''
     # without bounds a nearly cubic relation sends b1 to infinity and b2 to zero
     bounds = np.array([20 * tall, 200.0, 10.0, np.inf, np.inf])
     for height, slope in product((tall, -tall), (1.0, 4.0)):  # each start leads to a local minimum of its own
-        start = (height, slope, 0.0, 0.0, labels.mean())
+        start = (height, slope, 0.0, 0.0, ratings.mean())
         try:
             with warnings.catch_warnings():  # about the covariance, which is not used
                 warnings.simplefilter('ignore', optimize.OptimizeWarning)
                 (b1, b2, b3, b4, b5), _ = optimize.curve_fit(
-                    logistic, u, labels, start, bounds=(-bounds, bounds), x_scale='jac', max_nfev=2_000
+                    logistic, u, ratings, start, bounds=(-bounds, bounds), x_scale='jac', max_nfev=2_000
                 )
         except RuntimeError as error:
             problem = ' '.join(str(error).split())
@@ -146,15 +146,15 @@ def fit_logistic(scores: np.ndarray, labels: np.ndarray) -> LogisticFit:
         parameters = (sign * b1, sign * b2 / std, mean + std * b3, b4 / std, b5 - b4 * mean / std)
         fitted = logistic(scores, *parameters)
         if np.isfinite(fitted).all():
-            fits.append((float(np.sqrt(np.mean((fitted - labels) ** 2))), parameters, fitted))
+            fits.append((float(np.sqrt(np.mean((fitted - ratings) ** 2))), parameters, fitted))
     if not fits:
         return _failed(problem or 'the parameters diverged')
     rmse, parameters, fitted = min(fits, key=lambda fit: fit[0])
-    line = stats.linregress(scores, labels)
-    straight = float(np.sqrt(np.mean((line.slope * scores + line.intercept - labels) ** 2)))
+    line = stats.linregress(scores, ratings)
+    straight = float(np.sqrt(np.mean((line.slope * scores + line.intercept - ratings) ** 2)))
     if rmse > 1.001 * straight + 1e-6 * tall:
         return _failed('it ended worse than a straight line')
-    return LogisticFit(tuple(float(b) for b in parameters), plcc(fitted, labels), rmse)
+    return LogisticFit(tuple(float(b) for b in parameters), plcc(fitted, ratings), rmse)
 
 
 def _failed(problem: str) -> LogisticFit:
@@ -168,8 +168,9 @@ def interval(
 
     Args:
         statistic: function of arrays (N,), one for each sample
-        samples: arrays (N,)
-        resamples: their number; 0: no interval
+        samples: values of the images, arrays (N,)
+        resamples: number of resamples; 0 disables the interval
+        seed: seed of the resamples
 
     Returns:
         (low, high); NaN if there are no resamples, or the statistic itself is NaN
@@ -193,26 +194,26 @@ def interval(
     return float(low), float(high)
 
 
-def srcc_difference(a: np.ndarray, b: np.ndarray, labels: np.ndarray, resamples: int) -> tuple[float, float, float]:
+def srcc_difference(a: np.ndarray, b: np.ndarray, ratings: np.ndarray, resamples: int) -> tuple[float, float, float]:
     """SRCC of scores a minus that of scores b of the same images, with its paired bootstrap interval.
 
     Args:
-        a, b, labels: (N,)
-        resamples: number of resamples of the bootstrap; 0: no interval
+        a, b, ratings: scores by two metrics and ratings of the images, (N,)
+        resamples: number of resamples of the bootstrap; 0 disables the interval
 
     Returns:
         (difference, low, high)
     """
     difference = lambda a, b, y: srcc(a, y) - srcc(b, y)  # noqa: E731
-    return difference(a, b, labels), *interval(difference, a, b, labels, resamples=resamples)
+    return difference(a, b, ratings), *interval(difference, a, b, ratings, resamples=resamples)
 
 
-def agreement(scores: np.ndarray, labels: np.ndarray, resamples: int = 0) -> tuple[dict[str, Any], LogisticFit]:
+def agreement(scores: np.ndarray, ratings: np.ndarray, resamples: int = 0) -> tuple[dict[str, Any], LogisticFit]:
     """All statistics of one metric on one data set.
 
     Args:
-        scores, labels: (N,)
-        resamples: number of resamples of the bootstrap intervals; 0: none
+        scores, ratings: scores and ratings of the images, (N,)
+        resamples: number of resamples of the bootstrap intervals; 0 disables them
 
     Returns:
         the statistics by the names of the columns of results.csv, and the logistic fit
@@ -220,10 +221,10 @@ def agreement(scores: np.ndarray, labels: np.ndarray, resamples: int = 0) -> tup
     row: dict[str, Any] = {}
     for statistic in (srcc, krcc, plcc):
         name = statistic.__name__
-        row[name] = statistic(scores, labels)
-        row[f'{name}_low'], row[f'{name}_high'] = interval(statistic, scores, labels, resamples=resamples)
-    fit = fit_logistic(scores, labels)
-    constant = [name for name, v in {'scores': scores, 'labels': labels}.items() if len(v) and np.ptp(v) == 0]
+        row[name] = statistic(scores, ratings)
+        row[f'{name}_low'], row[f'{name}_high'] = interval(statistic, scores, ratings, resamples=resamples)
+    fit = fit_logistic(scores, ratings)
+    constant = [name for name, v in {'scores': scores, 'ratings': ratings}.items() if len(v) and np.ptp(v) == 0]
     notes = [f'all {name} are equal' for name in constant] + [f'no logistic fit: {fit.problem}'] * bool(fit.problem)
     if fit.parameters and (share := reversal(fit.parameters, np.min(scores), np.max(scores))) >= REVERSED:
         notes.append(f'the logistic fit is not monotone: it turns back by {share:.1%} of its range')

@@ -1,4 +1,4 @@
-"""IQA data sets as lists of image files and labels: pyiqa's, prepared by a named protocol, or a list of your own."""
+"""IQA data sets as lists of image files and ratings: pyiqa's, prepared by a named protocol, or a list of your own."""
 
 from __future__ import annotations
 
@@ -25,39 +25,39 @@ DATA = Path(__file__).parent  # of protocols.yml and the published results
 
 # Column names that a list is searched for, in this order: those of pyiqa's meta_info files and of the authors' lists
 FILE = ('dist_name', 'img_path', 'img_name', 'image_name', 'image_path', 'filename', 'file', 'image', 'path', 'name')
-LABEL = ('gt_score', 'mos', 'dmos', 'label', 'score')
+RATING = ('gt_score', 'mos', 'dmos', 'label', 'score')
 GROUP = ('group', 'ref_name', 'ref_path')
 
 
 @dataclass(frozen=True)
 class DataSet:
-    """Images and their labels.
+    """Images and their ratings.
 
     Attributes:
         name: name, as it was asked for
         paths: paths of the image files, (N,)
-        names: the paths relative to the image folder, (N,)
-        labels: labels, as published, (N,)
+        names: paths relative to the image folder, (N,)
+        ratings: ratings, as published, (N,)
         groups: group of each image, equal for all versions of one photo (its reference); None if unknown
-        lower_better: whether a lower label means a better image (DMOS), as declared by the data set
-        preparation: what is done to each image before it is scored: pyiqa's `augment`; empty: nothing
-        protocol: 'pyiqa', 'paper' or 'list'
+        lower_better: whether a lower rating means a better image (DMOS), as declared by the data set
+        preparation: pyiqa's `augment`, which prepares each image before it is scored; empty: nothing
+        protocol: name of the protocol: 'pyiqa', 'paper' or 'list'
     """
 
     name: str
     paths: list[str]
     names: list[str]
-    labels: list[float]
+    ratings: list[float]
     groups: list[str] | None
     lower_better: bool
     preparation: dict[str, Any]
     protocol: str
 
     @property
-    def signed_labels(self) -> np.ndarray:
-        """Labels of which higher is better, (N,): DMOS labels are negated."""
-        labels = np.array(self.labels, float)
-        return 0 - labels if self.lower_better else labels
+    def signed_ratings(self) -> np.ndarray:
+        """Ratings of which higher is better, (N,): DMOS ratings are negated."""
+        ratings = np.array(self.ratings, float)
+        return 0 - ratings if self.lower_better else ratings
 
 
 def protocols() -> dict[str, Any]:
@@ -71,13 +71,13 @@ def load_dataset(name: str, protocol: str, data_root: Path, download: bool = Fal
     """A data set by name.
 
     Args:
-        name: one of pyiqa's, or of `lists` in protocols.yml
-        protocol: 'pyiqa' or 'paper'
+        name: name of a data set of pyiqa, or of `lists` in protocols.yml
+        protocol: name of the protocol: 'pyiqa' or 'paper'
         data_root: folder of data sets in pyiqa's layout
-        download: let pyiqa download a data set that is missing
+        download: whether pyiqa may download a data set that is missing
 
     Raises:
-        ValueError: an unknown name, one that the protocol lacks, or a data set that does not label single images
+        ValueError: an unknown name, one that the protocol lacks, or a data set that does not rating single images
         FileNotFoundError: missing files; the message says where they are expected
         OSError: a failed download
         ModuleNotFoundError: pyiqa is not installed
@@ -96,7 +96,7 @@ def load_dataset(name: str, protocol: str, data_root: Path, download: bool = Fal
     if name in lists:
         entry = lists[name]
         table, images = data_root / entry['table'], data_root / entry['images']
-        columns = entry['file'], entry['label']
+        columns = entry['file'], entry['rating']
         return read_list(table, images, name, *columns, entry['lower_better'], preparation, protocol)
 
     config = known[name] | options
@@ -125,19 +125,19 @@ def _from_pyiqa(
     if not rows:
         raise ValueError(f'data set {name!r} has no images in its split; see its meta_info file')
     if isinstance(dataset, GeneralFRDataset):
-        entries = [(path, label, os.path.basename(reference)) for reference, path, label, *_ in rows]
+        entries = [(path, rating, os.path.basename(reference)) for reference, path, rating, *_ in rows]
     elif isinstance(dataset, GeneralNRDataset):
-        entries = [(path, label, None) for path, label, *_ in rows]
+        entries = [(path, rating, None) for path, rating, *_ in rows]
     elif type(dataset).__name__ == 'AVADataset':
-        entries = [(os.path.join(folder, path), label, None) for path, label, *_ in rows]
+        entries = [(os.path.join(folder, path), rating, None) for path, rating, *_ in rows]
     else:
-        raise ValueError(f'data set {name!r} is of pairs of images; expected one with a label for each image')
-    paths, labels, groups = (list(column) for column in zip(*entries, strict=True))
+        raise ValueError(f'data set {name!r} is of pairs of images; expected one with a rating for each image')
+    paths, ratings, groups = (list(column) for column in zip(*entries, strict=True))
     return DataSet(
         name=name,
         paths=[str(path) for path in paths],
         names=[os.path.relpath(path, folder) for path in paths],
-        labels=[_number(f'meta_info of {name}', i, label) for i, label in enumerate(labels)],
+        ratings=[_number(f'meta_info of {name}', i, rating) for i, rating in enumerate(ratings)],
         groups=None if None in groups else groups,
         lower_better=lower_better,
         preparation=preparation,
@@ -150,40 +150,40 @@ def read_list(
     images: Path,
     name: str | None = None,
     file_column: str | None = None,
-    label_column: str | None = None,
+    rating_column: str | None = None,
     lower_better: bool | None = None,
     preparation: dict[str, Any] | None = None,
     protocol: str = 'list',
 ) -> DataSet:
-    """A data set from a table of files and labels.
+    """A data set from a table of files and ratings.
 
     Args:
-        table: .csv with a header, or .json with a list of objects
+        table: path of a .csv file with a header, or of a .json file with a list of objects
         images: folder that the file names are relative to
         name: name of the data set; None: the table's
-        file_column, label_column: None: the first usual name that the table has
-        lower_better: direction of the labels; None: higher is better, but a column called dmos must be declared, as
+        file_column, rating_column: names of the columns; None: the first usual names that the table has
+        lower_better: direction of the ratings; None: higher is better, but a column called dmos must be declared, as
             data sets differ there
 
     Raises:
-        OSError, ValueError: a table that cannot be read or lacks a column, labels that are not numbers, no images, or
-            scores of a metric in place of labels
+        OSError, ValueError: a table that cannot be read or lacks a column, ratings that are not numbers, no images, or
+            scores of a metric in place of ratings
     """
     rows = _rows(table)
     columns = {column.strip().lower(): column for column in rows[0] if column is not None}  # None: too many fields
     file = _column(table, columns, FILE, file_column, 'file')
-    label = _column(table, columns, LABEL, label_column, 'label')
-    if label == 'score' and 'error' in columns and not label_column:
+    rating = _column(table, columns, RATING, rating_column, 'rating')
+    if rating == 'score' and 'error' in columns and not rating_column:
         raise ValueError(
             f'{table} looks like a table of `maclip-pyiqa score`, whose column score is no human rating; name the '
-            'column of the ratings with --label-column'
+            'column of the ratings with --rating-column'
         )
     group = next((columns[c] for c in GROUP if c in columns), None)
     if lower_better is None:
-        if label.strip().lower() == 'dmos':
+        if rating.strip().lower() == 'dmos':
             raise ValueError(
-                f'{table}: the direction of {label!r} is ambiguous; pass --labels dmos if low values mean good images, '
-                'else --labels mos'
+                f'{table}: the direction of {rating!r} is ambiguous; pass --ratings dmos if low values mean good '
+                'images, else --ratings mos'
             )
         lower_better = False
     name = name or table.stem
@@ -196,7 +196,7 @@ def read_list(
         name=name,
         paths=[str(images / n) for n in names],
         names=names,
-        labels=[_number(str(table), i, row.get(label)) for i, row in enumerate(rows)],
+        ratings=[_number(str(table), i, row.get(rating)) for i, row in enumerate(rows)],
         groups=[str(row[group]) for row in rows] if group and all(row.get(group) for row in rows) else None,
         lower_better=lower_better,
         preparation=preparation or {},
@@ -231,7 +231,7 @@ def _number(table: str, i: int, text: Any) -> float:
     except (TypeError, ValueError):
         value = math.nan
     if not math.isfinite(value):
-        raise ValueError(f'{table}: the label of entry {i + 1} is {text!r}; expected a number')
+        raise ValueError(f'{table}: the rating of entry {i + 1} is {text!r}; expected a number')
     return value
 
 

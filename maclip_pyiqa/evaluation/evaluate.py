@@ -10,8 +10,6 @@ import json
 import logging
 import math
 import os
-import pickle
-import platform
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -21,7 +19,8 @@ from typing import TYPE_CHECKING, Any
 from .._files import one_line
 from .._lazy import need
 from ..scoring.find import same_file
-from .cache import FeatureCache, image_key, lock, read_runs, save_run, write_file
+from ..scoring.schema import versions
+from .cache import FeatureCache, image_key, lock, read_runs, save_run, write_text
 from .datasets import DataSet, prepared
 
 if TYPE_CHECKING:  # seconds to import
@@ -33,29 +32,27 @@ if TYPE_CHECKING:  # seconds to import
 __all__ = ['Processes', 'check_results', 'evaluate', 'local_device', 'score_dataset']
 
 logger = logging.getLogger(__name__)
-PIECE = 4 << 20  # bytes; the store takes no value above 8 MiB
 POLL = 0.05  # seconds
 FEW = 5  # images; statistics of fewer are unreliable
-PACKAGES = ('maclip_pyiqa', 'torch', 'torchvision', 'pyiqa', 'open_clip_torch', 'numpy', 'scipy', 'Pillow')
 
 
 @dataclass
 class Processes:
-    """The processes of this run.
+    """The processes of this run. What the others have computed, process 0 reads from the cache.
 
-    They exchange keys and errors through torchrun's key-value store. A process group would do more than is needed, and
-    at the end of one torch 2.6 can hang or abort Python.
+    They wait for each other by counters in torchrun's key-value store, because at the end of a process group torch 2.6
+    can hang or abort Python.
 
     Attributes:
         rank: rank of this process
-        size: their number
-        store: what they exchange through; None for one process
+        size: number of processes
+        store: key-value store that all share; None for one process
     """
 
     rank: int = 0
     size: int = 1
     store: torch.distributed.Store | None = None
-    _gathered: int = field(default=0, init=False)
+    _met: int = field(default=0, init=False)
 
     @classmethod
     @contextlib.contextmanager
@@ -67,34 +64,25 @@ class Processes:
         from torch.distributed import rendezvous
 
         store, rank, size = next(rendezvous('env://'))
-        yield cls(rank, size, store)
-        store.add('left', 1)
-        while rank == 0 and store.add('left', 0) < size:  # the store may be in process 0
-            time.sleep(POLL)
+        processes = cls(rank, size, store)
+        yield processes
+        processes.wait_for(range(1, size))  # the store may be in process 0
 
-    def gather(self, entries: dict[Any, Any]) -> dict[Any, Any]:
-        """The entries of all processes, in each process."""
+    def wait_for(self, ranks: range) -> None:
+        """Wait until the processes of these ranks are here too; they themselves go on."""
         if self.store is None:
-            return entries
-        self._gathered += 1
-        mine, *others = (f'{self._gathered}/{(self.rank + i) % self.size}' for i in range(self.size))
-        data = pickle.dumps(entries)
-        starts = range(0, len(data), PIECE)
-        for start in starts:
-            self.store.set(f'{mine}/{start}', data[start : start + PIECE])  # type: ignore[arg-type]  # bytes do
-        self.store.set(mine, str(len(data)))
-        gathered = dict(entries)
-        for other in others:
-            while not self.store.check([other]):  # however long it takes; get() waits too, but not for Ctrl-C
-                time.sleep(POLL)
-            starts = range(0, int(self.store.get(other)), PIECE)
-            gathered |= pickle.loads(b''.join(self.store.get(f'{other}/{start}') for start in starts))
-        return gathered
+            return
+        self._met += 1
+        if self.rank in ranks:
+            self.store.add(str(self._met), 1)
+            return
+        while self.store.add(str(self._met), 0) < len(ranks):  # get() would wait too, but not end at Ctrl-C
+            time.sleep(POLL)
 
     def one_first(self, do: Callable[[], Any]) -> Any:
         """do() in process 0 and then in the others, which find the files that it downloaded."""
         result = do() if self.rank == 0 else None
-        self.gather({})
+        self.wait_for(range(1))
         return result if self.rank == 0 else do()
 
 
@@ -102,8 +90,8 @@ def local_device(name: str | None = None) -> torch.device:
     """The device of this process.
 
     Args:
-        name: such as 'cpu' or 'cuda'; None: a GPU if there is one, else the CPU. With several GPUs, 'cuda' and None are
-            the one of the process's local rank
+        name: name such as 'cpu' or 'cuda'; None: a GPU if there is one, else the CPU. With several GPUs, 'cuda' and
+            None are the one of the process's local rank
 
     Raises:
         ValueError: a device that cannot be used
@@ -126,12 +114,12 @@ def check_results(results: Path, datasets: Iterable[DataSet], metrics: Iterable[
     """Check that a results folder can take these data sets: its tables compare metrics on the same images.
 
     Args:
-        results: the results folder, which need not exist
-        datasets: to be evaluated
-        metrics: names of those to be evaluated
+        results: folder of the results, which need not exist
+        datasets: data sets to be evaluated
+        metrics: names of the metrics to be evaluated
 
     Raises:
-        ValueError: it holds one of the data sets by another protocol, or another metric on other images or labels
+        ValueError: it holds one of the data sets by another protocol, or another metric on other images or ratings
     """
     again, by_name = set(metrics), {dataset.name: dataset for dataset in datasets}
     with contextlib.suppress(FileNotFoundError):
@@ -141,10 +129,10 @@ def check_results(results: Path, datasets: Iterable[DataSet], metrics: Iterable[
             protocol = run['metadata']['protocol']
             if protocol != dataset.protocol:
                 raise ValueError(f'{results} holds {name!r} by protocol {protocol!r}; choose another folder')
-            images = [(image['name'], image['label']) for image in run['images']]
-            if metric not in again and images != list(zip(dataset.names, dataset.labels, strict=True)):
+            images = [(image['name'], image['rating']) for image in run['images']]
+            if metric not in again and images != list(zip(dataset.names, dataset.ratings, strict=True)):
                 raise ValueError(
-                    f'{results} holds {metric!r} on {name!r} with other images or labels; rerun all metrics together, '
+                    f'{results} holds {metric!r} on {name!r} with other images or ratings; rerun all metrics together, '
                     'or choose another folder'
                 )
 
@@ -164,22 +152,23 @@ def evaluate(
     """Score data sets and write their tables, plots and scores into a results folder.
 
     Args:
-        datasets: datasets of `load_dataset` or `read_list`
+        datasets: data sets of `load_dataset` or `read_list`
         metrics: metrics of `load_metrics`
-        results: the results folder; what it has cached is not recomputed
+        results: folder of the results; what it has cached is not recomputed
         device: device of the metrics
-        resamples: number of resamples of the bootstrap intervals; 0: none
-        workers: processes that read images, for each process that computes; 0: that process itself
-        processes: None: this process alone
+        resamples: number of resamples of the bootstrap intervals; 0 disables them
+        workers: number of processes that read images, for each process that computes; 0: that process itself
+        processes: processes of this run; None: this process alone
         run: plain data to note in run.json, such as the command
-        warn: gets a message for each image and metric that fails, and first for each data set with files that are
-            listed more than once, or with fewer than 5 images
+        warn: function that is given a message for each image and metric that fails, and first for each data set with
+            files that are listed more than once, or with fewer than 5 images
 
     Yields:
-        each data set, when its tables are written, with the number of scores that failed
+        each data set with the number of scores that failed: in process 0, when its tables are written; in the others,
+        when their part is computed, with 0
 
     Raises:
-        OSError: a file cannot be written
+        OSError: a file cannot be written, or the processes do not share the folder
         ValueError: as `check_results`
     """
     need('evaluate', 'filelock', 'matplotlib', 'pandas', extra='evaluation')  # now, not when all is scored
@@ -192,12 +181,15 @@ def evaluate(
         for dataset in datasets:
             for doubt in _doubts(dataset):
                 warn(f'{dataset.name}: {doubt}')
+    processes.wait_for(range(1))
+    with lock(results):
+        if not (results / 'run.json').exists():
+            raise FileNotFoundError(f'{results} is not the folder that process 0 writes to; all hosts must share it')
     for dataset in datasets:
         scores = score_dataset(dataset, metrics, results, device, workers, processes, warn)
         if scores:  # in process 0
             write_tables(dataset, scores, results, resamples)
-        failures = sum(bool(error) for s in scores for error in s.errors)
-        yield dataset, processes.gather({'failures': failures} if processes.rank == 0 else {})['failures']
+        yield dataset, sum(bool(error) for s in scores for error in s.errors)
 
 
 def score_dataset(
@@ -222,9 +214,11 @@ def score_dataset(
 
     from ..scoring.batch import start_worker
     from ..scoring.read import to_tensor
+    from .metrics import Scores
 
     processes = processes or Processes()
     caches = [FeatureCache(results, metric.cache_key) for metric in metrics]
+    scored = [Scores(metric) for metric in metrics]
     part = range(processes.rank, len(dataset.paths), processes.size)
     files: Any = _Images(dataset.paths, dataset.preparation, caches)
     images: Iterable[tuple[int, str, np.ndarray | None, str]] = DataLoader(
@@ -236,28 +230,32 @@ def score_dataset(
         worker_init_fn=start_worker,
     )
     images = tqdm(images, total=len(part), desc=dataset.name, unit=' images', disable=processes.rank > 0 or None)
-    read = {}  # index of an image -> its key, and errors by metric
     exact = torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False)
     with exact, torch.inference_mode():
-        for i, key, pixels, error in images:
-            errors = {metric.name: error for metric in metrics} if error else {}
+        for i, key, pixels, unread in images:
             # one image at a time, so that its rounding depends neither on its neighbours nor on the number of processes
-            for metric, cache in zip(metrics, caches, strict=True):
-                if pixels is None or cache.get(key) is not None:
-                    continue
-                try:
-                    arrays = metric.compute(to_tensor(pixels).to(device))
-                except Exception as failure:  # each metric has limits of its own, such as the smallest image
-                    errors[metric.name] = one_line(failure)
-                    continue
-                cache.put(key, arrays)
-            read[i] = key, errors
-            for name, error in errors.items():
-                warn(f'{dataset.name}: {dataset.names[i]}: {name}: {error}')
-    read = processes.gather(read)
+            for scores, cache in zip(scored, caches, strict=True):
+                arrays, error = cache.get(key), unread or 'its file in the cache was removed'
+                if arrays is None and pixels is not None:
+                    try:
+                        arrays = scores.metric.compute(to_tensor(pixels).to(device))
+                    except Exception as failure:  # each metric has limits of its own, such as the smallest image
+                        error = one_line(failure)
+                    else:
+                        cache.put(key, arrays)
+                if arrays is None:
+                    warn(f'{dataset.name}: {dataset.names[i]}: {scores.metric.name}: {error}')
+                scores.keys.append(key)
+                scores.scores.append(math.nan if arrays is None else scores.metric.score(arrays))
+                scores.errors.append(error if arrays is None else '')
+    processes.wait_for(range(1, processes.size))
     if processes.rank:
         return []
-    return [_from_cache(dataset, metric, cache, results, read) for metric, cache in zip(metrics, caches, strict=True)]
+    if processes.size > 1:  # all from the cache; what failed, here or elsewhere, is tried again
+        return score_dataset(dataset, metrics, results, device, workers, warn=lambda message: None)
+    for scores in scored:
+        _save_run(dataset, scores, results)
+    return scored
 
 
 @dataclass
@@ -288,27 +286,15 @@ def _same(item: Any) -> Any:
     return item  # arrays stay arrays
 
 
-def _from_cache(
-    dataset: DataSet, metric: MetricAdapter, cache: FeatureCache, results: Path, read: dict[int, tuple[str, dict]]
-) -> Scores:
-    """Scores of a data set from its cached arrays; notes the run for `load_features`."""
-    from .metrics import Scores
-
-    scored, images = Scores(metric), []
-    for i, (name, label) in enumerate(zip(dataset.names, dataset.labels, strict=True)):
-        key, errors = read[i]
-        arrays, error = None, errors.get(metric.name, '')
-        if not error and (arrays := cache.get(key)) is None:
-            error = 'computed by another process, but not in -o; all hosts must share that folder'
-        scored.scores.append(math.nan if arrays is None else metric.score(arrays))
-        scored.errors.append(error)
-        group = dataset.groups[i] if dataset.groups else None
-        images.append({'name': name, 'key': key, 'label': label, 'group': group, 'error': error})
+def _save_run(dataset: DataSet, scored: Scores, results: Path) -> None:
+    """Note what was scored, for `load_features`."""
+    metric, groups = scored.metric, dataset.groups or [None] * len(scored.keys)  # type: ignore[list-item]
+    rows = zip(dataset.names, scored.keys, dataset.ratings, groups, scored.errors, strict=True)
+    images = [dict(zip(('name', 'key', 'rating', 'group', 'error'), row, strict=True)) for row in rows]
     metadata = {'metric': metric.name, 'config': metric.config, 'fingerprint': metric.fingerprint}
     metadata |= {'dataset': dataset.name, 'protocol': dataset.protocol, 'preparation': dataset.preparation}
     run = {'metadata': metadata, 'cache_key': metric.cache_key, 'lower_better': dataset.lower_better, **metric.extra}
     save_run(results, dataset.name, metric.name, run | {'images': images})
-    return scored
 
 
 def _doubts(dataset: DataSet) -> Iterator[str]:
@@ -319,11 +305,11 @@ def _doubts(dataset: DataSet) -> Iterator[str]:
     if repeated := [places for places in entries.values() if len(places) > 1]:
         names = [' = '.join(dict.fromkeys(dataset.names[i] for i in places)) for places in repeated[:3]]
         shown = ', '.join(names) + ', ...' * (len(repeated) > 3)
-        unequal = [places for places in repeated if len({dataset.labels[i] for i in places}) > 1]
+        unequal = [places for places in repeated if len({dataset.ratings[i] for i in places}) > 1]
         differ = ''
         if unequal:
-            labels = ' and '.join(f'{dataset.labels[i]:g}' for i in unequal[0])
-            differ = f', {len(unequal)} of them with different labels ({dataset.names[unequal[0][0]]}: {labels})'
+            ratings = ' and '.join(f'{dataset.ratings[i]:g}' for i in unequal[0])
+            differ = f', {len(unequal)} of them with different ratings ({dataset.names[unequal[0][0]]}: {ratings})'
         yield (
             f'files listed more than once: {len(repeated)} ({shown}){differ}; expected one entry for each file, '
             'because each entry counts as an image. Remove the others, or keep them to run a published list as it is'
@@ -336,11 +322,9 @@ def _note_run(
     results: Path, datasets: Sequence[DataSet], metrics: Sequence[MetricAdapter], run: dict[str, Any]
 ) -> None:
     """Add an entry to run.json."""
-    from importlib.metadata import version
-
     entry = run | {
         'started': time.strftime('%Y-%m-%dT%H:%M:%S%z'),
-        'versions': {'python': platform.python_version()} | {name: version(name) for name in PACKAGES},
+        'versions': versions(),
         'metrics': [{'metric': m.name, 'fingerprint': m.fingerprint, 'config': m.config} for m in metrics],
         'datasets': [
             {name: getattr(dataset, name) for name in ('name', 'protocol', 'preparation', 'lower_better')}
@@ -353,4 +337,4 @@ def _note_run(
         before = []
         with contextlib.suppress(FileNotFoundError, json.JSONDecodeError):  # not there, or cut off by a power failure
             before = json.loads(path.read_text('utf-8'))
-        write_file(path, lambda file: file.write(json.dumps([*before, entry], indent=1).encode()))
+        write_text(path, json.dumps([*before, entry], indent=1))

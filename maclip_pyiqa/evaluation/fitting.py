@@ -1,4 +1,4 @@
-"""Fit the metric's constants to labels, cross-validated, and say whether the gain is real.
+"""Fit the metric's constants to ratings, cross-validated, and say whether the gain is real.
 
 Fitted are lambda of the Box-Cox transform, alpha, the base constants and, if asked for, weights of the prompt pairs.
 Only the difference of the base constants counts in the fusion's softmax, so base_norm stays and base_cos moves.
@@ -111,11 +111,11 @@ class FittedConstants:
     """What was fitted, and what it is worth on images that it was not fitted to.
 
     Attributes:
-        options: fitted to all images; `create_metric('maclip', **options)` takes them
+        options: options fitted to all images, for `create_metric('maclip', **options)`
         srcc: SRCC of the fitted metric on held-out images, mean over the folds, weighted by their sizes
-        baseline: the same of the unfitted metric
-        interval: 95% of the gain srcc - baseline: paired bootstrap over groups, widened by Nadeau and Bengio's factor,
-            as the folds share the images that they are fitted to
+        baseline: `srcc` of the unfitted metric
+        interval: 95% interval of the gain srcc - baseline: paired bootstrap over groups, widened by Nadeau and Bengio's
+            factor, as the folds share the images that they are fitted to
         folds: options fitted to the images outside each fold
         fold: fold of each image, (N,)
     """
@@ -178,7 +178,7 @@ def fit_features(
         features: features of `load_features`
         output: folder for DATASET.METRIC.yml (.weights.yml with weights), the options of the fitted metric, and .png,
             SRCC of all images along lambda and along alpha
-        weights, folds, resamples, seed: see `fit_constants`
+        weights, folds, resamples, seed: options of `fit_constants`
 
     Returns:
         the fit, and the path of the YAML file
@@ -196,7 +196,7 @@ def fit_features(
     cues = CueTable(features.features, features.text, features.scale, features.shares)
     fit = fit_constants(
         cues,
-        features.labels,
+        features.ratings,
         features.groups,
         weights=weights,
         folds=folds,
@@ -207,13 +207,13 @@ def fit_features(
     path = output / f'{metadata["dataset"]}.{metadata["metric"]}{".weights" * weights}.yml'
     output.mkdir(parents=True, exist_ok=True)
     fit.save(path, config)
-    draw_curves(path.with_suffix('.png'), cues, features.labels, start, fit.options, features.title)
+    draw_curves(path.with_suffix('.png'), cues, features.ratings, start, fit.options, features.title)
     return fit, path
 
 
 def fit_constants(
     cues: CueTable,
-    labels: np.ndarray,
+    ratings: np.ndarray,
     groups: Sequence[str] | None = None,
     *,
     weights: bool = False,
@@ -222,48 +222,48 @@ def fit_constants(
     seed: int = 0,
     start: dict[str, Any] | None = None,
 ) -> FittedConstants:
-    """Fit the constants to labels by their rank correlation (SRCC), and measure the gain by cross-validation.
+    """Fit the constants to ratings by their rank correlation (SRCC), and measure the gain by cross-validation.
 
     Args:
         cues: cues of N images
-        labels: higher is better, (N,)
+        ratings: ratings of which higher is better, (N,)
         groups: group of each image, such as the photo that it is a version of: a group is in one fold, and the
             bootstrap draws groups; None: each image is its own
-        weights: fit weights of the prompt pairs too
+        weights: whether weights of the prompt pairs are fitted too
         folds: number of folds of the cross-validation
         resamples: number of resamples of the bootstrap
         seed: seed of folds and bootstrap
-        start: the unfitted metric's constants and prompt_weights; those that it lacks are the paper's
+        start: constants and prompt_weights of the unfitted metric; those that it lacks are the paper's
 
     Raises:
-        ValueError: labels or groups that do not fit the images, or too few images or groups for the folds
+        ValueError: ratings or groups that do not fit the images, or too few images or groups for the folds
     """
-    labels = np.asarray(labels, float)
-    if labels.shape != (len(cues),) or not np.isfinite(labels).all() or np.ptp(labels) == 0:
-        raise ValueError(f'labels have the shape {labels.shape}; expected {len(cues)} finite numbers, not all equal')
-    if groups is not None and len(groups) != len(labels):
-        raise ValueError(f'there are {len(groups)} groups; expected {len(labels)} names, one for each image')
-    group = np.arange(len(labels)) if groups is None else np.unique(groups, return_inverse=True)[1]
+    ratings = np.asarray(ratings, float)
+    if ratings.shape != (len(cues),) or not np.isfinite(ratings).all() or np.ptp(ratings) == 0:
+        raise ValueError(f'ratings have the shape {ratings.shape}; expected {len(cues)} finite numbers, not all equal')
+    if groups is not None and len(groups) != len(ratings):
+        raise ValueError(f'there are {len(groups)} groups; expected {len(ratings)} names, one for each image')
+    group = np.arange(len(ratings)) if groups is None else np.unique(groups, return_inverse=True)[1]
     fold = _folds(group, folds, seed)
 
     start = PAPER | (start or {})
-    base, held_out, options = cues.scores(**start), np.empty(len(labels)), []
+    base, held_out, options = cues.scores(**start), np.empty(len(ratings)), []
     for k in range(folds):
         test = fold == k
-        options.append(_optimum(cues, labels, ~test, start, weights))
+        options.append(_optimum(cues, ratings, ~test, start, weights))
         held_out[test] = cues.scores(**options[-1])[test]
     return FittedConstants(
-        options=_optimum(cues, labels, np.ones(len(labels), bool), start, weights),
-        srcc=_by_fold(held_out, labels, fold),
-        baseline=_by_fold(base, labels, fold),
-        interval=_gain_interval(held_out, base, labels, fold, group, resamples, seed),
+        options=_optimum(cues, ratings, np.ones(len(ratings), bool), start, weights),
+        srcc=_by_fold(held_out, ratings, fold),
+        baseline=_by_fold(base, ratings, fold),
+        interval=_gain_interval(held_out, base, ratings, fold, group, resamples, seed),
         folds=options,
         fold=fold,
     )
 
 
 def curves(
-    cues: CueTable, labels: np.ndarray, options: dict[str, Any], points: int = 41
+    cues: CueTable, ratings: np.ndarray, options: dict[str, Any], points: int = 41
 ) -> dict[str, tuple[list[float], list[float]]]:
     """SRCC of all images along lambda and along alpha, the other options unchanged.
 
@@ -273,12 +273,12 @@ def curves(
     found = {}
     for name, (_, low, high) in AXES.items():
         values = np.linspace(low, high, points).tolist()
-        found[name] = values, [srcc(cues.scores(**options | {name: value}), labels) for value in values]
+        found[name] = values, [srcc(cues.scores(**options | {name: value}), ratings) for value in values]
     return found
 
 
 def draw_curves(
-    path: Path, cues: CueTable, labels: np.ndarray, unfitted: dict[str, Any], fitted: dict[str, Any], title: str
+    path: Path, cues: CueTable, ratings: np.ndarray, unfitted: dict[str, Any], fitted: dict[str, Any], title: str
 ) -> None:
     """`curves` with the other constants unfitted and fitted, as PNG."""
     from matplotlib.figure import Figure
@@ -286,8 +286,8 @@ def draw_curves(
     figure = Figure((7.2, 3), layout='constrained')
     panels = figure.subplots(1, 2, sharey=True)
     for label, options, style in (('unfitted', unfitted, '--'), ('fitted', fitted, '-')):
-        height = srcc(cues.scores(**options), labels)
-        for axes, (name, (values, heights)) in zip(panels, curves(cues, labels, options).items(), strict=True):
+        height = srcc(cues.scores(**options), ratings)
+        for axes, (name, (values, heights)) in zip(panels, curves(cues, ratings, options).items(), strict=True):
             (line,) = axes.plot(values, heights, style, label=f'other constants {label}')
             axes.plot(options[name], height, 'o', color=line.get_color(), label=f'{label} metric', clip_on=False)
             axes.set_xlabel(AXES[name][0])
@@ -320,7 +320,7 @@ def _folds(group: np.ndarray, folds: int, seed: int) -> np.ndarray:
 
 
 def _optimum(
-    cues: CueTable, labels: np.ndarray, use: np.ndarray, start: dict[str, Any], weights: bool
+    cues: CueTable, ratings: np.ndarray, use: np.ndarray, start: dict[str, Any], weights: bool
 ) -> dict[str, Any]:
     """Options of the greatest SRCC of the images in `use`, (N,) of bool."""
     pairs = cues.attributes.shape[1] if weights else 1
@@ -334,7 +334,7 @@ def _optimum(
         return start | changed
 
     def loss(x: np.ndarray) -> float:
-        value = srcc(cues.scores(**options(x))[use], labels[use])
+        value = srcc(cues.scores(**options(x))[use], ratings[use])
         return 1.0 if np.isnan(value) else -value
 
     # The loss is a step function with flat stretches: a coarse grid finds the valley, a simplex its bottom.
@@ -355,10 +355,10 @@ def _optimum(
     return options(min(first, best, last, key=loss))
 
 
-def _by_fold(scores: np.ndarray, labels: np.ndarray, fold: np.ndarray) -> float:
+def _by_fold(scores: np.ndarray, ratings: np.ndarray, fold: np.ndarray) -> float:
     """Mean SRCC of the folds, weighted by their sizes."""
     # not over all images at once: scores of different folds come from different constants
-    values = [(srcc(scores[fold == k], labels[fold == k]), (fold == k).sum()) for k in np.unique(fold)]
+    values = [(srcc(scores[fold == k], ratings[fold == k]), (fold == k).sum()) for k in np.unique(fold)]
     values = [(value, size) for value, size in values if not np.isnan(value)]
     total = sum(size for _, size in values)
     return float(sum(value * size for value, size in values) / total) if values else float('nan')
@@ -367,20 +367,20 @@ def _by_fold(scores: np.ndarray, labels: np.ndarray, fold: np.ndarray) -> float:
 def _gain_interval(
     held_out: np.ndarray,
     base: np.ndarray,
-    labels: np.ndarray,
+    ratings: np.ndarray,
     fold: np.ndarray,
     group: np.ndarray,
     resamples: int,
     seed: int,
 ) -> tuple[float, float]:
     """95% of the gain. The bootstrap takes each fold's fit as given, yet the fits share images, so the folds' gains
-    rise and fall together: on random labels its interval is a third too short. Hence the factor of Nadeau and Bengio,
+    rise and fall together: on random ratings its interval is a third too short. Hence the factor of Nadeau and Bengio,
     "Inference for the Generalization Error", Machine Learning 2003."""
     members = np.split(np.argsort(group, kind='stable'), np.cumsum(np.bincount(group))[:-1])
 
     def gain(drawn: np.ndarray) -> float:
         i = np.concatenate([members[g] for g in drawn])
-        return _by_fold(held_out[i], labels[i], fold[i]) - _by_fold(base[i], labels[i], fold[i])
+        return _by_fold(held_out[i], ratings[i], fold[i]) - _by_fold(base[i], ratings[i], fold[i])
 
     groups = np.arange(len(members))
     generator = np.random.default_rng(seed)

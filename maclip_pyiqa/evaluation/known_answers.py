@@ -20,10 +20,10 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageFilter
 
-from .._version import __version__
 from ..backbone.names import architecture
 from ..metric import MACLIP
 from ..scoring.read import read_pixels, to_tensor
+from ..scoring.schema import versions
 
 __all__ = ['Check', 'Verification', 'images', 'record', 'verify']
 
@@ -51,10 +51,10 @@ class Check:
 
     Attributes:
         image: name of the image
-        value: what is compared: 'clipiqa', or a column of `Analysis.summary`
-        published: what it should be; None: nothing is published for these weights
-        ours: what was computed; None: the image's bytes differ from those of the published value
-        verdict: 'agrees', 'differs', 'no published value' or 'other image'
+        value: name of what is compared: 'clipiqa', or a column of `Analysis.summary`
+        published: value that it should be; None: nothing is published for these weights
+        ours: value that was computed; None: the image's bytes differ from those of the published value
+        verdict: result, 'agrees', 'differs', 'no published value' or 'other image'
     """
 
     image: str
@@ -64,7 +64,7 @@ class Check:
 
     @property
     def difference(self) -> float | None:
-        """Relative."""
+        """The relative difference; None if there is nothing to compare."""
         if self.published is None or self.ours is None:
             return None
         return abs(self.ours - self.published) / max(abs(self.published), 1e-12)
@@ -83,8 +83,8 @@ class Verification:
     """Result of `verify`.
 
     Attributes:
-        checks: value by value
-        notes: what else there is to say, a sentence each
+        checks: checks of all values
+        notes: further sentences for a reader
     """
 
     checks: list[Check]
@@ -169,8 +169,7 @@ def record(backbone: str = 'RN50', pretrained: str | os.PathLike = 'openai') -> 
         'config': metric.config | {'pretrained': os.path.basename(os.fspath(pretrained))},
         'fingerprint': metric.fingerprint(),
         'date': datetime.date.today().isoformat(),
-        'versions': {'maclip_pyiqa': __version__}
-        | {name: version(name) for name in ('torch', 'open_clip_torch', 'numpy', 'Pillow')},
+        'versions': versions(),
         'images': _scored(metric),
     }
 

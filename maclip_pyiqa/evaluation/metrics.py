@@ -10,11 +10,10 @@ import re
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .._files import one_line
 from .._lists import as_names
 
 if TYPE_CHECKING:  # seconds to import
@@ -28,58 +27,19 @@ __all__ = ['MACLIPAdapter', 'MetricAdapter', 'PyiqaAdapter', 'Scores', 'checksum
 TOLERANCE = 1e-4  # the most that float16 features may change a score of the metric that cached them
 
 
-class MetricAdapter(Protocol):
-    """A metric over cached arrays.
-
-    Attributes:
-        name: name of the metric in tables
-        lower_better: whether a lower score means a better image
-        config: its options, plain data
-        fingerprint: SHA-256 of what its scores are computed with
-        cache_key: what its cached arrays depend on, plain data
-        extra: what later studies need beside the arrays, plain data
-    """
-
-    name: str
-    lower_better: bool
-    config: dict[str, Any]
-    fingerprint: str
-    cache_key: dict[str, Any]
-    extra: dict[str, Any]
-
-    def compute(self, image: Tensor) -> dict[str, np.ndarray]:
-        """Arrays to cache of an image, (3, H, W) in [0, 1].
-
-        Raises:
-            ValueError: values that are not finite
-        """
-
-    def score(self, arrays: dict[str, np.ndarray]) -> float:
-        """The score of an image from its cached arrays."""
-
-
-@dataclass
-class Scores:
-    """A metric's scores of a data set.
-
-    Attributes:
-        metric: metric that scored
-        scores: scores, as the metric gives them, NaN for images that failed, (N,)
-        errors: empty for images that were scored, (N,)
-    """
-
-    metric: MetricAdapter
-    scores: list[float] = field(default_factory=list)
-    errors: list[str] = field(default_factory=list)
-
-
 class MACLIPAdapter:
     """A metric of this package. Its features are cached, (V, D), with the share of each view in the score, (V,), so
     metrics that differ in prompts, constants or cues share them.
 
     Args:
         name: name of the metric in tables
-        net: the metric
+        net: metric of this package
+
+    Attributes:
+        config: options of the metric, plain data
+        fingerprint: hash of what its scores are computed with
+        cache_key: plain data that its cached arrays depend on
+        extra: plain data that later studies need beside the arrays
     """
 
     lower_better = False
@@ -91,6 +51,11 @@ class MACLIPAdapter:
         self.extra = {'text': net.backbone.text.tolist(), 'scale': net.backbone.scale.tolist()}
 
     def compute(self, image: Tensor) -> dict[str, np.ndarray]:
+        """Arrays to cache of an image, (3, H, W) in [0, 1].
+
+        Raises:
+            ValueError: features that are not finite
+        """
         (features,) = self.net.features([image])
         if not features.isfinite().all():
             raise ValueError('the features are not finite')
@@ -98,6 +63,7 @@ class MACLIPAdapter:
         return {'features': pack(features.float().cpu(), lambda f: self._statistics(f, shares)), 'shares': shares}
 
     def score(self, arrays: dict[str, np.ndarray]) -> float:
+        """The score of an image from its cached arrays."""
         import torch
 
         q = self.net.cues(torch.from_numpy(arrays['features']).float().to(self.net.backbone.text)).q
@@ -116,12 +82,12 @@ class MACLIPAdapter:
 
 
 class PyiqaAdapter:
-    """Any other no-reference metric of pyiqa. Its scores are cached.
+    """Any other no-reference metric of pyiqa, like `MACLIPAdapter`. Its scores are cached.
 
     Args:
         name: name of the metric in tables
         metric: metric, as `pyiqa.create_metric` returns it
-        options: options that it was made with
+        options: options that the metric was made with
     """
 
     def __init__(self, name: str, metric: Any, options: dict[str, Any]) -> None:
@@ -148,6 +114,26 @@ class PyiqaAdapter:
         return float(arrays['score'])
 
 
+MetricAdapter = MACLIPAdapter | PyiqaAdapter
+
+
+@dataclass
+class Scores:
+    """A metric's scores of a data set.
+
+    Attributes:
+        metric: metric that scored
+        scores: scores, as the metric gives them, NaN for images that failed, (N,)
+        errors: reasons why images failed, empty for those that were scored, (N,)
+        keys: keys of the images in the cache, (N,)
+    """
+
+    metric: MetricAdapter
+    scores: list[float] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
+    keys: list[str] = field(default_factory=list)
+
+
 def load_metrics(
     names: Iterable[str],
     device: torch.device | str = 'cpu',
@@ -157,7 +143,8 @@ def load_metrics(
     """Metrics by pyiqa's names.
 
     Args:
-        names: no-reference metrics, this package's among them
+        names: names of no-reference metrics, this package's among them
+        device: device of the metrics
         backbone, pretrained: options of this package's metrics that do not name a backbone themselves; None: default
 
     Raises:
@@ -165,15 +152,11 @@ def load_metrics(
         WeightsError: weights that cannot be found or downloaded
         ModuleNotFoundError: pyiqa is not installed
     """
-    import torch
-
-    from ..backbone import WeightsError
     from ..metric import MACLIP
-    from ..scoring.others import check_metrics
+    from ..scoring.others import check_metrics, load_metric
 
     names = list(dict.fromkeys(as_names('names', names)))
     check_metrics(names)
-    import pyiqa
     from pyiqa.default_model_configs import DEFAULT_CONFIGS
 
     given = {'backbone': backbone, 'pretrained': pretrained}
@@ -184,15 +167,7 @@ def load_metrics(
         raise ValueError(f'--backbone and --pretrained are for maclip, which is not among {", ".join(names)}')
     metrics: list[MetricAdapter] = []
     for name, options in configs.items():
-        try:
-            with contextlib.redirect_stdout(sys.stderr), torch.random.fork_rng():
-                metric = pyiqa.create_metric(name, device=device, **(given if name in takes else {}))
-        except WeightsError:
-            raise
-        except Exception as error:  # downloads raise all kinds of errors
-            if name in takes and isinstance(error, ValueError):
-                raise
-            raise WeightsError(f"pyiqa's metric {name!r} cannot be loaded: {one_line(error)}") from error
+        metric = load_metric(name, device, **(given if name in takes else {}))
         ours = isinstance(metric.net, MACLIP)
         metrics.append(MACLIPAdapter(name, metric.net) if ours else PyiqaAdapter(name, metric, options))
     return metrics
@@ -203,7 +178,7 @@ def pack(f: Tensor, statistics: Any) -> np.ndarray:
 
     Args:
         f: features of an image's views
-        statistics: all that is computed of them, a function (V, D) -> any shape
+        statistics: function (V, D) -> any shape, of all that is computed of them
     """
     half = f.half()
     change = (statistics(half.float()) - statistics(f)).abs().max()
@@ -211,11 +186,9 @@ def pack(f: Tensor, statistics: Any) -> np.ndarray:
 
 
 def checksum(module: nn.Module) -> str:
-    """SHA-256 of a module's tensors, layers and heads, whatever file they came from."""
+    """Hash of a module's tensors, layers and heads, whatever file they came from: 64 hexadecimal digits."""
+    from ..backbone.identity import digest
+
     heads = [getattr(m, 'num_heads', getattr(m, 'heads', None)) for m in module.modules()]
-    layers = re.sub(r'0x[0-9a-f]+', '', repr(module))  # addresses of functions
-    digest = hashlib.sha256(f'{heads} {layers}'.encode())
-    for name, tensor in sorted([*module.named_buffers(), *module.named_parameters()]):
-        digest.update(f'{name} {tuple(tensor.shape)} {tensor.dtype}'.encode())
-        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()
+    layers = re.sub(r'0x[0-9a-f]+', '', f'{heads} {module!r}')  # addresses of functions
+    return digest({'layers': layers}, dict([*module.named_buffers(), *module.named_parameters()]))

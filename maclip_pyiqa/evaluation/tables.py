@@ -1,6 +1,6 @@
 """Tables and plots of a results folder, and the published numbers beside ours.
 
-results.csv       agreement of each metric with each data set's labels; config and fingerprint say what the metric was
+results.csv       agreement of each metric with each data set's ratings; config and fingerprint say what the metric was
 differences.csv   SRCC between metrics, paired over images
 results.md        both, and the published numbers
 scores/, plots/   scores of each image, as the metric gives them, and a scatter plot with the logistic fit
@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .._files import replacing
 from ..report.figures import save
-from .cache import lock, write_file
+from .cache import lock, write_text
 from .correlations import agreement, logistic, srcc, srcc_difference
 from .datasets import DATA, DataSet
 
@@ -42,6 +43,17 @@ COLUMNS = (
 DIFFERENCES = ('dataset', 'metric_a', 'metric_b', 'n', 'srcc_a', 'srcc_b', 'difference', 'low', 'high')
 TEXT = ('metric', 'dataset', 'protocol', 'note', 'fingerprint', 'config', 'metric_a', 'metric_b', 'source')
 RENAMED = {'musiq-koniq': 'musiq', 'tres-koniq': 'tres'}  # names in pyiqa's table -> of its metrics
+HEAD = """\
+# Results
+
+Higher is better everywhere: DMOS ratings, and scores of metrics where lower is better, are negated. SRCC, KRCC and raw
+PLCC are of raw scores, fitted PLCC and RMSE after a five-parameter logistic fit; in brackets 95% bootstrap intervals.
+"""
+HEADINGS = (
+    *('data set', 'metric', 'fingerprint', 'protocol', 'n', 'failed'),
+    *('SRCC', 'KRCC', 'PLCC, raw', 'PLCC, fitted', 'RMSE, fitted', 'note'),
+)
+BESIDE = ('data set', 'metric', 'ours', 'published', 'difference')
 AVERAGES = """\
 The averages that the paper prints do not follow from its own rows: its CLIP-IQA row averages 0.6435, not 0.6296, so
 the gain over CLIP-IQA is 7.3%. The averages here are those of the rows."""
@@ -51,27 +63,29 @@ def write_tables(dataset: DataSet, scores: Sequence[Scores], results: Path, resa
     """Write the tables and plots of one data set into a results folder, beside those of others.
 
     Args:
+        dataset: data set
         scores: scores of `score_dataset`
-        resamples: number of resamples of the bootstrap intervals; 0: none
+        results: folder of the results
+        resamples: number of resamples of the bootstrap intervals; 0 disables them
     """
-    labels = dataset.signed_labels
+    ratings = dataset.signed_ratings
     rows, differences, signed = [], [], {}
     for s in scores:
         name = s.metric.name
         signed[name] = values = np.array(s.scores) * (-1 if s.metric.lower_better else 1)
         scored = np.isfinite(values)
-        row, fit = agreement(values[scored], labels[scored], resamples)
+        row, fit = agreement(values[scored], ratings[scored], resamples)
         row |= {'metric': name, 'dataset': dataset.name, 'protocol': dataset.protocol}
         row |= {'n': int(scored.sum()), 'failed': int((~scored).sum())}
         row |= {'fingerprint': s.metric.fingerprint, 'config': json.dumps(s.metric.config)}
         rows.append(row)
         _save_scores(results / 'scores' / f'{dataset.name}.{name}.csv', dataset, s)
-        axes = ('-' * s.metric.lower_better + name, '-' * dataset.lower_better + 'label')
+        axes = ('-' * s.metric.lower_better + name, '-' * dataset.lower_better + 'rating')
         title = f'{name} on {dataset.name} ({dataset.protocol}), n = {row["n"]}, SRCC = {row["srcc"]:.4f}'
-        _plot(results / 'plots' / f'{dataset.name}.{name}.png', values[scored], labels[scored], fit, axes, title)
+        _plot(results / 'plots' / f'{dataset.name}.{name}.png', values[scored], ratings[scored], fit, axes, title)
     for a, b in combinations(signed, 2):
         scored = np.isfinite(signed[a]) & np.isfinite(signed[b])
-        x, y, z = signed[a][scored], signed[b][scored], labels[scored]
+        x, y, z = signed[a][scored], signed[b][scored], ratings[scored]
         pair = (dataset.name, a, b, len(z), srcc(x, z), srcc(y, z), *srcc_difference(x, y, z, resamples))
         differences.append(dict(zip(DIFFERENCES, pair, strict=True)))
     with lock(results):
@@ -82,26 +96,25 @@ def write_tables(dataset: DataSet, scores: Sequence[Scores], results: Path, resa
             old = read_table(results / file, columns)
             stale = (old.dataset == dataset.name) & old[names].isin([*signed]).any(axis=1)
             save_table(results / file, columns, [*old[~stale].to_dict('records'), *new])
-        text = _markdown(results)
-        write_file(results / 'results.md', lambda file: file.write(text.encode()))
+        write_text(results / 'results.md', _markdown(results))
 
 
 def _save_scores(path: Path, dataset: DataSet, scores: Scores) -> None:
-    columns = ('image', 'score', 'label', 'group', 'error')
+    columns = ('image', 'score', 'rating', 'group', 'error')
     groups = dataset.groups or [''] * len(dataset.names)
-    labels = map(repr, dataset.labels)  # all digits
-    values = zip(dataset.names, scores.scores, labels, groups, scores.errors, strict=True)
+    ratings = map(repr, dataset.ratings)  # all digits
+    values = zip(dataset.names, scores.scores, ratings, groups, scores.errors, strict=True)
     save_table(path, columns, [dict(zip(columns, row, strict=True)) for row in values])
 
 
 def _plot(
-    path: Path, scores: np.ndarray, labels: np.ndarray, fit: LogisticFit, names: tuple[str, str], title: str
+    path: Path, scores: np.ndarray, ratings: np.ndarray, fit: LogisticFit, names: tuple[str, str], title: str
 ) -> None:
     from matplotlib.figure import Figure
 
     figure = Figure((6, 4.5), layout='constrained')
     axes = figure.subplots()
-    axes.scatter(scores, labels, s=8, alpha=0.5, linewidths=0)
+    axes.scatter(scores, ratings, s=8, alpha=0.5, linewidths=0)
     if fit.parameters:
         x = np.linspace(scores.min(), scores.max(), 200)
         axes.plot(x, logistic(x, *fit.parameters), color='C1', label=f'logistic fit, PLCC = {fit.plcc:.4f}')
@@ -114,7 +127,9 @@ def _plot(
 
 def save_figure(path: Path, figure: Figure) -> None:
     """Write a figure as PNG."""
-    write_file(path, lambda file: save(figure, file, format='png', dpi=150))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as part:
+        save(figure, part, format='png', dpi=150)
 
 
 def save_table(path: Path, columns: Iterable[str], rows: Iterable[dict[str, Any]]) -> None:
@@ -126,7 +141,7 @@ def save_table(path: Path, columns: Iterable[str], rows: Iterable[dict[str, Any]
     table = csv.writer(text, lineterminator='\n')
     table.writerow(columns)
     table.writerows([_text(row.get(column, ''), 6) for column in columns] for row in rows)
-    write_file(path, lambda file: file.write(text.getvalue().encode('utf-8', 'surrogateescape')))
+    write_text(path, text.getvalue())
 
 
 def _text(value: Any, digits: int) -> str:
@@ -156,30 +171,16 @@ def markdown_table(columns: Iterable[str], rows: Iterable[Iterable[Any]]) -> lis
 def _markdown(results: Path) -> str:
     """The tables of a results folder as Markdown, and the published numbers beside ours."""
     rows = read_table(results / 'results.csv', COLUMNS)
-    lines = [
-        '# Results',
-        '',
-        'Higher is better everywhere: DMOS labels, and scores of metrics where lower is better, are',
-    ]
-    lines += [
-        'negated. SRCC, KRCC and raw PLCC are of raw scores, fitted PLCC and RMSE after a five-parameter logistic'
-    ]
-    lines += ['fit; in brackets 95% bootstrap intervals.', '']
-    head = ['data set', 'metric', 'fingerprint', 'protocol', 'n', 'failed']
-    head += ['SRCC', 'KRCC', 'PLCC, raw', 'PLCC, fitted', 'RMSE, fitted', 'note']
-    lines += markdown_table(
-        head,
-        (
-            [
-                *(row['dataset'], row['metric'], row['fingerprint'][:12], row['protocol'], row['n'], row['failed']),
-                *(_interval(row, name) for name in STATISTICS),
-                *(row['plcc_fit'], row['rmse_fit'], row['note']),
-            ]
-            for row in rows.to_dict('records')
-        ),
+    cells = (
+        [
+            *(row['dataset'], row['metric'], row['fingerprint'][:12], row['protocol'], row['n'], row['failed']),
+            *(_interval(row, name) for name in STATISTICS),
+            *(row['plcc_fit'], row['rmse_fit'], row['note']),
+        ]
+        for row in rows.to_dict('records')
     )
+    lines = [*HEAD.splitlines(), '', *markdown_table(HEADINGS, cells), '## Metrics', '']
     metrics = rows.drop_duplicates(['metric', 'fingerprint'])
-    lines += ['## Metrics', '']
     for name, fingerprint, config in zip(metrics.metric, metrics.fingerprint, metrics.config, strict=True):
         lines.append(f'- {name}, fingerprint {fingerprint}: `{config}`')
         if json.loads(config).get('backbone') == 'demo':
@@ -221,31 +222,23 @@ def published(rows: pd.DataFrame) -> list[str]:
     lines = []
     if (rows.protocol == 'paper').any():
         paper = facts[facts.protocol == 'paper']
-        lines += [
-            '## Beside the paper',
-            '',
-            f'SRCC, published in {paper.source.iloc[0]}, and ours by `--protocol paper`.',
-            '',
-        ]
+        about = f'SRCC, published in {paper.source.iloc[0]}, and ours by `--protocol paper`.'
+        lines += ['## Beside the paper', '', about, '']
         means = paper.groupby('metric', sort=False)[['srcc_ours', 'srcc']].agg(lambda column: column.mean(skipna=False))
         cells = [_beside(row.dataset, row.metric, row.srcc_ours, row.srcc) for row in paper.itertuples()]
         cells += [_beside('average of the rows', row.Index, row.srcc_ours, row.srcc) for row in means.itertuples()]
-        lines += [*markdown_table(('data set', 'metric', 'ours', 'published', 'difference'), cells), AVERAGES, '']
+        lines += [*markdown_table(BESIDE, cells), AVERAGES, '']
     run = facts[(facts.protocol == 'pyiqa') & facts.n.notna()]
     if len(run):
-        lines += [
-            '## Beside pyiqa',
-            '',
-            f'Published in {run.source.iloc[0]}, and ours by `--protocol pyiqa`, of raw scores.',
-            '',
-        ]
+        about = f'Published in {run.source.iloc[0]}, and ours by `--protocol pyiqa`, of raw scores.'
+        lines += ['## Beside pyiqa', '', about, '']
         cells = [
             _beside(f'{row["dataset"]}, {name.upper()}', row['metric'], row[f'{name}_ours'], row[name])
             for row in run.to_dict('records')
             for name in STATISTICS
             if not math.isnan(row[name])
         ]
-        lines += markdown_table(('data set', 'metric', 'ours', 'published', 'difference'), cells)
+        lines += markdown_table(BESIDE, cells)
     return lines
 
 

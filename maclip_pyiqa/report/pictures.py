@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import math
+import os
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -36,21 +37,16 @@ class Maps(Mapping[str, dict[str, Any]]):
     """
 
     def __init__(self) -> None:
-        self._packed: dict[str, bytes] = {}
+        self._packed: dict[str, bytes] = {}  # by real path: a file may be there by several
 
     def __call__(self, row: Mapping[str, Any], image: Tensor, analysis: Analysis) -> None:
         """Add the values of an image; see `score_files(each=...)`."""
         values = window_values(analysis)
         if values is not None:
-            self._packed[row['path']] = zlib.compress(json.dumps(values).encode())
-
-    def share(self, path: str, other: str) -> None:
-        """Give another path of the same file the same values."""
-        if path in self._packed:
-            self._packed[other] = self._packed[path]
+            self._packed[os.path.realpath(row['path'])] = zlib.compress(json.dumps(values).encode())
 
     def __getitem__(self, path: str) -> dict[str, Any]:
-        return json.loads(zlib.decompress(self._packed[path]))
+        return json.loads(zlib.decompress(self._packed[os.path.realpath(path)]))
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._packed)

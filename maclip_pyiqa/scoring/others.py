@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import sys
 from collections.abc import Callable, Iterable
 from importlib.util import find_spec
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .._files import one_line
 from .._lazy import need
@@ -14,7 +16,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-__all__ = ['check_metrics', 'load_metrics', 'lower_better']
+__all__ = ['check_metrics', 'load_metric', 'load_metrics', 'lower_better']
 
 
 def check_metrics(names: Iterable[str]) -> None:
@@ -26,8 +28,10 @@ def check_metrics(names: Iterable[str]) -> None:
     """
     names = as_names('names', names)
     need(', '.join(names), 'pyiqa')
-    from pyiqa.default_model_configs import DEFAULT_CONFIGS
+    from ..backbone.guest import GUEST, same_random
 
+    with GUEST, same_random():  # importing pyiqa changes some of what they guard
+        from pyiqa.default_model_configs import DEFAULT_CONFIGS
     for name in names:
         if DEFAULT_CONFIGS.get(name, {}).get('metric_mode') != 'NR':
             raise ValueError(
@@ -36,30 +40,45 @@ def check_metrics(names: Iterable[str]) -> None:
             )
 
 
-def load_metrics(names: Iterable[str], device: torch.device | str) -> dict[str, Callable[[Tensor], Tensor]]:
-    """Metrics of pyiqa by their names, for `score_files(others=...)`.
+def load_metric(name: str, device: torch.device | str, **options: Any) -> Any:
+    """A metric of pyiqa, as `pyiqa.create_metric` makes it. What it prints, such as downloads, goes to standard error.
 
-    pyiqa prints what it downloads. Random generators, environment variables and warnings filters are left as they were.
+    Random generators, environment variables and warnings filters are left as they were.
+
+    Args:
+        name: name of the metric
+        device: device of the metric
+        options: options of the metric
+
+    Raises:
+        ValueError: options that the metric refuses
+        WeightsError: the metric cannot be loaded, or its weights cannot be downloaded
+    """
+    from ..backbone import WeightsError
+    from ..backbone.guest import GUEST, same_random
+
+    with GUEST, same_random(), contextlib.redirect_stdout(sys.stderr):
+        import pyiqa
+
+        try:
+            return pyiqa.create_metric(name, device=device, **options)
+        except Exception as error:  # downloads fail in many ways
+            if isinstance(error, WeightsError) or (options and isinstance(error, ValueError)):
+                raise
+            raise WeightsError(f"pyiqa's metric {name!r} cannot be loaded: {one_line(error)}") from error
+
+
+def load_metrics(names: Iterable[str], device: torch.device | str) -> dict[str, Callable[[Tensor], Tensor]]:
+    """Metrics of pyiqa by their names, for `score_files(others=...)`; see `load_metric`.
 
     Raises:
         ValueError: not a metric of pyiqa that works without a reference
         WeightsError: a metric cannot be loaded, or its weights cannot be downloaded
         ModuleNotFoundError: pyiqa is not installed
     """
-    from ..backbone import WeightsError
-    from ..backbone.guest import GUEST, same_random
-
-    names, metrics = list(dict.fromkeys(as_names('names', names))), {}
-    with GUEST, same_random():
-        check_metrics(names)
-        import pyiqa
-
-        for name in names:
-            try:
-                metrics[name] = pyiqa.create_metric(name, device=device)
-            except Exception as error:  # downloads fail in many ways
-                raise WeightsError(f"pyiqa's metric {name!r} cannot be loaded: {one_line(error)}") from error
-    return metrics
+    names = list(dict.fromkeys(as_names('names', names)))
+    check_metrics(names)
+    return {name: load_metric(name, device) for name in names}
 
 
 def lower_better(names: Iterable[str]) -> set[str]:

@@ -26,10 +26,10 @@ def features_of(net, images) -> Features:
     with torch.no_grad():
         features = net.features(images)
     shares = [torch.tensor(net.plan(*image.shape[-2:]).shares) for image in images]
-    labels = np.array([3.0, 1.0, 7.0, 2.0, 6.0, 5.0, 4.0])
+    ratings = np.array([3.0, 1.0, 7.0, 2.0, 6.0, 5.0, 4.0])
     names = [f'{i}.png' for i in range(7)]
     metadata = {'metric': 'maclip', 'dataset': 'mine', 'protocol': 'list', 'config': net.config}
-    return Features(features, shares, net.backbone.text, net.backbone.scale, labels, list('aabbbcc'), names, metadata)
+    return Features(features, shares, net.backbone.text, net.backbone.scale, ratings, list('aabbbcc'), names, metadata)
 
 
 @pytest.fixture(scope='module')
@@ -112,11 +112,11 @@ def test_images_with_one_view(images, tiny, photos):
 
 
 def test_compare_variants(scores, features):
-    rows = compare_variants(scores, features.labels, 20)
+    rows = compare_variants(scores, features.ratings, 20)
     assert {row['study'] for row in rows} == {
         *('reference', 'cues', 'fusion', 'fixed weight', 'lambda', 'alpha', 'prompt pairs', 'views')
     }
-    expected = {key: stats.spearmanr(values, features.labels).statistic for key, values in scores.items()}
+    expected = {key: stats.spearmanr(values, features.ratings).statistic for key, values in scores.items()}
     for row in rows:
         key = row['study'], row['variant']
         assert row['srcc'] == pytest.approx(expected[key]) and row['n'] == 7
@@ -124,11 +124,11 @@ def test_compare_variants(scores, features):
 
 
 def test_thirds(scores, features):
-    rows = thirds(scores, features.labels)
+    rows = thirds(scores, features.ratings)
     assert [row['n'] for row in rows[:3]] == [3, 2, 2]
     low = rows[0]
-    assert (low['cue'], low['third'], low['label_from'], low['label_to']) == ('q_sim', 'low', 1, 3)
-    part = [1, 3, 0]  # labels 1, 2, 3
+    assert (low['cue'], low['third'], low['rating_from'], low['rating_to']) == ('q_sim', 'low', 1, 3)
+    part = [1, 3, 0]  # ratings 1, 2, 3
     assert low['srcc'] == pytest.approx(stats.spearmanr(scores['cues', 'q_sim alone'][part], [1, 2, 3]).statistic)
     assert [row['cue'] for row in rows[::3]] == ['q_sim', 'q_mag', 'as run']
 
@@ -163,8 +163,8 @@ def save(results, features, dataset='mine', groups=True, **config):
     for i, (f, shares) in enumerate(zip(features.features, features.shares, strict=True)):
         cache.put(f'{i:04}', {'features': f.numpy(), 'shares': shares.numpy()})
         group = features.groups[i] if groups else None
-        label, name = features.labels[i], features.names[i]
-        images.append({'name': name, 'key': f'{i:04}', 'label': label, 'group': group, 'error': ''})
+        rating, name = features.ratings[i], features.names[i]
+        images.append({'name': name, 'key': f'{i:04}', 'rating': rating, 'group': group, 'error': ''})
     metadata = features.metadata | {'dataset': dataset, 'config': features.metadata['config'] | config}
     run = {'metadata': metadata, 'cache_key': {}, 'lower_better': False, 'images': images}
     run |= {'text': features.text.tolist(), 'scale': features.scale.tolist()}
@@ -183,7 +183,7 @@ def test_command(tmp_path, features, scores, capsys):
         rows = list(csv.DictReader(file))
     assert len(rows) == 2 * len(scores)
     for row in rows:
-        expected = stats.kendalltau(scores[row['study'], row['variant']], features.labels).statistic
+        expected = stats.kendalltau(scores[row['study'], row['variant']], features.ratings).statistic
         assert float(row['krcc']) == pytest.approx(expected, abs=1e-6) and row['low'] == ''
         variant = row['variant'].replace('|', chr(92) + '|')
         assert f'| {row["study"]} | {variant} | 7 | {float(row["srcc"]):.4f} |' in shown

@@ -15,7 +15,6 @@ from maclip_pyiqa.evaluation.cache import (
     lock,
     read_runs,
     save_run,
-    write_file,
 )
 
 KEY = {'backbone': 'x', 'views': 'windows'}
@@ -46,12 +45,14 @@ def test_a_damaged_file_counts_as_missing(tmp_path, damage):
     assert cache.get('ab12')['score'][99] == 99
 
 
-def test_a_write_that_fails_leaves_the_old_file(tmp_path):
-    path = tmp_path / 'deep' / 'file'
-    write_file(path, lambda file: file.write(b'old'))
+def test_a_write_that_fails_leaves_the_old_file(tmp_path, monkeypatch):
+    cache = FeatureCache(tmp_path, KEY)
+    cache.put('ab12', {'score': np.array(1.0)})
+    (path,) = tmp_path.rglob('*.npz')
+    monkeypatch.setattr(np, 'savez_compressed', lambda file, **arrays: (file.write(b'new'), 1 / 0))
     with pytest.raises(ZeroDivisionError):
-        write_file(path, lambda file: (file.write(b'new'), 1 / 0))
-    assert path.read_bytes() == b'old' and os.listdir(path.parent) == ['file']
+        cache.put('ab12', {'score': np.array(2.0)})
+    assert cache.get('ab12')['score'] == 1 and os.listdir(path.parent) == [path.name]
 
 
 def test_image_keys():
@@ -84,8 +85,8 @@ def test_load_features(tmp_path):
     features = [torch.randn(views, 8, generator=generator) for views in (1, 3, 2)]
     for i, f in enumerate(features):
         cache.put(f'k{i}', {'features': f.numpy(), 'shares': np.full(len(f), 1 / len(f))})
-        images.append({'name': f'{i}.png', 'key': f'k{i}', 'label': float(i), 'group': 'g', 'error': ''})
-    images.append({'name': 'bad.png', 'key': '', 'label': 9.0, 'group': 'g', 'error': 'broken'})
+        images.append({'name': f'{i}.png', 'key': f'k{i}', 'rating': float(i), 'group': 'g', 'error': ''})
+    images.append({'name': 'bad.png', 'key': '', 'rating': 9.0, 'group': 'g', 'error': 'broken'})
     metadata = {'metric': 'maclip', 'dataset': 'photos', 'protocol': 'list'}
     run = {'metadata': metadata, 'cache_key': KEY, 'lower_better': True, 'images': images}
     save_run(tmp_path, 'photos', 'maclip', run | {'text': text.tolist(), 'scale': scale.tolist()})
@@ -94,7 +95,7 @@ def test_load_features(tmp_path):
     loaded = load_features(tmp_path, 'photos')
     assert loaded.names == ['0.png', '1.png', '2.png'] and loaded.groups == ['g'] * 3
     assert loaded.metadata == metadata and loaded.title == 'maclip on photos (list), n = 3'
-    assert loaded.labels.tolist() == [0, -1, -2]
+    assert loaded.ratings.tolist() == [0, -1, -2]
     assert loaded.text.dtype == loaded.scale.dtype == torch.float32 and loaded.scale.shape == ()
     assert (loaded.text == text).all() and loaded.scale == scale
     assert all((a == b).all() for a, b in zip(loaded.features, features, strict=True))
@@ -114,6 +115,6 @@ def test_load_features(tmp_path):
 
 def test_names_that_are_not_utf8(tmp_path):
     name = os.fsdecode(b'\xff.png')
-    images = [{'name': name, 'key': '', 'label': 0.0, 'group': None, 'error': 'x'}]
+    images = [{'name': name, 'key': '', 'rating': 0.0, 'group': None, 'error': 'x'}]
     save_run(tmp_path, 'd', 'm', {'images': images})
     assert read_runs(tmp_path)[0][2]['images'][0]['name'] == name

@@ -11,21 +11,21 @@ from scipy import stats
 from maclip_pyiqa.evaluation import correlations
 
 SCORES = np.array([1.0, 2.0, 3.0, 4.0, 5.0])
-LABELS = np.array([2.0, 1.0, 4.0, 3.0, 10.0])
+RATINGS = np.array([2.0, 1.0, 4.0, 3.0, 10.0])
 
 
 def drawn(n=60, seed=0):
     generator = np.random.default_rng(seed)
-    labels = generator.random(n)
-    return labels + 0.3 * generator.standard_normal(n), labels
+    ratings = generator.random(n)
+    return ratings + 0.3 * generator.standard_normal(n), ratings
 
 
 def test_by_hand():
     # rank differences 1, 1, 1, 1, 0: 1 - 6 * 4 / (5 * 24); of 10 pairs 2 are the other way round
-    assert correlations.srcc(SCORES, LABELS) == pytest.approx(0.8)
-    assert correlations.krcc(SCORES, LABELS) == pytest.approx(0.6)
+    assert correlations.srcc(SCORES, RATINGS) == pytest.approx(0.8)
+    assert correlations.krcc(SCORES, RATINGS) == pytest.approx(0.6)
     # deviations -2 -1 0 1 2 and -2 -3 0 -1 6: 18 / sqrt(10 * 50)
-    assert correlations.plcc(SCORES, LABELS) == pytest.approx(18 / math.sqrt(500))
+    assert correlations.plcc(SCORES, RATINGS) == pytest.approx(18 / math.sqrt(500))
 
 
 @pytest.mark.parametrize('name', ['spearmanr', 'kendalltau', 'pearsonr'])
@@ -69,7 +69,7 @@ def test_the_mirrored_solution_is_normalised(monkeypatch, sign):
     assert fit.parameters == expected.parameters and fit.parameters[1] > 0
 
 
-def test_fit_is_least_squares_in_the_labels_unit():
+def test_fit_is_least_squares_in_the_ratings_unit():
     x, y = drawn(200)
     fit = correlations.fit_logistic(x, 50 * y)
     left = 50 * y - correlations.logistic(x, *fit.parameters)
@@ -86,7 +86,7 @@ def test_failed_fits_say_why(monkeypatch):
     x, y = drawn()
     assert 'at least 6' in correlations.fit_logistic(x[:5], y[:5]).problem
     assert correlations.fit_logistic(0 * x, y).problem == 'all scores are equal'
-    assert correlations.fit_logistic(x, 0 * y).problem == 'all labels are equal'
+    assert correlations.fit_logistic(x, 0 * y).problem == 'all ratings are equal'
 
     def lost(*args, **kwargs):
         raise RuntimeError('Optimal parameters not found')
@@ -154,9 +154,9 @@ def test_fits_that_are_not_monotone_are_noted():
     generator = np.random.default_rng(0)
     noted = 0
     for _ in range(3):
-        labels = generator.random(145)
-        scores = labels + 2 * generator.standard_normal(145)
-        row, fit = correlations.agreement(scores, labels)
+        ratings = generator.random(145)
+        scores = ratings + 2 * generator.standard_normal(145)
+        row, fit = correlations.agreement(scores, ratings)
         values = correlations.logistic(np.linspace(scores.min(), scores.max(), 100_001), *fit.parameters)
         steps = np.diff(values)
         back = min(steps[steps > 0].sum(), -steps[steps < 0].sum()) / np.ptp(values)
@@ -182,10 +182,10 @@ def test_a_perfect_line_is_a_fit(slope):
 
 
 def test_a_mirrored_metric_fits_as_well():
-    """Saturated scores that fall with the label: from a single start the fit ends in a poorer minimum."""
+    """Saturated scores that fall with the rating: from a single start the fit ends in a poorer minimum."""
     for seed in range(10):
         rng = np.random.default_rng(seed)
-        labels = rng.uniform(0, 10, 80)
-        scores = -np.tanh((labels - 5) / 1.5) + rng.normal(0, 0.3, 80)
-        one, other = correlations.fit_logistic(scores, labels), correlations.fit_logistic(-scores, labels)
+        ratings = rng.uniform(0, 10, 80)
+        scores = -np.tanh((ratings - 5) / 1.5) + rng.normal(0, 0.3, 80)
+        one, other = correlations.fit_logistic(scores, ratings), correlations.fit_logistic(-scores, ratings)
         assert one.rmse == pytest.approx(other.rmse, rel=2e-3)

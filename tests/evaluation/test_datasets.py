@@ -1,4 +1,4 @@
-"""Data sets: protocols, splits, labels and pixels against pyiqa, lists, and errors."""
+"""Data sets: protocols, splits, ratings and pixels against pyiqa, lists, and errors."""
 
 import io
 import json
@@ -44,13 +44,13 @@ def test_damaged_images_are_refused(monkeypatch):
 @pytest.mark.parametrize(('name', 'protocol', 'count'), [('koniq10k-1024', 'pyiqa', 8), ('koniq10k-1024', 'paper', 20)])
 def test_splits(root, name, protocol, count):
     dataset = load_dataset(name, protocol, root)
-    assert len(dataset.paths) == len(dataset.labels) == count and dataset.groups is None
+    assert len(dataset.paths) == len(dataset.ratings) == count and dataset.groups is None
     assert dataset.names[1] == '0_1.jpg' and not dataset.lower_better
-    assert dataset.signed_labels.tolist() == dataset.labels
+    assert dataset.signed_ratings.tolist() == dataset.ratings
 
 
 @pytest.mark.parametrize('name', ['csiq', 'koniq10k-1024', 'spaq'])
-def test_pixels_and_labels_are_pyiqas(root, name):
+def test_pixels_and_ratings_are_pyiqas(root, name):
     import pyiqa
 
     theirs = pyiqa.load_dataset(name, root)
@@ -60,20 +60,20 @@ def test_pixels_and_labels_are_pyiqas(root, name):
         item = theirs[i]
         pixels = prepared(Path(ours.paths[i]).read_bytes(), ours.preparation)
         assert torch.equal(torch.from_numpy(pixels).permute(2, 0, 1) / 255, item['img'])
-        assert ours.labels[i] == pytest.approx(float(item['mos_label'])) and ours.paths[i] == str(item['img_path'])
+        assert ours.ratings[i] == pytest.approx(float(item['mos_label'])) and ours.paths[i] == str(item['img_path'])
 
 
 def test_references_are_groups_and_dmos_is_negated(root):
     dataset = load_dataset('csiq', 'paper', root)
     assert dataset.lower_better  # as pyiqa declares
     assert dataset.groups == [f'{name[0]}.png' for name in dataset.names]
-    assert dataset.labels[:2] == [0, 0.25] and dataset.signed_labels[:2].tolist() == [0, -0.25]
+    assert dataset.ratings[:2] == [0, 0.25] and dataset.signed_ratings[:2].tolist() == [0, -0.25]
 
 
 def test_authors_table(root):
     dataset = load_dataset('agiqa-3k', 'paper', root)
     assert len(dataset.paths) == 20 and Path(dataset.paths[0]).exists()
-    assert dataset.labels[1] == 5 - 0.25 and not dataset.lower_better
+    assert dataset.ratings[1] == 5 - 0.25 and not dataset.lower_better
 
 
 @pytest.mark.parametrize(
@@ -92,20 +92,20 @@ def test_missing_data_sets(root, name, protocol, error, message):
 
 @pytest.mark.parametrize('number', [float, str])
 def test_lists_of_the_authors(tmp_path, number):
-    """In the form of jsons/ of github.com/zhix000/MA-CLIP: labels are numbers, and in csiq.json text."""
+    """In the form of jsons/ of github.com/zhix000/MA-CLIP: ratings are numbers, and in csiq.json text."""
     rows = [{'img_path': 'a.png', 'gt_score': number(1.5)}, {'img_path': 'b/c.png', 'gt_score': number(2)}]
     file = tmp_path / 'AGIQA-1k.json'
     file.write_text(json.dumps(rows, indent=4))
     dataset = read_list(file, tmp_path / 'images')
     assert dataset.paths == [str(tmp_path / 'images' / p) for p in ('a.png', 'b/c.png')]
-    assert (dataset.name, dataset.labels, dataset.groups) == ('AGIQA-1k', [1.5, 2.0], None)
+    assert (dataset.name, dataset.ratings, dataset.groups) == ('AGIQA-1k', [1.5, 2.0], None)
     assert not dataset.lower_better and read_list(file, tmp_path, lower_better=True).lower_better
 
 
 def test_direction_of_dmos(tmp_path):
     file = tmp_path / 'table.csv'
     file.write_text('\ufeffref_name,dist_name,DMOS\nr,a,1\nr,b,2\n')
-    with pytest.raises(ValueError, match='--labels dmos'):
+    with pytest.raises(ValueError, match='--ratings dmos'):
         read_list(file, tmp_path)
     dataset = read_list(file, tmp_path, lower_better=True)
     assert (dataset.names, dataset.groups, dataset.lower_better) == (['a', 'b'], ['r', 'r'], True)
@@ -116,10 +116,10 @@ def test_direction_of_dmos(tmp_path):
     [
         ('', 'expected a CSV file with a header and rows'),
         ('one,two\n1,2\n', r'has no file column .*it has one, two; name one with --file-column'),
-        ('file,two\n1,2\n', 'has no label column'),
-        ('file,mos\na,1\nb,x\n', "label of entry 2 is 'x'"),
-        ('file,mos\na,1\nb\n', 'label of entry 2 is None'),
-        ('file,mos\na,nan\n', 'label of entry 1'),
+        ('file,two\n1,2\n', 'has no rating column'),
+        ('file,mos\na,1\nb,x\n', "rating of entry 2 is 'x'"),
+        ('file,mos\na,1\nb\n', 'rating of entry 2 is None'),
+        ('file,mos\na,nan\n', 'rating of entry 1'),
         ('file,mos\n,1\n', 'entry 1 names no file'),
     ],
 )
@@ -141,6 +141,6 @@ def test_scores_are_no_ratings(tmp_path):
     """A table of `maclip-pyiqa score` in place of ratings would compare the metric with itself."""
     table = tmp_path / 'scores.csv'
     table.write_text('path,score,error\na.png,0.5,\n')
-    with pytest.raises(ValueError, match='no human rating; name the column of the ratings with --label-column'):
+    with pytest.raises(ValueError, match='no human rating; name the column of the ratings with --rating-column'):
         read_list(table, tmp_path)
-    assert read_list(table, tmp_path, label_column='score').labels == [0.5]
+    assert read_list(table, tmp_path, rating_column='score').ratings == [0.5]

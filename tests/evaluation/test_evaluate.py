@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from maclip_pyiqa import MACLIP
 from maclip_pyiqa.cli import main
 from maclip_pyiqa.evaluation.cache import load_features
 from maclip_pyiqa.evaluation.datasets import load_dataset, read_list
-from maclip_pyiqa.evaluation.evaluate import PIECE, Processes, evaluate, local_device, score_dataset
+from maclip_pyiqa.evaluation.evaluate import Processes, evaluate, local_device, score_dataset
 from maclip_pyiqa.evaluation.metrics import MACLIPAdapter, PyiqaAdapter
 from maclip_pyiqa.evaluation.tables import COLUMNS
 
@@ -36,22 +37,22 @@ def test_results(finished, root, tiny, table):
     dataset = load_dataset('csiq', 'paper', root)
     with torch.no_grad():
         scores = MACLIP(backbone=tiny)(read_images(dataset))[:, 0].numpy()
-    labels = -np.array(dataset.labels)  # CSIQ's are DMOS
+    ratings = -np.array(dataset.ratings)  # CSIQ's are DMOS
     rows = table(finished / 'results.csv')
     assert tuple(rows[0]) == COLUMNS and [row['metric'] for row in rows] == ['maclip', 'piqe']
     row = rows[0]
     assert (row['dataset'], row['protocol'], row['n'], row['failed']) == ('csiq', 'paper', '20', '0')
     cached = table(finished / 'scores' / 'csiq.maclip.csv')
     np.testing.assert_allclose([float(r['score']) for r in cached], scores, atol=1e-4)
-    assert [float(r['label']) for r in cached] == dataset.labels and cached[5]['group'] == '1.png'  # as published
+    assert [float(r['rating']) for r in cached] == dataset.ratings and cached[5]['group'] == '1.png'  # as published
     scores = [float(r['score']) for r in cached]
     for column, statistic in {'srcc': stats.spearmanr, 'krcc': stats.kendalltau, 'plcc': stats.pearsonr}.items():
-        assert float(row[column]) == pytest.approx(statistic(scores, labels).statistic, abs=1e-6), column
+        assert float(row[column]) == pytest.approx(statistic(scores, ratings).statistic, abs=1e-6), column
         assert float(row[f'{column}_low']) < float(row[column]) < float(row[f'{column}_high'])
     assert abs(float(row['srcc'])) > 0.1  # so that a wrong sign would show
 
     piqe = [float(r['score']) for r in table(finished / 'scores' / 'csiq.piqe.csv')]  # lower is better
-    assert float(rows[1]['srcc']) == pytest.approx(stats.spearmanr(np.negative(piqe), labels).statistic, abs=1e-6)
+    assert float(rows[1]['srcc']) == pytest.approx(stats.spearmanr(np.negative(piqe), ratings).statistic, abs=1e-6)
     assert float(rows[1]['srcc']) > 0.3  # blur is bad
     (pair,) = table(finished / 'differences.csv')
     assert (pair['metric_a'], pair['metric_b'], pair['n']) == ('maclip', 'piqe', '20')
@@ -82,7 +83,7 @@ def test_labelled_with_config_and_fingerprint(finished, tiny, tiny_metric, table
 def test_cached_features(finished, tiny, tiny_metric):
     features = load_features(finished, 'csiq')
     assert len(features.features) == 20 and features.features[0].shape == (2, 64) and features.groups[0] == '0.png'
-    assert features.shares[0].tolist() == [0.5, 0.5] and features.labels[:2].tolist() == [0, -0.25]
+    assert features.shares[0].tolist() == [0.5, 0.5] and features.ratings[:2].tolist() == [0, -0.25]
     assert features.metadata['config'] == tiny_metric.config and features.metadata['protocol'] == 'paper'
     assert torch.equal(features.text, tiny_metric.backbone.text)
     assert torch.equal(features.scale, tiny_metric.backbone.scale)
@@ -115,7 +116,7 @@ def test_list_and_bad_images(root, run, table, tmp_path, capsys, monkeypatch):
     with open(tmp_path / 'mine.csv', 'w', newline='') as file:
         csv.writer(file).writerows(rows)
     monkeypatch.setattr(ImageFile, 'LOAD_TRUNCATED_IMAGES', True)  # as some of pyiqa's modules leave it
-    options = ['--list', str(tmp_path / 'mine.csv'), '--images', str(images), '--label-column', 'quality']
+    options = ['--list', str(tmp_path / 'mine.csv'), '--images', str(images), '--rating-column', 'quality']
     assert run(tmp_path / 'out', *options) == 1
     (row,) = table(tmp_path / 'out' / 'results.csv')
     assert (row['dataset'], row['protocol'], row['n'], row['failed']) == ('mine', 'list', '6', '3')
@@ -220,7 +221,6 @@ def test_doubtful_lists_are_named_before_scoring(root, tiny_metric, tmp_path, mo
     events = []
     score = lambda dataset, *args: events.append(f'scored {dataset.name}') or []  # noqa: E731
     monkeypatch.setattr('maclip_pyiqa.evaluation.evaluate.score_dataset', score)
-    monkeypatch.setattr(Processes, 'gather', lambda self, entries: {'failures': 0})
     names = {'few': 'abcd', 'enough': 'abcde', 'repeated': ['a', 'b/../a', 'b', 'c', 'd', 'd', 'A']}
     names['often'] = [*'abcde', *'abcd']
     datasets = []
@@ -229,6 +229,9 @@ def test_doubtful_lists_are_named_before_scoring(root, tiny_metric, tmp_path, mo
         datasets.append(read_list(tmp_path / f'{name}.csv', tmp_path))
     metrics = [MACLIPAdapter('maclip', tiny_metric)]
     processes = Processes(rank, 2)
+    if rank:  # what process 0 has written
+        (tmp_path / 'out').mkdir()
+        (tmp_path / 'out' / 'run.json').touch()
     list(evaluate(datasets, metrics, tmp_path / 'out', processes=processes, warn=events.append))
     assert events[-4:] == [f'scored {name}' for name in names]
     warned = [warning.split(';')[0] for warning in events[:-4]]
@@ -257,7 +260,7 @@ def test_spellings_of_one_file_are_told(root, tiny_metric, tmp_path):
     list(evaluate([read_list(tmp_path / 'list.csv', tmp_path)], metrics, tmp_path / 'out', warn=told.append))
     assert told[0].startswith(
         f'list: files listed more than once: 2 (photos/a.png = ./photos/a.png = link/a.png = {tmp_path}/photos/a.png, '
-        'photos/b.png = b.png), 1 of them with different labels (photos/a.png: 0 and 1 and 2 and 3); expected one entry'
+        'photos/b.png = b.png), 1 of them with different ratings (photos/a.png: 0 and 1 and 2 and 3); expected one '
     )
 
 
@@ -275,11 +278,13 @@ def test_doubtful_lists_in_the_command(root, run, table, tmp_path, capsys):
     options = ['--list', str(tmp_path / 'list.csv'), '--images', str(root / 'CSIQ/dst_imgs')]
     assert run(tmp_path / 'out', *options, resamples=0) == 0
     shown = capsys.readouterr()
-    assert 'list: files listed more than once: 1 (0_0.png), 1 of them with different labels (0_0.png: 0.44' in shown.err
+    assert (
+        'list: files listed more than once: 1 (0_0.png), 1 of them with different ratings (0_0.png: 0.44' in shown.err
+    )
     assert '0.44 and 2.08); expected one entry' in shown.err and 'Remove the others' in shown.err
     assert 'list: number of images: 3, too few' in shown.err and 'more than once' not in shown.out
     rows = table(tmp_path / 'out' / 'scores' / 'list.maclip.csv')
-    assert [row['label'] for row in rows] == ['0.44', '1.0', '2.08'] and rows[0]['score'] == rows[2]['score'] != ''
+    assert [row['rating'] for row in rows] == ['0.44', '1.0', '2.08'] and rows[0]['score'] == rows[2]['score'] != ''
 
 
 # --- resuming, and several processes -----------------------------------------------------------------------------
@@ -361,45 +366,103 @@ def test_two_processes_equal_one(finished, arguments, tmp_path):
     same_results(finished, tmp_path)
 
 
-def test_processes_exchange_what_they_know():
-    """With a store in this process: more than the store of torchrun takes as one value, nothing, and twice."""
-    store = torch.distributed.HashStore()
+def test_processes_wait_for_each_other():
+    """Process 0 for the others, and they for it."""
+    store, events = torch.distributed.HashStore(), []
 
-    def exchange(rank):
+    def work(rank):
         processes = Processes(rank, 3, store)
-        first = processes.gather({} if rank == 2 else {rank: str(rank) * (2 * PIECE + 1), (rank, 'error'): None})
-        return first, processes.gather({'rank': 0} if rank == 0 else {}), processes.one_first(lambda: rank)
+        done = processes.one_first(lambda: events.append(f'loaded {rank}') or rank)
+        time.sleep(rank / 10)
+        events.append(f'scored {rank}')
+        processes.wait_for(range(1, 3))
+        events.append(f'left {rank}')
+        return done
 
     with ThreadPoolExecutor(3) as pool:
-        found = list(pool.map(exchange, range(3)))
-    known = {r: str(r) * (2 * PIECE + 1) for r in (0, 1)} | {(0, 'error'): None, (1, 'error'): None}
-    assert found == [(known, {'rank': 0}, rank) for rank in range(3)]
+        assert list(pool.map(work, range(3))) == [0, 1, 2]
+    assert events[0] == 'loaded 0' and events[-1] == 'left 0' and len(events) == 9
 
 
 @pytest.mark.slow
-def test_processes_of_torchrun_exchange_what_they_know(tmp_path):
-    """More than the store takes as one value, and nothing; one process comes late, and one is needed last."""
+def test_processes_of_torchrun_wait_for_each_other(tmp_path):
+    """One process comes late, and one is needed last."""
     script = tmp_path / 'script.py'
     script.write_text("""
-import time
-from maclip_pyiqa.evaluation.evaluate import PIECE, Processes
+import sys, time
+from pathlib import Path
+from maclip_pyiqa.evaluation.evaluate import Processes
 
 with Processes.join() as processes:
     rank = processes.rank
+    loaded = Path(sys.argv[1], 'loaded')
+    assert processes.one_first(lambda: loaded.exists() or loaded.touch() or rank) == (True if rank else 0)
     time.sleep(rank)
-    entries = {} if rank == 2 else {rank: str(rank) * (3 * PIECE + 1), (rank, 'error'): None}
-    gathered = processes.gather(entries)
-    assert gathered == {r: str(r) * (3 * PIECE + 1) for r in (0, 1)} | {(0, 'error'): None, (1, 'error'): None}
-    assert processes.gather({'rank': 0} if rank == 0 else {}) == {'rank': 0}
-    assert processes.one_first(lambda: rank) == rank
+    Path(sys.argv[1], str(rank)).touch()
+    processes.wait_for(range(1, 3))
+    assert rank or all(Path(sys.argv[1], str(other)).exists() for other in range(3))
     time.sleep(rank)
 """)
     run = [sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc_per_node=3', script]
     in_agent = os.environ | {'OMP_NUM_THREADS': '1'}
     in_process_0 = in_agent | {'TORCH_DISABLE_SHARE_RDZV_TCP_STORE': '1'}
-    for environment in in_agent, in_process_0:
-        done = subprocess.run(run, capture_output=True, text=True, env=environment)
+    for name, environment in {'agent': in_agent, 'process 0': in_process_0}.items():
+        (tmp_path / name).mkdir()
+        done = subprocess.run([*run, tmp_path / name], capture_output=True, text=True, env=environment)
         assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.slow
+def test_a_process_that_dies_ends_the_run(tmp_path):
+    script = tmp_path / 'script.py'
+    script.write_text("""
+import os, signal
+from maclip_pyiqa.evaluation.evaluate import Processes
+
+with Processes.join() as processes:
+    if processes.rank:
+        os.kill(os.getpid(), signal.SIGKILL)
+""")
+    run = [sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc_per_node=2', script]
+    done = subprocess.run(run, capture_output=True, text=True, timeout=120, env=os.environ | {'OMP_NUM_THREADS': '1'})
+    assert done.returncode == 1 and 'Signal 9' in done.stderr
+
+
+def test_parts_of_processes(root, tiny_metric, tmp_path, computed):
+    """Scores, keys and errors are those of one process; what fails is tried again by process 0, and warned of once."""
+    names = sorted(path.name for path in (root / 'CSIQ/dst_imgs').iterdir())[:6]
+    (tmp_path / 'list.csv').write_text('file,mos\n' + ''.join(f'{name},{i}\n' for i, name in enumerate([*names, 'x'])))
+    (tmp_path / 'broken.csv').write_text((tmp_path / 'list.csv').read_text().replace(names[1], __file__))
+    dataset = read_list(tmp_path / 'broken.csv', root / 'CSIQ/dst_imgs')
+    metrics, store, warnings = [MACLIPAdapter('maclip', tiny_metric)], torch.distributed.HashStore(), []
+
+    def score(rank):
+        processes = Processes(rank, 2, store)
+        return score_dataset(dataset, metrics, tmp_path / 'two', processes=processes, warn=warnings.append)
+
+    with ThreadPoolExecutor(2) as pool:
+        (two,), nothing = pool.map(score, range(2))
+    assert nothing == [] and computed == ['maclip'] * 5
+    (one,) = score_dataset(dataset, metrics, tmp_path / 'one')
+    np.testing.assert_array_equal(two.scores, one.scores)
+    assert two.errors == one.errors and two.keys == one.keys
+    assert [bool(error) for error in two.errors] == [False, True, *[False] * 4, True] and len(warnings) == 2
+    assert sorted(warnings)[0].startswith(f'broken: {__file__}: maclip: not an image')
+
+
+def test_hosts_must_share_the_folder(root, tiny_metric, tmp_path):
+    dataset, store = load_dataset('csiq', 'paper', root), torch.distributed.HashStore()
+
+    def score(rank):
+        processes = Processes(rank, 2, store)
+        metrics = [MACLIPAdapter('maclip', tiny_metric)]
+        return next(evaluate([dataset], metrics, tmp_path / str(rank), resamples=0, processes=processes))
+
+    with ThreadPoolExecutor(2) as pool:
+        pool.submit(score, 0)
+        with pytest.raises(FileNotFoundError, match='all hosts must share it'):
+            pool.submit(score, 1).result()
+        store.add('2', 1)  # so that process 0 ends: torchrun would kill it
 
 
 def test_reading_processes(finished, arguments, tmp_path):
@@ -412,7 +475,7 @@ def test_one_process_alone(monkeypatch):
     monkeypatch.delenv('WORLD_SIZE', raising=False)
     with Processes.join() as processes:
         assert (processes.rank, processes.size) == (0, 1)
-        assert processes.gather({1: 2}) == {1: 2} and processes.one_first(lambda: 3) == 3
+        assert processes.wait_for(range(1)) is None and processes.one_first(lambda: 3) == 3
 
 
 # --- wrong use ---------------------------------------------------------------------------------------------------
@@ -429,7 +492,7 @@ def test_one_process_alone(monkeypatch):
         (['-d', 'csiq', '--backbone', 'nonsense'], 2, "'nonsense'"),
         (['-d', 'csiq', '--device', 'nonsense'], 2, 'cannot be used'),
         (['-d', 'csiq', '--resamples', '-1'], 2, 'whole number'),
-        (['-d', 'csiq', '--labels', 'dmos'], 2, 'need --list'),
+        (['-d', 'csiq', '--ratings', 'dmos'], 2, 'need --list'),
         (['-d', 'csiq', '--list', 'x.json'], 2, 'x.json cannot be read'),
         (['--list', 'x.csv', '--images', 'nowhere'], 2, 'nowhere: no such folder'),
     ],
@@ -505,7 +568,7 @@ def _environment() -> dict[str, str]:
 
 
 def test_list_of_a_data_set(root):
-    """The same labels whether pyiqa reads the table or we do."""
+    """The same ratings whether pyiqa reads the table or we do."""
     theirs = load_dataset('csiq', 'paper', root)
     ours = read_list(root / 'meta_info/meta_info_CSIQDataset.csv', root / 'CSIQ/dst_imgs', 'csiq', lower_better=True)
-    assert (ours.labels, ours.names, ours.groups) == (theirs.labels, theirs.names, theirs.groups)
+    assert (ours.ratings, ours.names, ours.groups) == (theirs.ratings, theirs.names, theirs.groups)

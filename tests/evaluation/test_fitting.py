@@ -1,4 +1,4 @@
-"""Fitting on features whose labels were made with known constants, and on labels that mean nothing."""
+"""Fitting on features whose ratings were made with known constants, and on ratings that mean nothing."""
 
 import numpy as np
 import pyiqa
@@ -54,9 +54,9 @@ def test_scores_are_the_metrics(tiny, photos, options):
 
 
 def test_known_constants_are_found(cues, groups):
-    labels = cues.scores(**TRUE)
-    found = fit_constants(cues, labels, groups, resamples=200)
-    assert srcc(cues.scores(), labels) < 0.8  # else there is nothing to gain
+    ratings = cues.scores(**TRUE)
+    found = fit_constants(cues, ratings, groups, resamples=200)
+    assert srcc(cues.scores(), ratings) < 0.8  # else there is nothing to gain
     assert found.srcc > 0.999 and found.real and found.gain > 0.2
     assert found.interval[0] < found.gain < found.interval[1]
     assert found.options == pytest.approx(TRUE, abs=0.1)
@@ -64,29 +64,29 @@ def test_known_constants_are_found(cues, groups):
 
 
 def test_known_weights_are_found(cues):
-    labels = cues.scores(prompt_weights=[0.8, 0.1, 0.1])
-    found = fit_constants(cues, labels, weights=True, folds=3, resamples=100)
+    ratings = cues.scores(prompt_weights=[0.8, 0.1, 0.1])
+    found = fit_constants(cues, ratings, weights=True, folds=3, resamples=100)
     assert found.real and found.options['prompt_weights'] == pytest.approx([0.8, 0.1, 0.1], abs=0.02)
-    plain = fit_constants(cues, labels, folds=3, resamples=100)
+    plain = fit_constants(cues, ratings, folds=3, resamples=100)
     assert 'prompt_weights' not in plain.options and plain.srcc < found.srcc
 
 
 @pytest.mark.slow
-def test_random_labels_give_no_real_gain(cues, groups):
-    """Though on the images that it was fitted to, each fit does gain. Among these labels are three (4, 6, 8) that the
+def test_random_ratings_give_no_real_gain(cues, groups):
+    """Though on the images that it was fitted to, each fit does gain. Among these ratings are three (4, 6, 8) that the
     plain bootstrap would call real; of 100, it did so for 8 where 2.5 are due."""
     for seed in (2, 4, 6, 8):
-        labels = np.random.default_rng(seed).random(COUNT)
-        found = fit_constants(cues, labels, groups, folds=3, resamples=200)
+        ratings = np.random.default_rng(seed).random(COUNT)
+        found = fit_constants(cues, ratings, groups, folds=3, resamples=200)
         assert not found.real and 'keep the unfitted' in found.verdict
-        assert srcc(cues.scores(**found.options), labels) > srcc(cues.scores(), labels)
+        assert srcc(cues.scores(**found.options), ratings) > srcc(cues.scores(), ratings)
 
 
 @pytest.mark.slow
 def test_interval_is_the_bootstraps_widened(cues, groups):
     """Again with a loop: whole groups drawn, both metrics on the same images, the factor for 4 folds."""
-    labels = cues.scores(**TRUE) + np.random.default_rng(2).normal(scale=0.1, size=COUNT)
-    found = fit_constants(cues, labels, groups, folds=4, resamples=500)
+    ratings = cues.scores(**TRUE) + np.random.default_rng(2).normal(scale=0.1, size=COUNT)
+    found = fit_constants(cues, ratings, groups, folds=4, resamples=500)
     base, held_out = cues.scores(), np.empty(COUNT)
     for k, options in enumerate(found.folds):
         held_out[found.fold == k] = cues.scores(**options)[found.fold == k]
@@ -94,7 +94,7 @@ def test_interval_is_the_bootstraps_widened(cues, groups):
     for _ in range(500):
         i = rows[rng.integers(len(rows), size=len(rows))].ravel()
         folds = [i[found.fold[i] == k] for k in range(4)]
-        gains.append(sum(len(j) * (srcc(held_out[j], labels[j]) - srcc(base[j], labels[j])) for j in folds) / COUNT)
+        gains.append(sum(len(j) * (srcc(held_out[j], ratings[j]) - srcc(base[j], ratings[j])) for j in folds) / COUNT)
     want = found.gain + (1 + 4 / 3) ** 0.5 * (np.quantile(gains, [0.025, 0.975]) - found.gain)
     assert found.interval == pytest.approx(want, abs=0.1 * np.ptp(want))
 
@@ -107,9 +107,9 @@ def test_what_the_metric_does_best_has_no_gain(cues, groups):
 
 def test_start_is_the_baseline(cues):
     start = {'alpha': 4.0, 'base_norm': 0.0, 'prompt_weights': [0.5, 0.25, 0.25]}
-    labels = cues.scores(**start)
+    ratings = cues.scores(**start)
     for weights in (False, True):
-        found = fit_constants(cues, labels, start=start, weights=weights, folds=2, resamples=20)
+        found = fit_constants(cues, ratings, start=start, weights=weights, folds=2, resamples=20)
         assert found.baseline == pytest.approx(1)
         assert found.options['prompt_weights'] == pytest.approx(start['prompt_weights'])
         assert found.options['alpha'] == pytest.approx(4.0) and found.options['base_norm'] == 0.0
@@ -129,27 +129,27 @@ def test_groups_stay_together_and_folds_are_even(cues):
 def test_held_out_means_held_out(cues, groups):
     """Both figures again from what each fold was fitted to, by scipy."""
     noise = np.random.default_rng(1).normal(scale=0.05, size=COUNT)
-    labels = cues.scores(**TRUE) + noise
-    found = fit_constants(cues, labels, groups, folds=3, resamples=50)
+    ratings = cues.scores(**TRUE) + noise
+    found = fit_constants(cues, ratings, groups, folds=3, resamples=50)
     for options, value in ((found.folds, found.srcc), ([PAPER] * 3, found.baseline)):
         parts = []
         for k in range(3):
             mine = found.fold == k
-            parts.append(mine.sum() * stats.spearmanr(cues.scores(**options[k])[mine], labels[mine]).statistic)
+            parts.append(mine.sum() * stats.spearmanr(cues.scores(**options[k])[mine], ratings[mine]).statistic)
         assert value == pytest.approx(sum(parts) / COUNT)
     assert found.options != found.folds[0]
-    again = fit_constants(cues, labels, groups, folds=3, resamples=50)
+    again = fit_constants(cues, ratings, groups, folds=3, resamples=50)
     assert again.options == found.options and again.interval == found.interval
-    other = fit_constants(cues, labels, groups, folds=3, resamples=50, seed=1)
+    other = fit_constants(cues, ratings, groups, folds=3, resamples=50, seed=1)
     assert (other.fold != found.fold).any()
 
 
 @pytest.mark.parametrize(
     ('arguments', 'say'),
     [
-        ({'labels': np.zeros(3)}, r'\(3,\); expected 240 finite numbers'),
-        ({'labels': np.full(COUNT, np.nan)}, '240 finite numbers'),
-        ({'labels': np.ones(COUNT)}, 'not all equal'),
+        ({'ratings': np.zeros(3)}, r'\(3,\); expected 240 finite numbers'),
+        ({'ratings': np.full(COUNT, np.nan)}, '240 finite numbers'),
+        ({'ratings': np.ones(COUNT)}, 'not all equal'),
         ({'groups': ['a', 'b']}, '240 names'),
         ({'groups': ['a', 'b'] * 120}, '5 groups'),
         ({'folds': 1}, 'folds=1; expected at least 2'),
@@ -158,7 +158,7 @@ def test_held_out_means_held_out(cues, groups):
 )
 def test_wrong_arguments(cues, arguments, say):
     with pytest.raises(ValueError, match=say):
-        fit_constants(cues, **{'labels': np.arange(COUNT)} | arguments)
+        fit_constants(cues, **{'ratings': np.arange(COUNT)} | arguments)
 
 
 def test_wrong_features(features, cues):
@@ -201,14 +201,14 @@ def test_yaml_is_what_pyiqa_takes(tiny, photos, tmp_path):
 
 @pytest.fixture
 def results(tmp_path, features, cues, groups):
-    """Returns a function that writes a results folder whose labels were made with known options."""
+    """Returns a function that writes a results folder whose ratings were made with known options."""
     images, text, scale = features
 
     def results(truth=TRUE, **config):
-        cache, rows, labels = FeatureCache(tmp_path, {}), [], cues.scores(**truth)
+        cache, rows, ratings = FeatureCache(tmp_path, {}), [], cues.scores(**truth)
         for i, f in enumerate(images):
             cache.put(f'{i:04}', {'features': f.numpy(), 'shares': np.full(len(f), 1 / len(f))})
-            rows.append({'name': f'{i}.png', 'key': f'{i:04}', 'label': labels[i], 'group': groups[i], 'error': ''})
+            rows.append({'name': f'{i}.png', 'key': f'{i:04}', 'rating': ratings[i], 'group': groups[i], 'error': ''})
         config = PAPER | {'backbone': 'RN50', 'cue': 'both', 'prompt_weights': None} | config
         metadata = {'metric': 'maclip', 'dataset': 'csiq', 'protocol': 'paper', 'config': config}
         run = {'metadata': metadata, 'cache_key': {}, 'lower_better': False, 'images': rows}
@@ -241,8 +241,8 @@ def test_command_starts_from_the_metric(results, capsys):
 
 
 def test_curves(cues):
-    labels = cues.scores(**TRUE)
-    along = curves(cues, labels, TRUE, points=5)
+    ratings = cues.scores(**TRUE)
+    along = curves(cues, ratings, TRUE, points=5)
     assert along['box_lam'][0] == [-2, -1, 0, 1, 2] and along['alpha'][0] == [0, 2, 4, 6, 8]
     for values, heights in along.values():
         assert values[int(np.argmax(heights))] in (TRUE['box_lam'], TRUE['alpha'])

@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from maclip_pyiqa.evaluation.paired import (
+from maclip_pyiqa.comparison.statistics import (
     FEWEST,
     detectable_difference,
     mean_interval,
     paired,
-    verdict,
     wilson,
 )
+from maclip_pyiqa.comparison.verdict import verdict
 
 
 @pytest.fixture

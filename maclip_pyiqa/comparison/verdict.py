@@ -15,20 +15,17 @@ import numpy as np
 from .._lists import as_names
 from ..scoring.formats import write_csv
 from ..scoring.others import lower_better as known_lower_better
-from ..scoring.schema import LAST, Label, label
+from ..scoring.schema import Label, Row, column, label
 from ..scoring.text import escape_path
-from .paired import Paired, paired, verdict
-from .pairing import Row, Source, Version, check_labels, pair, read_versions
+from .pairing import Images, Source, Version, check_labels, pair, read_versions
+from .statistics import FEWEST, POWER, Paired, paired
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from ..metric import MACLIP
-    from ..report.comparison import Maps
 
-__all__ = ['Comparison', 'Result', 'compare', 'score_versions']
-
-NOT_COMPARED = ('path', 'w_sim', *(each.name for each in LAST))  # the weight of a cue is neither good nor bad
+__all__ = ['Comparison', 'Result', 'compare', 'compare_versions', 'verdict']
 
 
 @dataclass(frozen=True)
@@ -58,14 +55,14 @@ class Comparison:
         images: rows of each image, by what pairs it: one of each version, None where there is none
         results: results for each pair of versions (a before b in the order given) and each quantity
         failed: (name of the version, row) of each image with an error; numbers that are missing there are left out
-        notes: what a reader has to know, such as tables without a label
-        label: which metric the scores are from; None: unknown
+        notes: sentences that a reader has to know, such as that a table has no label
+        label: label of the scores; None: unknown
         settings: settings of the bootstrap: `resamples` and `seed`
-        maps: maps by path, the windows' values of images that were scored, for the page's quality maps
+        maps: windows' values of images that were scored, by path, for the page's quality maps
     """
 
     names: tuple[str, ...]
-    images: dict[str, tuple[Row | None, ...]]
+    images: Images
     results: list[Result]
     failed: list[tuple[str, Row]]
     notes: list[str]
@@ -117,7 +114,7 @@ class Comparison:
 
         Args:
             path: path of the page
-            pictures: how many images are shown, at most: those with the largest difference of the score in either
+            pictures: largest number of images that are shown: those with the largest difference of the score in either
                 direction, and evenly spread ones between. They are read from their files
             source: further pairs for the provenance, such as {'command': ...}
 
@@ -125,14 +122,14 @@ class Comparison:
             OSError: the file cannot be written
             NotInstalledError: Jinja2 is not installed
         """
-        from ..report.comparison import write_comparison
+        from .page import write_page
 
         how = {
             'intervals': f'95 %, bootstrap over pairs (expanded percentiles, {self.settings["resamples"]} resamples, '
             f'seed {self.settings["seed"]}); of the wins, Wilson',
             'verdicts': 'above or below where the interval of the mean difference lies on one side of zero',
         }
-        write_comparison(
+        write_page(
             path,
             self.names,
             self.images,
@@ -153,7 +150,7 @@ class Comparison:
     def _pairs(self) -> Iterator[dict[str, Any]]:
         every = [row for rows in self.images.values() for row in rows if row is not None]
         text = dict.fromkeys(name for row in every for name, value in row.items() if not _is_number(value))
-        more = [name for name in text if name not in (*NOT_COMPARED, *self.quantities)]
+        more = [name for name in text if _is_compared(name) and name not in self.quantities]
         for i, j in combinations(range(len(self.names)), 2):
             for key, rows in self.images.items():
                 first, second = rows[i] or {}, rows[j] or {}
@@ -197,14 +194,15 @@ def compare(
     Each interval holds for itself: of 20 quantities that do not differ, one is expected to seem to.
 
     Args:
-        versions: two or more folders, tables made by `maclip-pyiqa score -o`, or lists of rows of `score_files`
-        metric: scores the folders; None: MACLIP(), if there are folders
+        versions: two or more folders of images, tables made by `maclip-pyiqa score -o` or folders of them, or lists of
+            rows of `score_files`
+        metric: metric that scores the folders; None: MACLIP(), if there are folders
         by: column of the tables that pairs images; None: the path below the folder, without its suffix
-        names: names of the versions; None: those of the folders or tables
+        names: names of the versions; None: the names of the folders or tables
         others: other metrics for the folders, see `score_files`
         lower_better: names of those other metrics (columns of tables too) where lower is better
         resamples, seed: number of resamples and seed of the bootstrap
-        batch, workers: see `score_files`
+        batch, workers: options of `score_files`
 
     Raises:
         OSError: a folder or table that cannot be read
@@ -221,74 +219,48 @@ def compare(
     read = read_versions(versions, by, names)
     images = pair(read)
     check_labels(read)  # before the metric is loaded
-    source, maps = None, None
-    if not all(version.scored for version in read):
+    if all(version.scored for version in read):
+        metric = None
+    elif metric is None:
         from ..metric import MACLIP
 
-        metric = MACLIP() if metric is None else metric
-        source = label(metric)
-        check_labels(read, source)
-        maps = score_versions(images, read, metric, others=others, batch=batch, workers=workers)
-    return summarize(read, images, source, maps, lower_better=lower_better, resamples=resamples, seed=seed)
+        metric = MACLIP()
+    options = {'others': others, 'batch': batch, 'workers': workers}
+    return compare_versions(
+        read, images, metric, lower_better=lower_better, resamples=resamples, seed=seed, options=options
+    )
 
 
-def score_versions(
-    images: Mapping[str, tuple[Row | None, ...]], versions: Sequence[Version], metric: MACLIP, **options: Any
-) -> Maps:
-    """Score the images of folders that are in two versions or more, and complete their rows. Each file is scored once.
-
-    Args:
-        images: see `pair`
-        versions: see `read_versions`
-        metric: metric that scores
-        options: options of `score_files`
-
-    Returns:
-        the windows' values of the images by their paths
-    """
-    from tqdm import tqdm
-
-    from ..report.comparison import Maps
-    from ..scoring.score import score_files
-
-    todo: dict[str, list[Row]] = {}  # file -> its rows: a folder may be compared with itself
-    for rows in images.values():
-        if len(rows) - rows.count(None) > 1:
-            for version, row in zip(versions, rows, strict=True):
-                if row is not None and not version.scored:
-                    todo.setdefault(os.path.realpath(row['path']), []).append(row)
-    paths = [same[0]['path'] for same in todo.values()]
-    maps = Maps()
-    scored = score_files(metric, paths, each=maps, **options)
-    for same, done in zip(todo.values(), tqdm(scored, total=len(paths), unit=' images', disable=None), strict=True):
-        for row in same:
-            row.update(done | {'path': row['path']})
-            maps.share(done['path'], row['path'])
-    return maps
-
-
-def summarize(
+def compare_versions(
     versions: Sequence[Version],
-    images: dict[str, tuple[Row | None, ...]],
-    label: Label | None = None,
-    maps: Mapping[str, Mapping[str, Any]] | None = None,
+    images: Images,
+    metric: MACLIP | None = None,
     *,
     lower_better: Collection[str] = (),
     resamples: int = 9999,
     seed: int = 0,
+    options: Mapping[str, Any] | None = None,
 ) -> Comparison:
-    """The statistics of images that are scored.
+    """`compare` for versions that are read and paired.
 
     Args:
-        versions: see `read_versions`
-        images: see `pair`
-        label: label of the metric that folders were scored with
-        maps: see `Comparison`
-        lower_better, resamples, seed: see `compare`
+        versions: versions, see `read_versions`
+        images: images of the versions, see `pair`
+        metric: metric that scores the folders; None: there are only tables
+        lower_better, resamples, seed: options of `compare`
+        options: options of `score_files`
 
     Raises:
-        ValueError: nothing that can be compared
+        ValueError: scores of different metrics, or nothing that can be compared
     """
+    source: Label | None = None
+    maps: Mapping[str, Mapping[str, Any]] = {}
+    if metric is not None:
+        from .folders import score_folders
+
+        source = label(metric)
+        check_labels(versions, source)
+        images, maps = score_folders(images, versions, metric, **(options or {}))
     names = tuple(version.name for version in versions)
     both = {
         (i, j): [(a, b) for rows in images.values() if (a := rows[i]) is not None and (b := rows[j]) is not None]
@@ -296,18 +268,8 @@ def summarize(
     }
     keys = {version.by for version in versions}
     quantities = {place: [name for name in _quantities(rows) if name not in keys] for place, rows in both.items()}
-    foreign = {name for found in quantities.values() for name in found if not _is_ours(name)}
+    foreign = {name for found in quantities.values() for name in found if column(name).role == 'other'}
     lower = {*as_names('lower_better', lower_better)} | known_lower_better(foreign)
-    notes = [
-        f'{v.name}: no label says which metric the scores are from' for v in versions if v.scored and v.label is None
-    ]
-    if foreign - lower and find_spec('pyiqa') is None:
-        taken = ', '.join(sorted(foreign - lower))
-        notes.append(f'{taken}: higher is taken for better, as pyiqa, which knows its metrics, is not installed')
-    for v, w in combinations(versions, 2):
-        if v.source and w.source and os.path.realpath(v.source) == os.path.realpath(w.source):
-            kind = 'folder' if os.path.isdir(w.source) else 'table'
-            notes.append(f'{v.name} and {w.name} are the same {kind}, so all pairs are equal; expected another version')
     results = []
     for (i, j), rows in both.items():
         for quantity in quantities[i, j]:
@@ -317,36 +279,48 @@ def summarize(
             results.append(Result(names[i], names[j], quantity, found, verdict(found, names[i], names[j])))
     if not results:
         raise ValueError('no two versions have images and a column of numbers in common; expected scores in both')
-    failed = [
-        (name, row)
-        for place, name in enumerate(names)
-        for rows in images.values()
-        if (row := rows[place]) is not None and row.get('error')
-    ]
-    known = [label, *(version.label for version in versions)]
     return Comparison(
-        names,
-        images,
-        results,
-        failed,
-        notes,
-        next((entry for entry in known if entry is not None), None),
-        {'resamples': resamples, 'seed': seed},
-        maps or {},
+        names=names,
+        images=images,
+        results=results,
+        failed=[
+            (name, row)
+            for place, name in enumerate(names)
+            for rows in images.values()
+            if (row := rows[place]) is not None and row.get('error')
+        ],
+        notes=list(_notes(versions, foreign - lower)),
+        label=next((known for known in (source, *(version.label for version in versions)) if known is not None), None),
+        settings={'resamples': resamples, 'seed': seed},
+        maps=maps,
     )
 
 
-def _is_ours(quantity: str) -> bool:
-    return quantity in ('score', 'q_sim', 'q_mag') or quantity.startswith('attribute_')
+def _notes(versions: Sequence[Version], unknown: Collection[str]) -> Iterator[str]:
+    """What a reader has to know; `unknown`: columns whose better direction was not given."""
+    for version in versions:
+        if version.scored and version.label is None:
+            yield f'{version.name}: no label says which metric the scores are from'
+    if unknown and find_spec('pyiqa') is None:
+        taken = ', '.join(sorted(unknown))
+        yield f'{taken}: higher is taken for better, as pyiqa, which knows its metrics, is not installed'
+    for v, w in combinations(versions, 2):
+        if v.source and w.source and os.path.realpath(v.source) == os.path.realpath(w.source):
+            kind = 'folder' if os.path.isdir(w.source) else 'table'
+            yield f'{v.name} and {w.name} are the same {kind}, so all pairs are equal; expected another version'
 
 
 def _quantities(both: Sequence[tuple[Row, Row]]) -> list[str]:
     """Columns of numbers that both versions have, in their order; the score first."""
     first = dict.fromkeys(name for a, _ in both for name in a)
     second = {name for _, b in both for name in b}
-    names = [name for name in first if name in second and name not in NOT_COMPARED and not _is_index(name)]
+    names = [name for name in first if name in second and _is_compared(name) and not _is_index(name)]
     numbers = [name for name in names if all(_is_number(row.get(name)) for p in both for row in p)]
     return sorted(numbers, key=lambda name: name != 'score')
+
+
+def _is_compared(name: str) -> bool:
+    return column(name).role in ('quality', 'other')  # the weight of a cue, a detail, is neither good nor bad
 
 
 def _is_number(value: Any) -> bool:
@@ -361,6 +335,36 @@ def _is_index(name: str) -> bool:
 def _has(row: Row, quantity: str) -> bool:
     value = row.get(quantity)
     return value is not None and math.isfinite(value)
+
+
+def verdict(found: Paired, a: str, b: str) -> str:
+    """What the statistics say, in words.
+
+    b is above (or below) a where the 95 % interval of the mean difference lies on one side of zero. Wilcoxon's test
+    stands beside it and has no part in this.
+
+    Args:
+        found: statistics of the pairs
+        a, b: names of the two versions
+
+    Example:
+        >>> low = np.array([0.20, 0.50, 0.40, 0.90, 0.70, 0.30])
+        >>> verdict(paired(low, low + 0.1), 'A', 'B')
+        'B above A'
+        >>> verdict(paired(low, low[::-1]), 'A', 'B')
+        'no difference shown at n = 6; a difference of 0.49 would have been, with 80 % power'
+    """
+    if found.n < FEWEST:
+        return f'too few pairs for a verdict: n = {found.n}, at least {FEWEST} are needed'
+    if found.low > 0 or found.high < 0:
+        words = f'{b} {"above" if found.low > 0 else "below"} {a}'
+        return words + ' (lower is better)' * found.lower_better
+    if found.low == found.high == 0:
+        return f'no difference: all {found.n} pairs are equal'
+    return (
+        f'no difference shown at n = {found.n}; a difference of {found.detectable:.2g} would have been, '
+        f'with {100 * POWER:.0f} % power'
+    )
 
 
 # --- text -------------------------------------------------------------------------------------------------------------
@@ -382,7 +386,7 @@ def _plain_table(a: str, b: str, results: Sequence[Result]) -> list[str]:
 def _cells(result: Result) -> tuple[str, ...]:
     s = result.statistics
     return (
-        escape_path(result.quantity),
+        escape_path(column(result.quantity).title),
         str(s.n),
         _short(s.mean_a),
         _short(s.mean_b),

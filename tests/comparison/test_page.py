@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import re
 from pathlib import Path
 
@@ -9,7 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from maclip_pyiqa.report.comparison import Maps, write_comparison
+from maclip_pyiqa.comparison.folders import Maps
+from maclip_pyiqa.comparison.page import write_page
 from maclip_pyiqa.report.pictures import window_values
 
 HOSTILE = [
@@ -69,7 +71,7 @@ def page(images, maps, tmp_path_factory):
     path = tmp_path_factory.mktemp('page') / 'compare.html'
     label = {'versions': {'maclip_pyiqa': '1.0'}, 'config': {'backbone': 'demo'}, 'fingerprint': 'abc'}
     notes = ['new: no label says which metric the scores are from']
-    write_comparison(
+    write_page(
         path, ('old', 'new'), images, RESULTS, maps=maps, label=label, notes=notes, source={'command': 'compare "a b"'}
     )
     return path
@@ -98,7 +100,7 @@ def test_what_the_page_holds(page, images, maps):
 )
 def test_pictures_are_bounded(images, tmp_path, count, shown):
     """The largest differences of either sign, and evenly spread ones between."""
-    write_comparison(tmp_path / 'o.html', ('old', 'new'), images, RESULTS, pictures=count)
+    write_page(tmp_path / 'o.html', ('old', 'new'), images, RESULTS, pictures=count)
     found = sorted(held(tmp_path / 'o.html', 'pictures'))
     assert len(found) == len(shown) and {'0', '8'} & set(found) == {'0', '8'} & set(shown)
     assert 'the scores have no label' in (tmp_path / 'o.html').read_text()
@@ -106,23 +108,24 @@ def test_pictures_are_bounded(images, tmp_path, count, shown):
 
 def test_pictures_of_files_that_are_gone(images, tmp_path):
     gone = {key: (pair[0], pair[1] and pair[1] | {'path': 'gone.png'}) for key, pair in images.items()}
-    write_comparison(tmp_path / 'o.html', ('old', 'new'), gone, RESULTS)
+    write_page(tmp_path / 'o.html', ('old', 'new'), gone, RESULTS)
     assert all(first and second is None for first, second in held(tmp_path / 'o.html', 'pictures').values())
 
 
 def test_numbers_that_are_not_finite(tmp_path, images):
     results = [result(low=float('nan'), high=float('nan'), detectable=float('nan'))]
-    write_comparison(tmp_path / 'o.html', ('old', 'new'), images, results, pictures=0)
+    write_page(tmp_path / 'o.html', ('old', 'new'), images, results, pictures=0)
     assert held(tmp_path / 'o.html', 'comparison')['results'][0]['low'] is None
 
 
-def test_maps_are_what_was_packed(analysis_of):
+def test_maps_are_what_was_packed(analysis_of, tmp_path):
+    """By any path of the file."""
     maps, analysis = Maps(), analysis_of(140, 200)
-    maps({'path': 'a'}, None, analysis)
-    maps.share('a', 'b')
-    maps.share('none', 'c')
-    assert dict(maps) == dict.fromkeys('ab', window_values(analysis)) and len(maps) == 2
-    assert maps._packed['a'] is maps._packed['b'] and len(maps._packed['a']) < 1000
+    path, link = str(tmp_path / 'a.png'), tmp_path / 'b.png'
+    link.symlink_to('a.png')
+    maps({'path': path}, None, analysis)
+    assert maps[path] == maps[str(link)] == window_values(analysis) and len(maps) == 1
+    assert maps.get('none') is None and len(maps._packed[os.path.realpath(path)]) < 1000
 
 
 # --- in Chromium ------------------------------------------------------------------------------------------------------
@@ -280,7 +283,7 @@ def test_three_versions_without_pictures_or_intervals(open_page, tmp_path):
     }
     results = [result(a=a, b=b) for a, b in ('ab', 'ac', 'bc')]
     results[2] |= {'low': None, 'high': None, 'verdict': 'too few pairs'}
-    write_comparison(tmp_path / 'o.html', 'abc', images, results)
+    write_page(tmp_path / 'o.html', 'abc', images, results)
     reader = open_page(tmp_path / 'o.html')
     assert reader.text('h1') == 'Comparison of a, b and c'
     assert reader.text('#verdict') == 'b above a' and len(reader.keys) == 24
@@ -309,7 +312,7 @@ def test_hostile_names(open_page, tmp_path):
     results = [result(a=names[0], b=names[1], verdict=HOSTILE[2]), result('<b>x</b>', a=names[0], b=names[1])]
     label = {'versions': {'maclip_pyiqa': '<b>'}, 'config': {'backbone': '<script>alert(1)</script>'}}
     label |= {'fingerprint': '</dd><b>'}
-    write_comparison(
+    write_page(
         tmp_path / 'o.html', names, images, results, label=label, notes=[HOSTILE[0]], source={'command': HOSTILE[1]}
     )
     reader = open_page(tmp_path / 'o.html')

@@ -8,7 +8,7 @@ import pyarrow.parquet
 import pytest
 from PIL import Image
 
-from maclip_pyiqa.evaluation.pairing import check_labels, pair, read_versions
+from maclip_pyiqa.comparison.pairing import check_labels, pair, read_versions
 
 LABEL = {'versions': {'maclip_pyiqa': '1'}, 'config': {'backbone': 'RN50', 'alpha': 1.0}, 'fingerprint': 'f'}
 

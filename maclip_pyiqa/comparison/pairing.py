@@ -1,8 +1,8 @@
 """Versions of the same images, in folders or tables, and which image belongs to which.
 
 Images of folders are paired by their path below the folder, those of tables by a column, or by their path below the
-folder that gives the most pairs. A suffix does not count, so that x/1.png is paired with x/1.jpg, unless
-a version has several images that differ in it alone. Tables may be from Windows; where a backslash may separate folders
+folder that gives the most pairs. A suffix does not count, so that x/1.png is paired with x/1.jpg, unless a version has
+several images that differ in it alone. Tables may be from Windows; where a backslash may separate folders
 or be part of a name, the way that gives the most pairs is taken. Imports nothing heavy: a mistake is found before torch
 is loaded.
 """
@@ -20,13 +20,13 @@ from typing import Any
 
 from .._lists import as_names
 from ..scoring.find import find_images
-from ..scoring.formats import TABLES as FORMATS
-from ..scoring.formats import read_label, read_table
-from ..scoring.schema import Label, label_difference
+from ..scoring.formats import TABLES
+from ..scoring.schema import Label, Row, label_difference
+from ..scoring.source import open_scores
 
-__all__ = ['Version', 'check_labels', 'pair', 'read_versions']
+__all__ = ['Images', 'Source', 'Version', 'check_labels', 'pair', 'read_versions']
 
-Row = dict[str, Any]
+Images = dict[str, tuple[Row | None, ...]]  # by what pairs them: a row of each version, None where there is none
 Source = str | os.PathLike[str] | Sequence[Mapping[str, Any]]
 
 
@@ -36,12 +36,12 @@ class Version:
 
     Attributes:
         name: name in tables and verdicts
-        source: the folder or table as it was given; empty for rows
-        keys: key of each image, what it is paired by
-        rows: rows of each image: a row of scores; of a folder, a row with the path alone until it is scored
+        source: path of the folder or table, as it was given; empty for rows
+        keys: keys of the images, which they are paired by
+        rows: rows of the images; those of a folder of images have the path alone
         scored: whether the rows have scores
-        label: label of a table, which metric its scores are from (see `maclip_pyiqa.scoring.label`); None: unknown
-        by: column of the table that the keys are from; None: they are paths
+        label: label of the scores; None: unknown
+        by: column that the keys are from; None: they are paths
     """
 
     name: str
@@ -59,9 +59,9 @@ def read_versions(
     """Versions of images, their keys and names.
 
     Args:
-        sources: folders, tables made by `maclip-pyiqa score -o`, or rows as `score_files` returns them
+        sources: folders of images, tables or folders of tables (see `open_scores`), or rows as of `score_files`
         by: column of the tables that images are paired by; None: by path
-        names: names of the versions; None: the last part of their paths, or the whole path where that repeats
+        names: names of the versions; None: the last parts of their paths, or the whole paths where these repeat
 
     Raises:
         OSError: a folder or table that cannot be read
@@ -81,7 +81,7 @@ def read_versions(
     return versions
 
 
-def pair(versions: Sequence[Version]) -> dict[str, tuple[Row | None, ...]]:
+def pair(versions: Sequence[Version]) -> Images:
     """Rows of each image, one for each version; None where the version has no such image. Sorted by key.
 
     Raises:
@@ -105,7 +105,7 @@ def check_labels(versions: Iterable[Version], label: Label | None = None) -> Non
     """Check that the scores of tables, as far as their labels say, are from one metric.
 
     Args:
-        versions: those whose labels are compared
+        versions: versions whose labels are compared
         label: label of the metric that folders are scored with
 
     Raises:
@@ -129,22 +129,30 @@ def _read(source: Source, name: str, by: str | None) -> Version:
         keys = _row_keys(rows, by, name)
         return Version(name, '', keys, [{'path': ''} | row for row in rows], True, None, by)
     path = os.fspath(source)
-    if os.path.isdir(path):
+    if os.path.isdir(path) and (files := _images(path)):
         if by is not None:
             raise ValueError(f'{path} is a folder, which has no column {by!r}; expected tables, or pair by path')
-        files = find_images([path])
         return Version(name, path, [os.path.relpath(file, path) for file in files], [{'path': f} for f in files], False)
-    if os.path.splitext(path)[1].lower() not in FORMATS:
+    if '://' not in path and not os.path.isdir(path) and os.path.splitext(path)[1].lower() not in TABLES:
         problem = 'is neither a folder nor a table' if os.path.lexists(path) else 'does not exist'
-        problem = 'is a URL, which is not read here' if '://' in path else problem
-        raise ValueError(f'{path} {problem}; expected a folder of images, or a table {", ".join(FORMATS)}')
-    rows = read_table(path, () if by is None else (by,))
+        raise ValueError(f'{path} {problem}; expected a folder of images, or a table {", ".join(TABLES)}')
+    scores = open_scores(path)
+    rows = scores.rows(() if by is None else (by,))
     if not rows:
         raise ValueError(f'{path} has no rows; expected a table made by `maclip-pyiqa score -o`')
     keys = _row_keys(rows, by, path)
-    for row in rows:
-        row.setdefault('path', '')  # a table of somebody else's, paired by a column
-    return Version(name, path, keys, rows, True, read_label(path), by)
+    # a table of somebody else's that is paired by a column has no paths
+    return Version(name, path, keys, [{'path': ''} | row for row in rows], True, scores.label, by)
+
+
+def _images(folder: str) -> list[str]:
+    """Image files of a folder; none if it is one of tables."""
+    try:
+        return find_images([folder])
+    except FileNotFoundError:
+        if not any(name.endswith('.parquet') for name in os.listdir(folder)):
+            raise
+        return []
 
 
 def _row_keys(rows: list[Row], by: str | None, where: str) -> list[str]:

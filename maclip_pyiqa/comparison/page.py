@@ -10,17 +10,17 @@ from itertools import combinations
 from typing import Any
 
 from .._lazy import need
+from ..report.html import demo_note, provenance, save_page
+from ..report.pictures import choose, thumbnail
 from ..scoring.schema import Row, column
-from .html import demo_note, provenance, save_page
-from .pictures import Maps, choose, thumbnail
 
-__all__ = ['Maps', 'write_comparison']
+__all__ = ['write_page']
 
 SCRIPTS = ('common.js', 'map.js', 'compare.js')
 LONGEST, QUALITY = 640, 90  # of a picture: pixels, and JPEG quality, high because versions are compared
 
 
-def write_comparison(
+def write_page(
     path: str | os.PathLike[str],
     names: Sequence[str],
     images: Mapping[str, Sequence[Row | None]],
@@ -37,13 +37,13 @@ def write_comparison(
     Args:
         path: path of the page, .html
         names: names of the versions
-        images: images by what pairs them: a row for each version, None where it has no such image
+        images: rows of each image, by what pairs it: one for each version, None where it has no such image
         results: results for each pair of versions and quantity: 'a' and 'b', names; 'quantity', 'verdict', and numbers
-        pictures: how many images are shown, at most: of each pair of versions those with the largest difference of the
-            first quantity in either direction, and evenly spread ones between. They are read from the files of the rows
-        maps: windows' values by path, see `Maps`
-        notes: shown at the top
-        label: says what the scores are from, see `maclip_pyiqa.scoring.label`
+        pictures: largest number of images that are shown: of each pair of versions those with the largest difference of
+            the first quantity in either direction, and evenly spread ones between. They are read from their files
+        maps: windows' values of images that were scored, by path, see `window_values`
+        notes: sentences that are shown at the top
+        label: label of the scores; None: unknown
         source: further pairs for the provenance
 
     Raises:

@@ -1,4 +1,4 @@
-"""Is B better than A? Statistics of paired values: the mean difference, wins, Wilcoxon's test, and a verdict in words.
+"""Statistics of paired values: the mean difference, wins, and Wilcoxon's test.
 
 The same image in two versions gives a pair, and the difference within pairs varies much less than the values do from
 image to image. So paired statistics show differences that a comparison of two means cannot.
@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-__all__ = ['FEWEST', 'Paired', 'detectable_difference', 'mean_interval', 'paired', 'verdict', 'wilson']
+__all__ = ['FEWEST', 'POWER', 'Paired', 'detectable_difference', 'mean_interval', 'paired', 'wilson']
 
 LEVEL = 0.95
 POWER = 0.80
@@ -31,12 +31,12 @@ class Paired:
     """Statistics of N pairs (a, b). Numbers that are not defined for so few pairs are NaN.
 
     Attributes:
-        n: pairs
+        n: number of pairs
         mean_a, mean_b: means of the values
         difference: mean of b - a
         low, high: 95 % bootstrap interval of `difference`, from 6 pairs on
         wins: share of pairs where b is better; ties count half, so 0.5 means no preference
-        wins_low, wins_high: its 95 % interval (Wilson)
+        wins_low, wins_high: 95 % interval of `wins` (Wilson)
         p: p-value of Wilcoxon's signed-rank test, two-sided; 1 where all differences are zero
         detectable: the true difference that such a comparison shows with 80 % power, see `detectable_difference`
         lower_better: whether a lower value is better
@@ -115,9 +115,9 @@ def mean_interval(values: np.ndarray, resamples: int = 9999, seed: int = 0) -> t
     so that the interval is as wide as Student's, but follows the sample's skew.
 
     Args:
-        values: (N,)
-        resamples: see `paired`
-        seed: see `paired`
+        values: sample, (N,)
+        resamples: number of resamples, see `paired`
+        seed: seed of the resamples
 
     Returns:
         (low, high); NaN for fewer than 6 values
@@ -144,8 +144,8 @@ def wilson(wins: float, n: int) -> tuple[float, float]:
     r"""95 % interval of a share: Wilson's, $\frac{p + z^2/2n \pm z \sqrt{p(1-p)/n + z^2/4n^2}}{1 + z^2/n}$.
 
     Args:
-        wins: successes; half ones are allowed, for ties
-        n: trials
+        wins: number of successes; half ones are allowed, for ties
+        n: number of trials
 
     Returns:
         (low, high); NaN without trials
@@ -170,7 +170,7 @@ def detectable_difference(differences: np.ndarray) -> float:
     with the standard deviation s of the differences. It depends on their spread, not on their mean.
 
     Args:
-        differences: (N,)
+        differences: differences of the pairs, (N,)
 
     Returns:
         the difference; NaN for fewer than 6 pairs
@@ -180,36 +180,6 @@ def detectable_difference(differences: np.ndarray) -> float:
         return math.nan
     t = stats.t.ppf((1 + LEVEL) / 2, n - 1) + stats.t.ppf(POWER, n - 1)
     return float(t * np.std(differences, ddof=1) / math.sqrt(n))
-
-
-def verdict(found: Paired, a: str, b: str) -> str:
-    """What the statistics say, in words.
-
-    b is above (or below) a where the 95 % interval of the mean difference lies on one side of zero. Wilcoxon's test
-    stands beside it and has no part in this.
-
-    Args:
-        found: the statistics
-        a, b: names of the two versions
-
-    Example:
-        >>> low = np.array([0.20, 0.50, 0.40, 0.90, 0.70, 0.30])
-        >>> verdict(paired(low, low + 0.1), 'A', 'B')
-        'B above A'
-        >>> verdict(paired(low, low[::-1]), 'A', 'B')
-        'no difference shown at n = 6; a difference of 0.49 would have been, with 80 % power'
-    """
-    if found.n < FEWEST:
-        return f'too few pairs for a verdict: n = {found.n}, at least {FEWEST} are needed'
-    if found.low > 0 or found.high < 0:
-        words = f'{b} {"above" if found.low > 0 else "below"} {a}'
-        return words + ' (lower is better)' * found.lower_better
-    if found.low == found.high == 0:
-        return f'no difference: all {found.n} pairs are equal'
-    return (
-        f'no difference shown at n = {found.n}; a difference of {found.detectable:.2g} would have been, '
-        f'with {100 * POWER:.0f} % power'
-    )
 
 
 def _wilcoxon(differences: np.ndarray) -> float:

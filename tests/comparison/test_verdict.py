@@ -1,9 +1,11 @@
 """Comparisons of folders and tables: what is scored, left out, found, and written."""
 
+import copy
 import csv
 import math
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,8 +13,10 @@ from PIL import Image
 
 import maclip_pyiqa
 from maclip_pyiqa import MACLIP, score_files
-from maclip_pyiqa.evaluation.compare import compare
-from maclip_pyiqa.evaluation.paired import paired
+from maclip_pyiqa.comparison import compare
+from maclip_pyiqa.comparison.folders import score_folders
+from maclip_pyiqa.comparison.pairing import pair, read_versions
+from maclip_pyiqa.comparison.statistics import paired
 from maclip_pyiqa.scoring import columns, find_images, label, open_table
 from maclip_pyiqa.scoring import score as scoring
 
@@ -52,7 +56,8 @@ def rows(values, **more):
 def test_a_folder_and_its_jpeg_versions(folders, metric):
     result = compare(folders / 'clean', folders / 'jpeg', metric=metric)
     assert result.names == ('clean', 'jpeg') and result.quantities == tuple(OURS)
-    assert result.failed == [] and result.unpaired == {} and result.label == label(metric)
+    assert result.failed == [] and result.unpaired == {}
+    assert result.label | {'date': ''} == label(metric) | {'date': ''}
     first, *_ = result.results
     assert first.verdict == 'jpeg below clean' and first.statistics.n == 8 and first.statistics.wins == 0
     a, b = (
@@ -125,6 +130,28 @@ def test_all_failed(metric, tmp_path):
     result = compare(tmp_path / 'a', tmp_path / 'b', metric=metric)
     assert result.results[0].verdict == 'too few pairs for a verdict: n = 0, at least 6 are needed'
     assert len(result.failed) == 2 and 'n = 0' in str(result)
+
+
+def test_rows_of_the_caller_stay_as_they_are(folders, metric):
+    versions = read_versions([folders / 'clean', folders / 'jpeg'])
+    table = list(score_files(metric, find_images([folders / 'clean'])))
+    images, before = pair(versions), copy.deepcopy((versions, pair(versions), table))
+    scored, maps = score_folders(images, versions, metric)
+    result = compare(table, folders / 'jpeg', metric=metric)
+    assert (versions, images, table) == before
+    rows = [row for pair in scored.values() for row in pair]
+    assert list(scored) == list(images) and all(row['score'] > 0 and row['path'] in maps for row in rows)
+    assert [rows[1] for rows in result.images.values()] == [rows[1] for rows in scored.values()]
+
+
+def test_folders_of_tables(tmp_path, monkeypatch):
+    """And URLs of them, which `open_scores` reads."""
+    tables = {tmp_path: rows(np.linspace(0.2, 0.9, 8)), 's3://b/scores': rows(np.linspace(0.3, 1.0, 8))}
+    (tmp_path / 'part.parquet').touch()
+    source = lambda path: SimpleNamespace(label=None, rows=lambda text: tables[Path(path) if path[0] == '/' else path])  # noqa: E731
+    monkeypatch.setattr('maclip_pyiqa.comparison.pairing.open_scores', source)
+    result = compare(tmp_path, 's3://b/scores')
+    assert result.results[0].verdict == f'scores above {tmp_path.name}'
 
 
 def test_other_metrics_and_their_direction():
