@@ -3,7 +3,7 @@
   straightforward   MA-CLIP as the authors run it: one image at a time, all its views at once, the prompts encoded at
                     each call, open_clip's model unchanged
   maclip_pyiqa      this package
-  compiled          this package with compile=True; inference only. Compile time is reported apart
+  compiled          this package with its backbone compiled by torch; inference only. Compile time is reported apart
   clipiqa           pyiqa's CLIP-IQA: another metric on the same CLIP, which sees the whole image once
   maclip_builtin    pyiqa's own MA-CLIP, which is in half precision and needs CUDA
 
@@ -220,10 +220,10 @@ def implementations(
 
 
 def compiled(package: MACLIP) -> Implementation:
-    """A copy of the package's metric as compile=True makes it, compiled at its first calls."""
+    """A copy of the package's metric whose backbone torch compiles at the first calls."""
     torch.compiler.reset()
     metric = copy.deepcopy(package)
-    metric.backbone.compile_encoding()
+    metric.backbone.compile(options={'freezing': True})  # weights as constants of the program
     return Implementation(metric, partial(through_score_files, metric))
 
 

@@ -14,7 +14,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from .metric.checks import number
+from ._values import number
 
 __all__ = ['ScoreGradient', 'guided_step', 'score_gradient']
 

@@ -8,8 +8,9 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor, nn
 
+from ._values import flag, number
 from .metric import MACLIP
-from .metric.checks import RangeCheck, as_images, flag, number, wants_grad
+from .metric.checks import RangeCheck, as_images, wants_grad
 
 __all__ = ['MACLIPLoss']
 
@@ -32,9 +33,9 @@ class MACLIPLoss(nn.Module):
 
     Args:
         loss_weight: factor of the loss
-        reduction: 'mean' or 'sum' over the images, or 'none'
-        paired: compare with the target's score
-        **options: of `MACLIP`, such as backbone or sample_views; sampled views are the same of image and target
+        reduction: reduction over the images: 'mean', 'sum' or 'none'
+        paired: True for a comparison with the target's score
+        **options: options of `MACLIP`, such as backbone or sample_views; sampled views are the same of image and target
 
     Raises:
         ValueError, TypeError: an option out of range, unknown or malformed
@@ -63,9 +64,9 @@ class MACLIPLoss(nn.Module):
         """The loss of images.
 
         Args:
-            x: RGB, nominally in [0, 1], (N, 3, H, W); or a sequence of N images (C, H, W) of any sizes
+            x: RGB images, nominally in [0, 1], (N, 3, H, W); or a sequence of N images (C, H, W) of any sizes
             target: images of the sizes of x; needed, and used without gradient, where paired=True, ignored otherwise
-            **_: ignored: training frameworks pass more, such as `weight`
+            **_: other arguments of training frameworks, such as `weight`, ignored
 
         Returns:
             (), or (N, 1) where reduction='none'
@@ -94,7 +95,7 @@ class MACLIPLoss(nn.Module):
         sizes, expected = _sizes(target), _sizes(x)
         if sizes != expected:
             raise ValueError(f'the target has the shapes {sizes}, x has {expected}; expected the same')
-        if self.metric.sample_views is None or not wants_grad(x):
+        if self.metric.options.sample_views is None or not wants_grad(x):
             with torch.no_grad():
                 return self.metric(target)
         # The metric samples views only where gradients flow. Drawn from the same state of the generator, they are

@@ -47,8 +47,8 @@ def make_clip(config: dict | str, images: list[Tensor], seed: int = 0) -> nn.Mod
     """A CLIP of random weights whose features differ between images, on the CPU in eval mode.
 
     Args:
-        config: an open_clip model configuration such as `TINY`, or the name of an architecture such as 'RN50'
-        images: one or more images, RGB in [0, 1], each (3, H, W); the batch norms' statistics are taken from them
+        config: open_clip model configuration such as `TINY`, or the name of an architecture such as 'RN50'
+        images: one or more RGB images in [0, 1], (3, H, W) each; the batch norms' statistics are taken from them
         seed: seed of the weights
 
     Raises:
@@ -92,15 +92,16 @@ def _crops(image: Tensor, size: int) -> Tensor:
     image = F.interpolate(image[None], scale_factor=max(1, 2 * size / min(image.shape[-2:])), mode='bilinear')
     height, width = image.shape[-2:]
     corners = [(t, l) for t in (0, height - size) for l in (0, width - size)]
-    whole = F.interpolate(image, (size, size), mode='bilinear')
-    return torch.cat([whole, *(image[..., t : t + size, l : l + size] for t, l in corners)])
+    resized = F.interpolate(image, (size, size), mode='bilinear')
+    return torch.cat([resized, *(image[..., t : t + size, l : l + size] for t, l in corners)])
 
 
 def state_dict(clip: nn.Module, half: bool = True) -> dict[str, Tensor]:
     """State dict of a CLIP in OpenAI's precision.
 
     Args:
-        half: store the weights of convolutions, linear layers and projections in half precision, as OpenAI does
+        clip: CLIP of open_clip
+        half: half precision for the weights of convolutions, linear layers and projections, as OpenAI stores them
     """
     state = {k: v.clone() for k, v in clip.state_dict().items()}
     if not half:
@@ -135,8 +136,9 @@ def save_folder(clip: nn.Module, config: dict, folder: Path) -> str:
     """Write a folder in open_clip's layout.
 
     Args:
-        config: the CLIP's open_clip model configuration
-        folder: created if it does not exist
+        clip: CLIP of open_clip
+        config: its open_clip model configuration
+        folder: folder to write to, created if it does not exist
 
     Returns:
         the name that loads it: MACLIP(backbone=name)
@@ -192,7 +194,7 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument('file', type=Path, help='where to write the state dict (.pt)')
     parser.add_argument('--backbone', default='RN50', help='an open_clip architecture (default: %(default)s)')
-    parser.add_argument('--seed', type=int, default=0, help='of the weights (default: %(default)s)')
+    parser.add_argument('--seed', type=int, default=0, help='seed of the weights (default: %(default)s)')
     args = parser.parse_args(argv)
     try:
         torch.save(state_dict(make_clip(args.backbone, synthetic_images(), args.seed)), args.file)

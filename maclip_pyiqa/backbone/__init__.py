@@ -1,16 +1,31 @@
 """A CLIP, ready to use: weights found and read, open_clip's tower simplified, prompts encoded."""
 
-from typing import TYPE_CHECKING
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from .._lazy import lazy
 
 if TYPE_CHECKING:
     from .clip import Backbone
+    from .frozen import FrozenModule
     from .loading import DEMO
     from .weights import WeightsError
 
-__all__ = ['DEMO', 'NOTE', 'Backbone', 'WeightsError']
+__all__ = ['DEMO', 'NOTE', 'Backbone', 'FrozenModule', 'WeightsError', 'note']
 
-NOTE = 'demonstration backbone: not CLIP, and not the published metric'  # belongs beside each of its scores
+NOTE = 'demonstration backbone: not CLIP, and not the published metric'
 
-__getattr__ = lazy(__name__, {'Backbone': 'clip', 'DEMO': 'loading', 'WeightsError': 'weights'})
+__getattr__ = lazy(
+    __name__, {'Backbone': 'clip', 'FrozenModule': 'frozen', 'DEMO': 'loading', 'WeightsError': 'weights'}
+)
+
+
+def note(config: Mapping[str, Any] | None) -> str:
+    """The note that belongs beside each score of the demonstration backbone; '' for other backbones.
+
+    Args:
+        config: options of a metric, as `MACLIP.config` gives them; None: unknown
+    """
+    return NOTE if config and config.get('backbone') == 'demo' else ''

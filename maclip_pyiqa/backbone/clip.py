@@ -5,45 +5,42 @@ Original: Radford et al., "Learning Transferable Visual Models From Natural Lang
 
 from __future__ import annotations
 
-import logging
 import os
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
+from .frozen import FrozenModule, freeze
 from .guest import GUEST, default_device, plain_torch
 from .identity import image_digest, text_digest
 from .loading import load
-from .tower import freeze, simplify
+from .tower import simplify
 
 __all__ = ['Backbone']
 
-logger = logging.getLogger(__name__)
 
-
-class Backbone(nn.Module):
+class Backbone(FrozenModule):
     """Frozen image tower of a CLIP, with the features of some prompts.
 
     Its tensors are buffers that are in no state dict: nothing here is trained or saved with a model around it, and
     everything follows `.to()`. Always in eval mode. The text tower is dropped once the prompts are encoded.
 
     Args:
-        name: an open_clip architecture, also in OpenAI's spelling ('ViT-B/32'); 'local-dir:PATH' or 'hf-hub:ID'; or
+        name: open_clip architecture, also in OpenAI's spelling ('ViT-B/32'); 'local-dir:PATH' or 'hf-hub:ID'; or
             'demo', the demonstration backbone in this package, which is not CLIP
-        pretrained: an open_clip tag or a path; ignored where `name` brings its own weights
-        prompts: (positive, negative) pairs
-        pos_embedding: keep the positional embedding, interpolated (bicubic) where the size is not the tower's own
-        quick_gelu: activation of the transformers. None: that of the tag; for a file, the one that the published
-            weights of this architecture were trained with where they agree (OpenAI's architectures: QuickGELU)
+        pretrained: open_clip tag or path of a file; ignored where `name` brings its own weights
+        prompts: pairs of prompts, (positive, negative)
+        pos_embedding: use of the positional embedding, interpolated (bicubic) where the size is not the tower's own
+        quick_gelu: QuickGELU as the activation of the transformers. None: as for the tag; for a file, as the published
+            weights of this architecture were trained where they agree (OpenAI's architectures: QuickGELU)
 
     Attributes:
         window: side of the tower's own input, pixels
-        min_size: the shortest side that the tower accepts, pixels
-        any_size: whether it accepts other sizes than its own
+        min_size: shortest side that the tower accepts, pixels
+        any_size: True where the tower accepts other sizes than its own
         text: L2-normalised prompt features, (P, 2, D)
-        scale: exp(logit_scale), ()
+        scale: logit scale, exp(logit_scale), ()
         image_digest: digest of all that image features are computed with, see `identity`
         text_digest: digest of all that the prompts' features are computed with
 
@@ -67,8 +64,6 @@ class Backbone(nn.Module):
         quick_gelu: bool | None = None,
     ) -> None:
         super().__init__()
-        self._compiled: Callable[[Tensor], Tensor] | None = None
-        self._announced = False
         with GUEST, plain_torch():
             clip, mean, std, tokenizer, facts = load(name, pretrained, quick_gelu)
             clip.eval()
@@ -97,35 +92,5 @@ class Backbone(nn.Module):
 
     def forward(self, views: Tensor) -> Tensor:
         """RGB images in [0, 1], (K, 3, H, W) -> features before L2 normalisation, (K, D)."""
-        if self._compiled is None or torch.compiler.is_compiling():
-            return self._encode(views)
-        if not self._announced:
-            logger.warning('compiling the backbone: the first calls take up to a few minutes')
-            self._announced = True
-        if len(views) > 1:  # one program for all batch sizes but 1, which torch keeps apart
-            torch._dynamo.mark_dynamic(views, 0)
-        return self._compiled(views)
-
-    def _encode(self, views: Tensor) -> Tensor:
         views = (views - self.mean) / self.std
         return self.visual(views.contiguous(memory_format=torch.channels_last))
-
-    def compile_encoding(self) -> None:
-        """Encode with a program that torch's inductor compiles on the first call: same features to float rounding."""
-        # freezing: weights as constants of the program, where no gradient is required
-        with GUEST:
-            self._compiled = torch.compile(self._encode, options={'freezing': True})
-
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Backbone:
-        with torch.inference_mode(False):  # inference tensors would stay so, and allow no gradients
-            return super()._apply(fn, recurse)
-
-    def __getstate__(self) -> dict[str, Any]:
-        return super().__getstate__() | {'_compiled': self._compiled is not None}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__(state | {'_compiled': None})
-        if torch.is_inference_mode_enabled():  # the copies, or what was unpickled, are inference tensors
-            self._apply(torch.clone)
-        if state['_compiled']:
-            self.compile_encoding()

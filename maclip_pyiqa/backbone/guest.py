@@ -26,7 +26,7 @@ class Shared:
     """A context that several threads are in at once: entered by the first one, left by the last one.
 
     Args:
-        make: makes the context
+        make: function that makes the context
     """
 
     def __init__(self, make: Callable[[], AbstractContextManager]) -> None:

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 __all__ = ['architecture_facts', 'digest', 'image_digest', 'text_digest']
 
 NEUTRAL = ('pretrained', 'tokenizer', 'drop', 'output_tokens')  # parts of names: loading, tokens (hashed), training
-TOLD = ('layers', 'width', 'patch_size', 'image_size', 'mlp_ratio', 'vocab_size', 'context_length')  # by the shapes
+IN_SHAPES = ('layers', 'width', 'patch_size', 'image_size', 'mlp_ratio', 'vocab_size', 'context_length')
 
 
 def architecture_facts(config: Mapping[str, Any], quick_gelu: bool) -> dict[str, dict[str, Any]]:
@@ -30,7 +30,7 @@ def architecture_facts(config: Mapping[str, Any], quick_gelu: bool) -> dict[str,
 
     Args:
         config: model configuration of open_clip
-        quick_gelu: the activation that the CLIP was built with, in place of the configuration's
+        quick_gelu: QuickGELU as the activation that the CLIP was built with, in place of the configuration's
 
     Returns:
         of 'vision' and 'text' the settings that differ from open_clip's defaults, but for those that move no feature
@@ -43,7 +43,7 @@ def architecture_facts(config: Mapping[str, Any], quick_gelu: bool) -> dict[str,
             name: value
             for name, value in config[f'{tower}_cfg'].items()
             if value not in (None, defaults.get(name))
-            and name not in TOLD
+            and name not in IN_SHAPES
             and not any(part in name for part in NEUTRAL)
         }
     return facts

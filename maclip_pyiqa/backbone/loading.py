@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from .._files import one_line
 from .guest import OPEN_CLIP_LOGGER, quiet_open_clip
 from .identity import architecture_facts
 from .weights import WeightsError, architecture, find, read
@@ -39,9 +40,9 @@ def load(name: str, pretrained: str | os.PathLike, quick_gelu: bool | None = Non
     """A CLIP with its weights.
 
     Args:
-        name: an open_clip architecture, also in OpenAI's spelling; 'local-dir:PATH' or 'hf-hub:ID'; or 'demo'
-        pretrained: an open_clip tag, or the path of a file of weights
-        quick_gelu: see `Backbone`
+        name: open_clip architecture, also in OpenAI's spelling; 'local-dir:PATH' or 'hf-hub:ID'; or 'demo'
+        pretrained: open_clip tag, or path of a file of weights
+        quick_gelu: QuickGELU as the activation of the transformers; None: see `Backbone`
 
     Raises:
         ValueError: an unknown architecture or tag
@@ -101,7 +102,7 @@ def _load_folder(name: str, quick_gelu: bool | None) -> Any:
             return open_clip.create_model(name, require_pretrained=True, **kwargs)
     except Exception as error:
         raise WeightsError(
-            f'{name} cannot be loaded: {" ".join(str(error).split())[:300]}. Expected a folder or hub repository in '
+            f'{name} cannot be loaded: {one_line(error, 300)}. Expected a folder or hub repository in '
             f"open_clip's layout: open_clip_config.json and open_clip_model.safetensors or open_clip_pytorch_model.bin."
         ) from None
 
@@ -119,7 +120,7 @@ def _tokenizer(name: str, config: dict[str, Any]) -> Callable[[list[str]], Tenso
         return _cached_tokenizer(name, json.dumps(config))
     except (ImportError, OSError) as error:  # SigLIP and others take one from the hub, through transformers
         raise WeightsError(
-            f'the tokenizer of {name} cannot be loaded: {" ".join(str(error).split())[:200]}. It needs the package '
+            f'the tokenizer of {name} cannot be loaded: {one_line(error, 200)}. It needs the package '
             "transformers, and a network, the tokenizer in Hugging Face's cache, or its files in a 'local-dir:' folder."
         ) from None
 
@@ -135,8 +136,6 @@ def _cached_tokenizer(name: str, config: str) -> Callable[[list[str]], Tensor]:
 
 def _tag(pretrained: str | os.PathLike, tags: list[str]) -> str | None:
     """The open_clip tag that `pretrained` names, or None where it is a path."""
-    if not isinstance(pretrained, (str, os.PathLike)):
-        raise TypeError(f'pretrained is a path or an open_clip tag, not {pretrained!r}')
     text = os.fspath(pretrained)
     clean = text.lower().replace('-', '_')
     if isinstance(pretrained, str) and clean in tags:

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-__all__ = ['AddGrid', 'MeanQueryPool', 'freeze', 'simplify']
+__all__ = ['AddGrid', 'MeanQueryPool', 'simplify']
 
 
 def simplify(visual: Any, window: int, pos_embedding: bool) -> tuple[nn.Module, int, bool]:
@@ -21,7 +21,7 @@ def simplify(visual: Any, window: int, pos_embedding: bool) -> tuple[nn.Module, 
     Args:
         visual: image tower of open_clip, changed in place
         window: side of its own input, pixels
-        pos_embedding: keep the positional embedding
+        pos_embedding: use of the positional embedding
 
     Returns:
         the tower, the shortest side that it accepts (pixels), and whether it accepts any size
@@ -50,16 +50,6 @@ def simplify(visual: Any, window: int, pos_embedding: bool) -> tuple[nn.Module, 
                 embedding.zero_()
         return visual, 32, not embeddings and not hasattr(visual.trunk, 'patch_embed')
     return visual, window, False
-
-
-def freeze(module: nn.Module) -> None:
-    """Turn all parameters and buffers into buffers that no state dict has."""
-    for child in module.modules():
-        for name, parameter in list(child._parameters.items()):
-            if parameter is not None:
-                del child._parameters[name]
-                child.register_buffer(name, parameter.detach().clone(), persistent=False)
-        child._non_persistent_buffers_set.update(child._buffers)
 
 
 def _fold(visual: Any) -> None:

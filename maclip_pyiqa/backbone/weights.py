@@ -11,10 +11,11 @@ from urllib.parse import urlparse
 import torch
 from torch import Tensor
 
+from .._files import one_line
 from .guest import ignoring
 from .names import architecture
 
-__all__ = ['WeightsError', 'architecture', 'find', 'places', 'read', 'sha256']
+__all__ = ['WeightsError', 'architecture', 'find', 'local_files', 'read', 'sha256']
 
 
 class WeightsError(RuntimeError):
@@ -53,7 +54,7 @@ def find(name: str, tag: str) -> Path:
         return Path(download_pretrained_from_url(url))
     except Exception as error:
         if not repo:
-            tried.append(f'{url}: {_line(error)}')
+            tried.append(f'{url}: {one_line(error, 200)}')
     other = f'; or put that of {urlparse(url).netloc} at {local}' if 'openaipublic' in url else ''
     if repo and not other:
         other = '; or copy the cache folder of this repository from there'
@@ -83,13 +84,13 @@ def _from_hub(repo: str, tried: list[str]) -> Path:
         try:
             return Path(hf_hub_download(repo_id, name))
         except LocalEntryNotFoundError as error:  # offline, or no connection: the next name would fail too
-            offline = 'offline mode (HF_HUB_OFFLINE)' if constants.HF_HUB_OFFLINE else _line(error)
+            offline = 'offline mode (HF_HUB_OFFLINE)' if constants.HF_HUB_OFFLINE else one_line(error, 200)
             tried.append(f'{constants.ENDPOINT}: {offline}')
             raise
         except EntryNotFoundError:
             tried.append(f'{constants.ENDPOINT}/{repo_id}: has no {name}')
         except Exception as error:
-            tried.append(f'{constants.ENDPOINT}/{repo_id}/{name}: {_line(error)}')
+            tried.append(f'{constants.ENDPOINT}/{repo_id}/{name}: {one_line(error, 200)}')
             raise
     raise FileNotFoundError(repo)
 
@@ -105,7 +106,7 @@ def _hub_files(repo: str) -> tuple[str, list[str]]:
     return repo_id, [*safe, filename]
 
 
-def places(name: str, tag: str) -> list[tuple[Path, str]]:
+def local_files(name: str, tag: str) -> list[tuple[Path, str]]:
     """Where `find` looks on this machine for an architecture's tag, and what is there.
 
     Returns:
@@ -193,8 +194,8 @@ def read(path: str | os.PathLike) -> dict[str, Tensor]:
         state = _unwrap(state)
     except Exception as error:
         raise WeightsError(
-            f'{path} ({kind}, {path.stat().st_size} bytes) cannot be read: {_line(error)}. Expected CLIP weights: '
-            f"OpenAI's TorchScript archive, a state dict written by torch.save, or .safetensors. "
+            f'{path} ({kind}, {path.stat().st_size} bytes) cannot be read: {one_line(error, 200)}. Expected CLIP '
+            f"weights: OpenAI's TorchScript archive, a state dict written by torch.save, or .safetensors. "
             f'If it was downloaded or copied, it may be truncated: download it again.'
         ) from None
     return state
@@ -213,9 +214,3 @@ def _unwrap(state: object) -> dict[str, Tensor]:
     if all(name.startswith('module.') for name in state):
         state = {name.removeprefix('module.'): tensor for name, tensor in state.items()}
     return {k: v for k, v in state.items() if k not in ('input_resolution', 'context_length', 'vocab_size')}
-
-
-def _line(error: Exception) -> str:
-    """An error of another library in one short line."""
-    text = ' '.join(str(error).split()) or type(error).__name__
-    return text if len(text) <= 200 else text[:200] + '...'

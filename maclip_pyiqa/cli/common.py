@@ -7,11 +7,11 @@ import contextlib
 import os
 import sys
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .._files import one_line
 from ..backbone.names import is_known
-from ..metric.prompts import read_prompts
+from ..metric.options import DEFAULTS, ENTRIES, parse
 from ..scoring.find import MAX_PIXELS
 
 if TYPE_CHECKING:
@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     *('CODES', 'FAILED', 'INTERRUPTED', 'NO_WEIGHTS', 'OK', 'USAGE', 'Parents', 'UsageError'),
-    *('add_thumbnails', 'load_device', 'load_metric', 'load_metrics', 'parent_parsers', 'save_figure', 'say'),
+    *('add_thumbnails', 'load_device', 'load_metric', 'load_metrics', 'metric_options', 'parent_parsers'),
+    *('save_figure', 'say'),
     *('split_names', 'usage_errors'),
     'whole_number',
 ]
@@ -39,6 +40,10 @@ exit codes:
 """
 
 
+FLAGS = ('backbone', 'pretrained', 'prompts', 'max_views')  # options of the metric that have a flag of their own
+OTHERS = tuple(name for name, e in ENTRIES.items() if e.metadata['moves'] != 'nothing' and name not in FLAGS)
+
+
 class UsageError(Exception):
     """Wrong use of a command: exit code 2. The message says what is wrong, what is expected and what to do."""
 
@@ -47,42 +52,29 @@ class Parents(NamedTuple):
     """Parsers with shared options, for `add_parser(parents=[...])`."""
 
     backbone: argparse.ArgumentParser  # --backbone, --pretrained
-    metric: argparse.ArgumentParser  # those, --prompts, --max-views, --compile, --max-pixels, --device
+    options: argparse.ArgumentParser  # those, --prompts, --max-views, --option
+    metric: argparse.ArgumentParser  # those, --max-pixels, --device
     files: argparse.ArgumentParser  # --metrics, --batch, --workers
 
 
 def parent_parsers() -> Parents:
     """The options that several commands have."""
     backbone = argparse.ArgumentParser(add_help=False)
-    backbone.add_argument(
-        '--backbone',
-        type=_backbone,
-        default='RN50',
-        metavar='NAME',
-        help="open_clip architecture, 'local-dir:PATH', 'hf-hub:ID', or 'demo', which needs no download and is not the "
-        'published metric (default: RN50)',
+    _add_flag(backbone, 'backbone', 'RN50', 'NAME', _backbone)
+    _add_flag(backbone, 'pretrained', 'openai', 'TAG|FILE')
+    options = argparse.ArgumentParser(add_help=False, parents=[backbone])
+    _add_flag(options, 'prompts', 'maclip', 'NAME|FILE.yml', _prompts)
+    _add_flag(options, 'max_views', None, 'N', whole_number(1))
+    options.add_argument(
+        '--option',
+        type=_option,
+        action='append',
+        default=[],
+        metavar='NAME=VALUE',
+        help=f'another option of the metric, such as cue=sim; may be repeated; NAME is one of {", ".join(OTHERS)}: see '
+        'docs/metric.md',
     )
-    backbone.add_argument(
-        '--pretrained', default='openai', metavar='TAG|FILE', help='open_clip tag or file of weights (default: openai)'
-    )
-    metric = argparse.ArgumentParser(add_help=False, parents=[backbone])
-    metric.add_argument(
-        '--prompts',
-        type=_prompts,
-        default='maclip',
-        metavar='NAME|FILE.yml',
-        help="pairs of prompts: 'maclip' (default), 'clipiqa', one attribute such as 'sharp', or a file with a list of "
-        '[positive, negative]',
-    )
-    metric.add_argument(
-        '--max-views',
-        type=whole_number(1),
-        metavar='N',
-        help='score at most N windows, spread evenly: faster on large photos, an estimate, not the published metric',
-    )
-    metric.add_argument(
-        '--compile', action='store_true', help='compile the backbone first, for minutes: pays for thousands of images'
-    )
+    metric = argparse.ArgumentParser(add_help=False, parents=[options])
     metric.add_argument(
         '--max-pixels',
         type=whole_number(1),
@@ -107,7 +99,15 @@ def parent_parsers() -> Parents:
         help='processes that read images, once reading the rest would take seconds; 0: read in the main process '
         '(default: %(default)s)',
     )
-    return Parents(backbone, metric, files)
+    return Parents(backbone, options, metric, files)
+
+
+def _add_flag(
+    parser: argparse.ArgumentParser, name: str, default: str | None, metavar: str, parse: Callable[[str], Any] = str
+) -> None:
+    """A flag of its own for an option of the metric."""
+    text = ENTRIES[name].metadata['help'] + f' (default: {default})' * (default is not None)
+    parser.add_argument('--' + name.replace('_', '-'), type=parse, default=default, metavar=metavar, help=text)
 
 
 def add_thumbnails(parser: argparse.ArgumentParser) -> None:
@@ -172,27 +172,26 @@ def load_device(name: str | None) -> torch.device:
 
 
 def load_metric(args: argparse.Namespace, device: torch.device) -> MACLIP:
-    """The metric of --backbone, --pretrained and --prompts.
+    """The metric of the options on the command line.
 
     Raises:
         UsageError: options that do not fit
         WeightsError: no weights
     """
-    from ..backbone import NOTE
+    from ..backbone import note
     from ..metric import MACLIP
 
-    if args.backbone == 'demo':
-        say(f'scores are from the {NOTE}')
-    try:
-        return MACLIP(
-            backbone=args.backbone,
-            pretrained=args.pretrained,
-            prompts=args.prompts,
-            max_views=args.max_views,
-            compile=args.compile,
-        ).to(device)
-    except ValueError as error:
-        raise UsageError(str(error)) from error
+    options = metric_options(args)
+    if warning := note(options):
+        say(f'scores are from the {warning}')
+    with usage_errors(ValueError):
+        return MACLIP(**options).to(device)
+
+
+def metric_options(args: argparse.Namespace) -> dict[str, Any]:
+    """The options on the command line that differ from their defaults, for `MACLIP`."""
+    given = {name: getattr(args, name) for name in FLAGS} | dict(args.option)
+    return {name: value for name, value in given.items() if value != DEFAULTS[name]}
 
 
 def load_metrics(args: argparse.Namespace, names: list[str]) -> tuple[MACLIP, dict[str, Callable[[Tensor], Tensor]]]:
@@ -220,11 +219,11 @@ def save_figure(image: Tensor, analysis: Analysis, path: str, of: str, backbone:
         OSError: the file cannot be written
         ValueError: a format that matplotlib does not know
     """
-    from ..backbone import NOTE
+    from ..backbone import note
     from ..report.figures import plot_analysis, save
 
     os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
-    save(plot_analysis(image, analysis, of, NOTE if backbone == 'demo' else ''), path)
+    save(plot_analysis(image, analysis, of, note({'backbone': backbone})), path)
 
 
 def _backbone(name: str) -> str:
@@ -238,7 +237,19 @@ def _backbone(name: str) -> str:
 
 def _prompts(text: str) -> tuple[tuple[str, str], ...]:
     try:
-        return read_prompts(text)
+        return parse(f'prompts={text}')[1]
+    except (TypeError, ValueError) as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _option(text: str) -> tuple[str, Any]:
+    name = text.partition('=')[0]
+    if name in FLAGS:
+        raise argparse.ArgumentTypeError(f'{text!r}; use --{name.replace("_", "-")}')
+    if name in DEFAULTS and name not in OTHERS:
+        raise argparse.ArgumentTypeError(f'{name} moves no score; expected one of {", ".join(OTHERS)}')
+    try:
+        return parse(text)
     except (TypeError, ValueError) as error:
         raise argparse.ArgumentTypeError(str(error)) from None
 

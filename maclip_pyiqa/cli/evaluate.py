@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .._lazy import need
-from .common import FAILED, INTERRUPTED, OK, Parents, UsageError, say, usage_errors, whole_number
+from .common import FAILED, INTERRUPTED, OK, Parents, UsageError, metric_options, say, usage_errors, whole_number
 
 if TYPE_CHECKING:  # seconds to import
     from ..evaluation.datasets import DataSet
@@ -56,6 +56,7 @@ def add(commands: Any, parents: Parents) -> None:
         help='agreement between metrics and human ratings on IQA data sets',
         description=DESCRIPTION,
         epilog=CODES,
+        parents=[parents.options],
         formatter_class=raw,
     )
     option = parser.add_argument
@@ -74,8 +75,6 @@ def add(commands: Any, parents: Parents) -> None:
     ratings = 'mos: higher is better (default); dmos: lower is better'
     own.add_argument('--ratings', choices=('mos', 'dmos'), help=ratings)
     how = parser.add_argument_group('computation')
-    how.add_argument('--backbone', metavar='NAME', help='backbone of maclip, an open_clip architecture (default: RN50)')
-    how.add_argument('--pretrained', metavar='TAG|FILE', help='weights of maclip (default: openai)')
     how.add_argument('--device', help='such as cpu or cuda (default: a GPU if there is one, one for each process)')
     how.add_argument(
         '--resamples', type=whole_number(0), default=1000, metavar='N', help='bootstrap (default: %(default)s)'
@@ -120,7 +119,7 @@ def _run(args: argparse.Namespace, processes: Processes) -> int:
         from ..evaluation.metrics import load_metrics
 
         device = local_device(args.device)
-        metrics = processes.one_first(lambda: load_metrics(args.metrics, device, args.backbone, args.pretrained))
+        metrics = processes.one_first(lambda: load_metrics(args.metrics, device, **metric_options(args)))
     options = {name: str(value) for name, value in vars(args).items() if name != 'run' and value is not None}
     settings = {'device': device, 'resamples': args.resamples, 'workers': args.workers, 'processes': processes}
     failed = 0

@@ -38,7 +38,7 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError(f'{args.backbone!r} brings its own weights; expected an architecture such as RN50')
     import open_clip
 
-    from ..backbone.weights import find, places, read
+    from ..backbone.weights import find, local_files, read
 
     name = architecture(args.backbone)
     tags = open_clip.list_pretrained_tags_by_model(name)
@@ -50,13 +50,13 @@ def run(args: argparse.Namespace) -> int:
         print(f'ok\t{args.pretrained}\t{len(read(args.pretrained))} tensors')
         return OK
 
-    chosen = places(name, args.pretrained)
+    chosen = local_files(name, args.pretrained)
     if args.fetch and not any(state in ('ok', 'unchecked') for _, state in chosen):
         find(name, args.pretrained)
-        chosen = places(name, args.pretrained)
+        chosen = local_files(name, args.pretrained)
     listed = {path: (state, name, args.pretrained) for path, state in chosen}
     for other, tag in open_clip.list_pretrained():
-        for path, state in places(other, tag):
+        for path, state in local_files(other, tag):
             if state != 'missing':
                 listed.setdefault(path, (state, other, tag))
     for path, (state, *which) in listed.items():

@@ -137,15 +137,14 @@ class Scores:
 def load_metrics(
     names: Iterable[str],
     device: torch.device | str = 'cpu',
-    backbone: str | None = None,
-    pretrained: str | None = None,
+    **options: Any,
 ) -> list[MetricAdapter]:
     """Metrics by pyiqa's names.
 
     Args:
         names: names of no-reference metrics, this package's among them
         device: device of the metrics
-        backbone, pretrained: options of this package's metrics that do not name a backbone themselves; None: default
+        **options: options of `MACLIP`, for each of this package's metrics whose name does not stand for one of them
 
     Raises:
         ValueError: an unknown metric, one that needs a reference, or options that no metric takes
@@ -159,17 +158,20 @@ def load_metrics(
     check_metrics(names)
     from pyiqa.default_model_configs import DEFAULT_CONFIGS
 
-    given = {'backbone': backbone, 'pretrained': pretrained}
-    given = {key: value for key, value in given.items() if value is not None}
     configs = {name: DEFAULT_CONFIGS[name]['metric_opts'] for name in names}
-    takes = [name for name, options in configs.items() if options['type'] == 'MACLIP' and 'backbone' not in options]
-    if given and not takes:
-        raise ValueError(f'--backbone and --pretrained are for maclip, which is not among {", ".join(names)}')
+    given: dict[str, dict[str, Any]] = {}
+    for name, own in configs.items():
+        fixed = {*own, *(('pretrained', 'quick_gelu') if 'backbone' in own else ())}  # which go with a backbone
+        taken = {key: value for key, value in options.items() if key not in fixed}
+        given[name] = taken if own['type'] == 'MACLIP' else {}
+    unused = set(options).difference(*given.values())
+    if unused:
+        raise ValueError(f'{", ".join(sorted(unused))}: for maclip, which is not among {", ".join(names)}')
     metrics: list[MetricAdapter] = []
-    for name, options in configs.items():
-        metric = load_metric(name, device, **(given if name in takes else {}))
+    for name, own in configs.items():
+        metric = load_metric(name, device, **given[name])
         ours = isinstance(metric.net, MACLIP)
-        metrics.append(MACLIPAdapter(name, metric.net) if ours else PyiqaAdapter(name, metric, options))
+        metrics.append(MACLIPAdapter(name, metric.net) if ours else PyiqaAdapter(name, metric, own))
     return metrics
 
 

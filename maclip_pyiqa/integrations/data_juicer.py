@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from functools import partial
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .._lazy import need
+from ..metric.options import DEFAULTS, Options
 
 need(__name__, 'data_juicer', extra='data-juicer')
 
@@ -45,10 +47,6 @@ class MACLIPFilter(Filter):
         min_score: float | None = None,
         max_score: float | None = None,
         any_or_all: str = 'any',
-        backbone: str = 'RN50',
-        pretrained: str = 'openai',
-        prompts: str = 'maclip',
-        max_views: int | None = None,
         *args,
         **kwargs,
     ) -> None:
@@ -58,24 +56,15 @@ class MACLIPFilter(Filter):
         :param min_score: the least score to keep; None: any
         :param max_score: the highest score to keep; None: any
         :param any_or_all: keep a sample if 'any' of its images is in the range, or only if 'all' are
-        :param backbone: see `maclip_pyiqa.MACLIP`
-        :param pretrained: see `maclip_pyiqa.MACLIP`
-        :param prompts: see `maclip_pyiqa.MACLIP`
-        :param max_views: see `maclip_pyiqa.MACLIP`
         :param args: extra args
-        :param kwargs: extra args
+        :param kwargs: options of `maclip_pyiqa.MACLIP` by name, and extra args
         """
+        options = {name: kwargs.pop(name) for name in DEFAULTS if name in kwargs}
         kwargs['memory'] = kwargs.get('memory') or '2GB'  # of one process with RN50
         super().__init__(*args, **kwargs)
         if any_or_all not in ('any', 'all'):
             raise ValueError(f"any_or_all={any_or_all!r}; expected 'any' or 'all'")
         self.min_score, self.max_score, self.any = min_score, max_score, any_or_all == 'any'
-        options: dict[str, Any] = {
-            'backbone': backbone,
-            'pretrained': pretrained,
-            'prompts': prompts,
-            'max_views': max_views,
-        }
         self.load = partial(_load, **options)
         # Loaded here too, since an error while samples are processed would only be logged; and the fingerprint makes
         # Data-Juicer's cache depend on the weights.
@@ -123,6 +112,19 @@ class MACLIPFilter(Filter):
         """The images of a sample: bytes where there are any, or else paths."""
         paths, contents = (sample.get(key) or [] for key in (self.image_key, self.image_bytes_key))
         return [{'bytes': data, 'path': path} if data else path for path, data in zip_longest(paths, contents)]
+
+
+def _with_options() -> inspect.Signature:
+    """The operator's arguments and the metric's options: Data-Juicer takes from here what a configuration may hold."""
+    first = inspect.signature(MACLIPFilter.__init__)
+    *own, extra = first.parameters.values()
+    keyword = inspect.Parameter.KEYWORD_ONLY
+    defaults = Options().config()
+    options = [inspect.Parameter(name, keyword, default=value, annotation=Any) for name, value in defaults.items()]
+    return first.replace(parameters=[*own, *options, extra])
+
+
+MACLIPFilter.__init__.__signature__ = _with_options()  # type: ignore[attr-defined]
 
 
 def _read(cell: Any, window: int) -> FileRead:

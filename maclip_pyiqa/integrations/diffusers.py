@@ -16,8 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from .._lazy import need
+from .._values import integer, number
 from ..guidance import Metric, check_options, score_gradient
-from ..metric.checks import number, whole
 from ..report.figures import plot_guidance, save
 
 need(__name__, 'diffusers', extra='diffusers')
@@ -124,7 +124,7 @@ class MACLIPGuidance(PipelineCallback):
             )
         self.metric = metric
         self.weight = weight
-        self.every = whole('every', every)
+        self.every = integer('every', every)
         self.start_step_ratio = start_step_ratio
         self.cutoff_step_ratio = cutoff_step_ratio
         self.through = through

@@ -15,8 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .._lazy import need
+from .._values import integer
 from ..metric import MACLIP
-from ..metric.checks import whole
 from ..metric.views import window_count
 
 if TYPE_CHECKING:
@@ -69,19 +69,19 @@ def export(
     if size is not None:
         try:
             height, width = size
-            size = whole('height', height), whole('width', width)
+            size = integer('height', height), integer('width', width)
         except (TypeError, ValueError):
             raise ValueError(f'size={size!r}; expected (height, width) in pixels') from None
 
     if path is not None and not Path(path).parent.is_dir():
         raise FileNotFoundError(f'{os.fspath(path)}: no such folder to write to')
 
-    if size is None and metric.max_views is not None and metric.views == 'windows':
+    if size is None and metric.options.max_views is not None and metric.options.views == 'windows':
         raise ValueError('a metric with max_views cannot be exported for any size; give size=(height, width)')
     window, mean = metric.backbone.window, metric.backbone.mean
-    shortest = {'windows': window, 'global': 1, 'full': metric.backbone.min_size}[metric.views]
+    shortest = {'windows': window, 'global': 1, 'full': metric.backbone.min_size}[metric.options.views]
     # where the tower's last grid may have a single row, the exporter would fix its size; ONNX's operators do not
-    least = 2 * shortest if metric.views == 'full' else shortest
+    least = 2 * shortest if metric.options.views == 'full' else shortest
     x = torch.full((2, 3, *(size or (least + window, least + window + 32))), 0.5, dtype=mean.dtype, device=mean.device)
     sides = {2: torch.export.Dim('height', min=least), 3: torch.export.Dim('width', min=least)} if size is None else {}
     with torch.no_grad():
@@ -137,7 +137,7 @@ class _Batched(nn.Module):
     """The score of a batch without a loop over its images and without a check of its values.
 
     Args:
-        metric: whose parts it uses
+        metric: metric whose parts it uses
         size: height and width of the images, pixels; None: any, with windows placed by index arithmetic, since their
             number depends on the size
     """
@@ -159,16 +159,16 @@ class _Batched(nn.Module):
     def _views(self, flat: Tensor) -> Tensor:
         """(C, H, W) of any size that needs no enlargement -> (V, C, h, w), as `ViewPlan.cut` orders them."""
         net, window = self.metric, self.metric.backbone.window
-        if net.views == 'full':
+        if net.options.views == 'full':
             return flat[None]
-        whole = F.interpolate(flat[None], (window, window), mode='bilinear', align_corners=False)
-        if net.views == 'global':
-            return whole
-        rows, columns = (window_count(side, window, net.stride) for side in flat.shape[-2:])
+        global_view = F.interpolate(flat[None], (window, window), mode='bilinear', align_corners=False)
+        if net.options.views == 'global':
+            return global_view
+        rows, columns = (window_count(side, window, net.options.stride) for side in flat.shape[-2:])
         # one view more than windows, the whole image: the exporter would fix a number that may be 1
         view, span = (torch.arange(count, device=flat.device) for count in (rows * columns + 1, window))
         is_window = view < rows * columns  # (V,)
         row = view * is_window // columns
-        top, left = row * net.stride, (view * is_window - row * columns) * net.stride
+        top, left = row * net.options.stride, (view * is_window - row * columns) * net.options.stride
         windows = flat[:, (top[:, None] + span)[:, :, None], (left[:, None] + span)[:, None, :]].transpose(0, 1)
-        return torch.where(is_window[:, None, None, None], windows, whole)
+        return torch.where(is_window[:, None, None, None], windows, global_view)

@@ -15,8 +15,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from .._values import integer
 from ..metric import MACLIP
-from ..metric.checks import as_images, check_range, whole
+from ..metric.checks import as_images, check_range
 from ..scoring.read import read_pixels
 from ..scoring.score import analyze_each
 
@@ -50,7 +51,7 @@ class MACLIPReward:
         if not isinstance(metric, MACLIP):
             raise TypeError(f'metric is a {type(metric).__name__}; expected a MACLIP')
         self.metric = metric
-        self.batch = whole('batch', batch)
+        self.batch = integer('batch', batch)
 
     def __call__(
         self,

@@ -25,10 +25,10 @@ class MACLIPScore(Metric):
     Every score is kept, so memory grows by 4 bytes an image.
 
     Args:
-        metric: a `MACLIP`; None: one is built from `options`
-        reduction: 'mean', 'sum', or 'none' (or None) for the scores themselves
+        metric: `MACLIP` to score with; None: one is built from `options`
+        reduction: reduction of the scores: 'mean', 'sum', or 'none' (or None) for the scores themselves
         sync_options: options of `torchmetrics.Metric`, such as {'dist_sync_on_step': True}
-        **options: of `MACLIP`, such as backbone or prompts
+        **options: options of `MACLIP`, such as backbone or prompts
 
     Raises:
         TypeError: `metric` is not a MACLIP, or options are given beside it
@@ -84,7 +84,7 @@ class MACLIPScore(Metric):
         """Add images.
 
         Args:
-            images: RGB in [0, 1], (N, 3, H, W), or a sequence of N images (C, H, W) of any sizes
+            images: RGB images in [0, 1], (N, 3, H, W), or a sequence of N images (C, H, W) of any sizes
 
         Raises:
             TypeError, ValueError: as `MACLIP.forward`

@@ -10,12 +10,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .cues import Cues
 from .prompts import summary_columns
 from .views import ViewPlan
 
 __all__ = ['Analysis']
 
-FLOOR = 1e-3  # of a window's weight at its rim: keeps the weights of thin slivers of pixels away from rounding errors
+FLOOR = 1e-3  # share of a window's weight that is even: thin slivers of pixels at its rim stay above rounding errors
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,7 +27,7 @@ class Analysis:
     one view, the whole image.
 
     Attributes:
-        q: the score, as the metric's forward gives it, (N, 1)
+        q: score, as the metric's forward gives it, (N, 1)
         q_view: fused score of each view, (N, V); `q` is their mean, weighted by `plan.shares` (equal, unless the
             metric has `max_views`)
         q_sim, q_mag: cosine and magnitude cue, (N, V)
@@ -34,7 +35,7 @@ class Analysis:
         attributes: probability of the positive prompt of each pair, (N, V, P); `q_sim` is their mean, weighted by
             the metric's prompt_weights where it has some
         names: names of the P attributes
-        plan: places of the views, and their shares in the score
+        plan: positions of the views, and their shares in the score
 
     Example::
 
@@ -97,6 +98,19 @@ class Analysis:
             index = slice(image, image + 1)
         return self._each(lambda name, tensor: tensor[index])
 
+    @classmethod
+    def of_views(cls, plan: ViewPlan, cues: Cues, names: tuple[str, ...]) -> Analysis:
+        """The analysis of one image.
+
+        Args:
+            plan: plan of its views
+            cues: cues of its views, (V,) each; attributes (V, P)
+            names: names of the P attributes
+        """
+        q_view, q_sim, q_mag, w_sim, attributes = (cue[None] for cue in cues)
+        q = (q_view * q_view.new_tensor(plan.shares)).sum().view(1, 1)
+        return cls(q, q_view, q_sim, q_mag, w_sim, attributes, names, plan)
+
     @staticmethod
     def cat(parts: list[Analysis]) -> Analysis:
         """Analyses of images of one size, by one metric, as one."""
@@ -125,7 +139,7 @@ class Analysis:
         constant. Differentiable.
 
         Args:
-            of: 'q' (the fused score), 'q_sim', 'q_mag', 'w_sim' or the name of an attribute
+            of: name of the value: 'q' (the fused score), 'q_sim', 'q_mag', 'w_sim' or an attribute
 
         Returns:
             (N, 1, H, W), between the windows' least and greatest value

@@ -1,14 +1,12 @@
-"""Checks of options and images. Their errors say what is wrong, what is expected, and what to do."""
+"""Checks of images. Their errors say what is wrong, what is expected, and what to do."""
 
 from __future__ import annotations
 
 import math
-import operator
 import os
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -17,114 +15,12 @@ __all__ = [
     'RangeCheck',
     'as_images',
     'check_range',
-    'flag',
-    'number',
-    'numbers',
-    'rounded',
-    'shares',
     'wants_grad',
-    'whole',
 ]
 
 # How far values may leave [0, 1]: without gradient by rounding, with gradient by a step of an optimiser; and the share
 # of values that may be farther out. Images in [-1, 1] or [0, 255], or normalised ones, leave it by more.
 ROUNDING, OVERSHOOT, OUTLIERS = 1e-4, 0.5, 0.01
-
-
-# --- options ----------------------------------------------------------------------------------------------------------
-
-
-def whole(name: str, value: Any, least: int = 1) -> int:
-    """A whole number of at least `least`, of Python or NumPy, as an int.
-
-    Raises:
-        TypeError, ValueError: something else
-    """
-    try:
-        if isinstance(value, (bool, np.bool_)) or getattr(value, 'dtype', None) == torch.bool:
-            raise TypeError
-        count = operator.index(value)
-    except TypeError:
-        raise TypeError(f'{name}={value!r}; expected a whole number') from None
-    if count < least:
-        raise ValueError(f'{name}={value}; expected at least {least}')
-    return count
-
-
-def number(name: str, value: Any) -> float:
-    """A finite number, of Python or NumPy, as a float.
-
-    Raises:
-        TypeError, ValueError: something else
-    """
-    try:
-        if isinstance(value, (bool, str, bytes, Tensor)):
-            raise TypeError
-        if not isinstance(value, (int, float)) and (np.ndim(value) or np.asarray(value).dtype.kind not in 'iuf'):
-            raise TypeError
-        result = float(value)
-    except TypeError:
-        raise TypeError(f'{name}={value!r}; expected a number') from None
-    except OverflowError:
-        result = math.inf
-    if not -1e300 < result < 1e300:  # false for NaN too
-        raise ValueError(f'{name}={value!r}; expected a finite number')
-    return result + 0.0  # no -0.0
-
-
-def flag(name: str, value: Any) -> bool:
-    """True or False, of Python or NumPy, as a bool.
-
-    Raises:
-        TypeError: something else
-    """
-    if not isinstance(value, (bool, np.bool_)):
-        raise TypeError(f'{name}={value!r}; expected True or False')
-    return bool(value)
-
-
-def numbers(given: dict[str, Any]) -> dict[str, float]:
-    """Finite numbers by their names.
-
-    Raises:
-        as `number`
-    """
-    return {name: number(name, value) for name, value in given.items()}
-
-
-def shares(weights: Iterable[float] | None, pairs: int) -> list[float] | None:
-    """Weights of the prompts, scaled to a sum of 1; None: equal.
-
-    Raises:
-        TypeError: not numbers
-        ValueError: not as many as there are pairs, negative, not finite, or all zero
-    """
-    if weights is None:
-        return None
-    wrong = (
-        f'prompt_weights={weights!r}; expected {pairs} numbers, one for each pair of prompts, none negative, not all '
-        'zero'
-    )
-    try:
-        if isinstance(weights, (str, bytes, dict, set)):
-            raise TypeError
-        found = [number('', weight) for weight in (weights.tolist() if isinstance(weights, Tensor) else weights)]
-    except (TypeError, ValueError) as error:
-        raise type(error)(wrong) from None
-    total = sum(found)
-    if len(found) != pairs or not (min(found) >= 0 and 0 < total < math.inf):
-        raise ValueError(wrong)
-    if not math.isclose(total, 1, abs_tol=1e-9):  # those of a `config` stay as they are
-        found = [weight / total for weight in found]
-    return None if len({rounded(weight) for weight in found}) == 1 else found
-
-
-def rounded(weight: float) -> float:
-    """To six digits: the last bits of a weight depend on what it was divided by."""
-    return float(f'{weight:.6g}')
-
-
-# --- images -----------------------------------------------------------------------------------------------------------
 
 
 def wants_grad(images: Iterable[Tensor]) -> bool:
@@ -136,7 +32,7 @@ def as_images(x: Any, device: torch.device) -> list[Tensor]:
     """A batch or a sequence as images (C, H, W), C being 1 or 3, whose form is checked, but not their values.
 
     Args:
-        x: what the metric was given
+        x: images as they were given to the metric
         device: device that the images must be on
 
     Raises:
@@ -187,8 +83,8 @@ class RangeCheck:
         """Check images.
 
         Args:
-            images: (C, H, W) each
-            lenient: whether images without gradient may leave the range likewise
+            images: images, (C, H, W) each
+            lenient: True where images without gradient may leave the range likewise
 
         Raises:
             ValueError: values that are not finite, or too far outside
@@ -219,7 +115,7 @@ def check_range(image: int, low: float, high: float) -> None:
 
     Args:
         image: number of the image, for the message
-        low, high: the two values
+        low, high: least and largest value
 
     Raises:
         ValueError: they leave it, or are NaN

@@ -83,7 +83,8 @@ def box_cox(z: Tensor, lam: float = 0.5) -> Tensor:
     r"""Box-Cox transform of z + 1: $((z + 1)^\lambda - 1) / \lambda$, and log(z + 1) where lambda = 0.
 
     Args:
-        z: not negative, any shape
+        z: numbers that are not negative, any shape
+        lam: lambda of the transform
 
     Returns:
         of z's shape; `scipy.special.boxcox1p(z, lam)` is the same
@@ -121,9 +122,9 @@ def fuse(
       q = w_0\,q_{sim} + w_1\,q_{mag}$$
 
     Args:
-        q_sim, q_mag: the cues, of one shape
-        base_cos, base_norm: the two base constants
-        alpha: how strongly the difference of the cues moves the weights
+        q_sim, q_mag: cosine and magnitude cue, of one shape
+        base_cos, base_norm: base constants of the cosine and of the magnitude cue
+        alpha: factor of the cues' difference
 
     Returns:
         the fused score q and the weight of the cosine cue w_0, both of the cues' shape

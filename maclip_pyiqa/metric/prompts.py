@@ -6,6 +6,8 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from .._files import one_line
+
 __all__ = ['CUES', 'NAMES', 'PROMPTS', 'SETS', 'attribute_names', 'read_prompts', 'summary_columns']
 
 PROMPTS = (
@@ -31,7 +33,7 @@ def read_prompts(prompts: Sequence[Sequence[str]] | str | os.PathLike) -> tuple[
     """Prompt pairs from pairs, the name of a set, or a file.
 
     Args:
-        prompts: (positive, negative) pairs; or the name of a set: 'maclip', 'clipiqa', or one attribute such as
+        prompts: pairs, (positive, negative); or the name of a set: 'maclip', 'clipiqa', or one attribute such as
             'sharp'; or the path of a .yml or .yaml file with a list of [positive, negative]
 
     Returns:
@@ -103,4 +105,4 @@ def _read(path: str):
     try:
         return yaml.safe_load(Path(path).expanduser().read_text('utf-8'))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ValueError(f'prompts cannot be read from {path}: {" ".join(str(error).split())}') from None
+        raise ValueError(f'prompts cannot be read from {path}: {one_line(error)}') from None

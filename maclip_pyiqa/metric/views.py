@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import NamedTuple
@@ -11,10 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ['MAX_ASPECT', 'ViewPlan', 'whole_views', 'window_count']
+__all__ = ['MAX_ASPECT', 'ViewPlan', 'window_count']
 
-MAX_ASPECT = 100  # of an image that has to be enlarged: longer side / shorter side
-RESIZED_TOGETHER = 2**20  # pixels of an image up to which it is resized together with others
+MAX_ASPECT = 100  # longer side / shorter side of an image that has to be enlarged: at most 60 MB for a window of 224
 
 
 def window_count(side: int, window: int, stride: int) -> int:
@@ -36,21 +34,21 @@ class ViewPlan(NamedTuple):
 
     Attributes:
         size: height and width of the image as it is given, pixels
-        base: height and width that the windows lie in: `size`, or the size after enlargement
-        window: side of the windows, pixels of `base`
-        places: top and left of each window, pixels of `base`, row by row
-        shares: share of each view in the score, the whole image last; their sum is 1
-        whole: height and width at which the whole image is encoded, pixels
-        mode: interpolation of the whole image: 'bilinear', without antialiasing and aspect ratio not kept, as the
+        enlarged_size: height and width that the windows lie in: `size`, or those after enlargement
+        window: side of the windows, pixels
+        offsets: top and left of each window in the image of `enlarged_size`, pixels, row by row
+        shares: share of each view in the score, the global view last; their sum is 1
+        global_size: height and width at which the global view is encoded, pixels
+        mode: interpolation of the global view: 'bilinear', without antialiasing and aspect ratio not kept, as the
             authors do it; 'bicubic' where views='full' has to enlarge it
     """
 
     size: tuple[int, int]
-    base: tuple[int, int]
+    enlarged_size: tuple[int, int]
     window: int
-    places: tuple[tuple[int, int], ...]
+    offsets: tuple[tuple[int, int], ...]
     shares: tuple[float, ...]
-    whole: tuple[int, int]
+    global_size: tuple[int, int]
     mode: str = 'bilinear'
 
     @classmethod
@@ -67,21 +65,21 @@ class ViewPlan(NamedTuple):
             ValueError: an image that has to be enlarged and is longer than 100 times its shorter side
 
         Example:
-            >>> ViewPlan.windows(384, 512, 224, 128).places
+            >>> ViewPlan.windows(384, 512, 224, 128).offsets
             ((0, 0), (0, 128), (0, 256), (128, 0), (128, 128), (128, 256))
-            >>> ViewPlan.windows(30, 94, 224, 128).base
+            >>> ViewPlan.windows(30, 94, 224, 128).enlarged_size
             (224, 702)
         """
-        whole, base = (window, window), _enlarged(height, width, window)
-        if base == (height, width) == whole:
-            return cls(whole, whole, window, (), (1.0,), whole)
-        rows, columns = (window_count(side, window, stride) for side in base)
+        size, enlarged, square = (height, width), _enlarged(height, width, window), (window, window)
+        if size == square:
+            return cls(size, size, window, (), (1.0,), size)
+        rows, columns = (window_count(side, window, stride) for side in enlarged)
         total = rows * columns
         chosen = _grid(rows, columns, total if max_views is None else max_views)
         tops, lefts = (_spread(count, number) for count, number in zip((rows, columns), chosen, strict=True))
-        places = tuple((t * stride, l * stride) for t, _ in tops for l, _ in lefts)
+        offsets = tuple((t * stride, l * stride) for t, _ in tops for l, _ in lefts)
         shares = tuple(n * m / (total + 1) for _, n in tops for _, m in lefts)
-        return cls((height, width), base, window, places, (*shares, 1 / (total + 1)), whole)
+        return cls(size, enlarged, window, offsets, (*shares, 1 / (total + 1)), square)
 
     @classmethod
     def resized(cls, height: int, width: int, window: int) -> ViewPlan:
@@ -96,8 +94,8 @@ class ViewPlan(NamedTuple):
             ValueError: as `windows`
         """
         size = (height, width)
-        whole = size if min(size) >= min_size else _enlarged(height, width, window)
-        return cls(size, size, window, (), (1.0,), whole, 'bicubic')
+        global_size = size if min(size) >= min_size else _enlarged(height, width, window)
+        return cls(size, size, window, (), (1.0,), global_size, 'bicubic')
 
     @property
     def views(self) -> int:
@@ -107,78 +105,54 @@ class ViewPlan(NamedTuple):
     @property
     def boxes(self) -> tuple[tuple[float, float, float, float], ...]:
         """What each view sees: (left, top, right, bottom) in pixels of the image as it is given."""
-        y, x = (size / base for size, base in zip(self.size, self.base, strict=True))
+        y, x = (side / enlarged for side, enlarged in zip(self.size, self.enlarged_size, strict=True))
         w = self.window
-        windows = ((l * x, t * y, (l + w) * x, (t + w) * y) for t, l in self.places)
+        windows = ((l * x, t * y, (l + w) * x, (t + w) * y) for t, l in self.offsets)
         return (*windows, (0.0, 0.0, float(self.size[1]), float(self.size[0])))
 
     @property
     def rows(self) -> tuple[tuple[float, float], ...]:
         """Top and bottom of each row of windows, pixels of the image as it is given."""
-        y = self.size[0] / self.base[0]
-        return tuple((t * y, (t + self.window) * y) for t in sorted({t for t, _ in self.places}))
+        y = self.size[0] / self.enlarged_size[0]
+        return tuple((t * y, (t + self.window) * y) for t in sorted({t for t, _ in self.offsets}))
 
     @property
     def columns(self) -> tuple[tuple[float, float], ...]:
         """Left and right of each column of windows, pixels of the image as it is given."""
-        x = self.size[1] / self.base[1]
-        return tuple((l * x, (l + self.window) * x) for l in sorted({l for _, l in self.places}))
+        x = self.size[1] / self.enlarged_size[1]
+        return tuple((l * x, (l + self.window) * x) for l in sorted({l for _, l in self.offsets}))
 
     def sample(self, count: int) -> ViewPlan:
         """The same with `count` windows drawn by torch's generator, if there are more, so that the expectation of a
         score is that of all windows."""
-        total = len(self.places)
+        total = len(self.offsets)
         if count >= total:
             return self
         drawn = torch.randperm(total, device='cpu')[:count].tolist()  # whatever the default device
         shares = tuple(self.shares[i] * total / count for i in drawn)
-        return self._replace(places=tuple(self.places[i] for i in drawn), shares=(*shares, self.shares[-1]))
+        return self._replace(offsets=tuple(self.offsets[i] for i in drawn), shares=(*shares, self.shares[-1]))
 
-    def cut(self, image: Tensor, first: int = 0, last: int | None = None, whole: Tensor | None = None) -> Tensor:
+    def cut(self, image: Tensor, first: int = 0, last: int | None = None) -> Tensor:
         """Views `first` to `last` (exclusive) of an image, differentiable any number of times.
 
         Args:
-            image: (C, H, W) of the plan's size
-            whole: the last view where it is made already, see `whole_views`
+            image: image of the plan's size, (C, H, W)
+            first, last: numbers of the first view and of the one after the last; None: all
 
         Returns:
-            (last - first, C, h, w), all windows or `whole`
+            (last - first, C, h, w)
         """
-        places = self.places[first:last]
-        parts = []
-        if places and self.base == self.size:
-            parts.append(_windows(image, places, self.window))
-        elif places:
-            parts.append(torch.stack([_enlarged_window(image, self.base, place, self.window) for place in places]))
+        offsets, parts = self.offsets[first:last], []
+        if offsets:
+            # enlarged as a whole for each call: it is small, since its aspect ratio is bounded
+            source = self._resize(image, self.enlarged_size, 'bicubic')
+            parts.append(_windows(source, offsets, self.window))
         if last is None or last == len(self.shares):
-            parts.append(self.resize(image[None]) if whole is None else whole[None])
+            parts.append(self._resize(image, self.global_size, self.mode)[None])
         return torch.cat(parts) if len(parts) > 1 else parts[0]
 
-    def resize(self, images: Tensor) -> Tensor:
-        """Whole images as their last view, (N, C, H, W) -> (N, C, h, w)."""
-        if self.whole == self.size:
-            return images
-        return F.interpolate(images, self.whole, mode=self.mode, align_corners=False)
-
-
-def whole_views(images: Sequence[Tensor], plans: Sequence[ViewPlan]) -> list[Tensor]:
-    """The last view of each image, (C, h, w); small images of one size are resized in one operation.
-
-    Args:
-        images: (C, H, W) each
-        plans: plan of each image
-    """
-    groups: dict[tuple, list[int]] = {}
-    for i, plan in enumerate(plans):
-        # large ones alone: to resize them together, they are copied
-        alone = i if plan.whole == plan.size or math.prod(plan.size) > RESIZED_TOGETHER else -1
-        groups.setdefault((plan.size, plan.whole, alone), []).append(i)
-    wholes: list[Tensor] = list(images)
-    for members in groups.values():
-        together = torch.stack([images[i] for i in members]) if len(members) > 1 else images[members[0]][None]
-        for i, view in zip(members, plans[members[0]].resize(together), strict=True):
-            wholes[i] = view
-    return wholes
+    def _resize(self, image: Tensor, size: tuple[int, int], mode: str) -> Tensor:
+        return image if size == self.size else F.interpolate(image[None], size, mode=mode, align_corners=False)[0]
 
 
 def _enlarged(height: int, width: int, window: int) -> tuple[int, int]:
@@ -208,100 +182,13 @@ def _spread(count: int, number: int) -> list[tuple[int, int]]:
     return [((first + last - 1) // 2, last - first) for first, last in pairwise(edges)]
 
 
-def _enlarged_window(image: Tensor, base: tuple[int, int], place: tuple[int, int], window: int) -> Tensor:
-    """A window of the image enlarged to `base`, (C, window, window), as F.interpolate(image, base, mode='bicubic')
-    would give it, without making the rest."""
-    for axis, first in ((-2, place[0]), (-1, place[1])):
-        low, rows = _bicubic(image.shape[axis], base[axis], first, window)
-        weights = torch.tensor(rows, dtype=image.dtype, device=image.device)  # (window, taps)
-        image = image.narrow(axis, low, weights.shape[1])
-        image = weights @ image if axis == -2 else image @ weights.T
-    return image
-
-
-def _bicubic(size: int, base: int, first: int, count: int) -> tuple[int, list[list[float]]]:
-    """Cubic convolution (Keys, 1981; a = -0.75, as torch has it) from `size` to `base` pixels.
-
-    Returns:
-        the first input pixel, and for outputs `first` to `first + count` the weights of it and those after it
-    """
-    taps = []  # of each output: the four input pixels around its centre, those beyond a border moved onto it
-    for i in range(first, first + count):
-        centre = (i + 0.5) * size / base - 0.5
-        left = math.floor(centre)
-        near, far = centre - left, 1 + left - centre
-        weights = (_outer(1 + near), _inner(near), _inner(far), _outer(1 + far))
-        taps.append([(min(max(left + k, 0), size - 1), w) for k, w in zip((-1, 0, 1, 2), weights, strict=True)])
-    low, high = taps[0][0][0], taps[-1][-1][0]
-    rows = [[0.0] * (high - low + 1) for _ in taps]
-    for row, pixels in zip(rows, taps, strict=True):
-        for pixel, weight in pixels:
-            row[pixel - low] += weight
-    return low, rows
-
-
-def _inner(t: float) -> float:
-    return (1.25 * t - 2.25) * t * t + 1
-
-
-def _outer(t: float) -> float:
-    return -0.75 * (((t - 5) * t + 8) * t - 4)
-
-
-def _windows(image: Tensor, places: Sequence[tuple[int, int]], window: int) -> Tensor:
-    if torch.compiler.is_compiling() or not torch.is_grad_enabled():
-        return _slices(image, places, window)
-    return _Cut.apply(image, places, window)
-
-
-def _slices(image: Tensor, places: Sequence[tuple[int, int]], window: int) -> Tensor:
-    if image.device.type != 'cpu':
-        return _gather(image, places, window)
-    return torch.stack([image[:, t : t + window, l : l + window] for t, l in places])
-
-
-def _gather(image: Tensor, places: Sequence[tuple[int, int]], window: int) -> Tensor:
-    """The same by one indexing operation, whatever the number of windows: fewer launches on an accelerator, but a few
-    milliseconds slower on a CPU."""
-    starts = torch.tensor(places, device=image.device)  # (K, 2)
+def _windows(image: Tensor, offsets: Sequence[tuple[int, int]], window: int) -> Tensor:
+    """Windows of an image, (K, C, window, window)."""
+    if image.device.type == 'cpu' and not (torch.is_grad_enabled() and image.requires_grad):
+        return torch.stack([image[:, t : t + window, l : l + window] for t, l in offsets])
+    # One indexing operation: on an accelerator, slices are a launch each, and in a backward pass each slice makes an
+    # image of zeros, which takes as long as encoding does from 12 megapixels on. Slower on a CPU otherwise.
+    starts = torch.tensor(offsets, device=image.device)  # (K, 2)
     span = torch.arange(window, device=image.device)
     rows, columns = (starts[:, axis, None] + span for axis in (0, 1))  # (K, window)
-    return image[:, rows[:, :, None], columns[:, None, :]].transpose(0, 1)  # (K, C, window, window)
-
-
-# Slices alone have the same gradient, but their backward makes a zero image for each window: quadratic in the number
-# of windows. These two adjoint functions add each window where it came from. (Compiled code takes the plain slices,
-# which the compiler fuses.)
-
-
-class _Cut(torch.autograd.Function):
-    @staticmethod
-    def forward(image, places, window):
-        return _slices(image, places, window)
-
-    @staticmethod
-    def setup_context(ctx, inputs, output):
-        image, ctx.places, ctx.window = inputs
-        ctx.size = image.shape
-
-    @staticmethod
-    def backward(ctx, grad):
-        return _Paste.apply(grad, ctx.places, ctx.size), None, None
-
-
-class _Paste(torch.autograd.Function):
-    @staticmethod
-    def forward(views, places, size):
-        image, window = views.new_zeros(size), views.shape[-1]
-        for (t, l), view in zip(places, views.unbind(0), strict=True):
-            image[:, t : t + window, l : l + window] += view
-        return image
-
-    @staticmethod
-    def setup_context(ctx, inputs, output):
-        views, ctx.places, _ = inputs
-        ctx.window = views.shape[-1]
-
-    @staticmethod
-    def backward(ctx, grad):
-        return _Cut.apply(grad, ctx.places, ctx.window), None, None
+    return image[:, rows[:, :, None], columns[:, None, :]].transpose(0, 1)

@@ -121,7 +121,7 @@ def window_values(analysis: Analysis) -> dict[str, Any] | None:
     plan = analysis.plan
     if len(analysis) != 1:
         raise ValueError(f'expected the analysis of one image; pick one of these {len(analysis)} with analysis[i]')
-    if not plan.places or not analysis.q_view.isfinite().all():
+    if not plan.offsets or not analysis.q_view.isfinite().all():
         return None
     rows, columns = (np.array_split(np.array(spans), min(len(spans), GRID)) for spans in (plan.rows, plan.columns))
     views = {'score': analysis.q_view, 'q_sim': analysis.q_sim, 'q_mag': analysis.q_mag}

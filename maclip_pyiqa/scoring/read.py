@@ -13,7 +13,7 @@ import torch
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
-from ..metric.checks import whole
+from .._values import integer
 from .find import MAX_PIXELS, check_file, describe
 from .pillow import open_image
 
@@ -75,7 +75,7 @@ def read_pixels(source: Source, max_pixels: int | None = MAX_PIXELS) -> np.ndarr
         as `read_image`
     """
     if max_pixels is not None:
-        max_pixels = whole('max_pixels', max_pixels)
+        max_pixels = integer('max_pixels', max_pixels)
     try:
         if isinstance(source, Image.Image):
             return _pixels(source, max_pixels)

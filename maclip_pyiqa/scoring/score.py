@@ -12,8 +12,8 @@ from torch import Tensor
 
 from .._files import one_line
 from .._lists import as_paths
+from .._values import integer
 from ..metric import MACLIP, Analysis
-from ..metric.checks import whole
 from .batch import FileRead, groups, read_files
 from .find import MAX_PIXELS
 from .read import to_tensor
@@ -64,8 +64,8 @@ def score_files(
             print(row['path'], row['score'], row['error'])
     """
     # checked now rather than when the first row is asked for
-    batch, workers = whole('batch', batch), whole('workers', workers, 0)
-    max_pixels = None if max_pixels is None else whole('max_pixels', max_pixels)
+    batch, workers = integer('batch', batch), integer('workers', workers, 0)
+    max_pixels = None if max_pixels is None else integer('max_pixels', max_pixels)
     others = dict(others or {})
     columns(metric.attribute_names, others)
     files = read_files(as_paths(paths), workers, metric.backbone.window, max_pixels)

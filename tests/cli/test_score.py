@@ -17,7 +17,6 @@ import torch
 from PIL import Image
 
 from maclip_pyiqa import MACLIP
-from maclip_pyiqa.backbone import Backbone
 from maclip_pyiqa.cli import main
 from maclip_pyiqa.scoring import batch, pillow
 from maclip_pyiqa.scoring.flags import find_flags
@@ -36,13 +35,11 @@ def read_csv(text):
 # --- output -----------------------------------------------------------------------------------------------------------
 
 
-def test_options_of_the_metric(run, folder, tiny, monkeypatch):
-    compiled = []
-    monkeypatch.setattr(Backbone, 'compile_encoding', lambda self: compiled.append(1))
-    code, out, _ = run(folder / 'a.png', '--max-views', '2', '--prompts', 'sharp', '--compile')
-    some = MACLIP(backbone=tiny, max_views=2, prompts='sharp')([read_image(folder / 'a.png')])
-    assert code == 0 and len(compiled) == 1
-    assert float(out.split('\t')[1]) == pytest.approx(some.item(), abs=1e-5)
+def test_options_of_the_metric(run, folder, tiny):
+    options = ('--option', 'stride=20', '--option', 'alpha=2')
+    code, out, _ = run(folder / 'a.png', '--max-views', '2', '--prompts', 'sharp', *options)
+    some = MACLIP(backbone=tiny, max_views=2, prompts='sharp', stride=20, alpha=2)([read_image(folder / 'a.png')])
+    assert code == 0 and float(out.split('\t')[1]) == pytest.approx(some.item(), abs=1e-5)
 
 
 @pytest.mark.parametrize('workers', [0, 2])

@@ -58,7 +58,7 @@ def test_weights_that_cannot_be_fetched(monkeypatch, capsys):
     def find(name, tag):
         raise weights.WeightsError('none here, get them there')
 
-    monkeypatch.setattr(weights, 'places', lambda name, tag: [(Path('/none'), 'missing')])
+    monkeypatch.setattr(weights, 'local_files', lambda name, tag: [(Path('/none'), 'missing')])
     monkeypatch.setattr(weights, 'find', find)
     assert main(['weights', '--fetch']) == 3
     assert 'get them there' in capsys.readouterr().err

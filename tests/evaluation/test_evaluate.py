@@ -487,7 +487,7 @@ def test_one_process_alone(monkeypatch):
         ([], 2, 'name some with -d'),
         (['-d', 'nonsense'], 2, 'unknown data set'),
         (['-d', 'csiq', '-m', 'psnr'], 2, "'psnr' is not a metric of pyiqa that works without a reference"),
-        (['-d', 'csiq', '-m', 'piqe'], 2, '--backbone and --pretrained are for maclip'),
+        (['-d', 'csiq', '-m', 'piqe'], 2, 'backbone: for maclip, which is not among piqe'),
         (['-d', 'csiq', '--backbone', 'local-dir:nowhere'], 3, 'nowhere'),
         (['-d', 'csiq', '--backbone', 'nonsense'], 2, "'nonsense'"),
         (['-d', 'csiq', '--device', 'nonsense'], 2, 'cannot be used'),

@@ -8,7 +8,7 @@ import torch
 
 import maclip_pyiqa
 from maclip_pyiqa import MACLIP, cli
-from maclip_pyiqa.backbone.weights import places
+from maclip_pyiqa.backbone.weights import local_files
 from maclip_pyiqa.evaluation import known_answers
 from maclip_pyiqa.evaluation.known_answers import DIGESTS, PUBLISHED, Check, images, record, verify
 
@@ -82,6 +82,6 @@ def test_command(rn50_file, tiny, tmp_path, capsys):
 
 def test_the_published_weights():
     """Runs where OpenAI's RN50 is."""
-    if not any(state == 'ok' for _, state in places('RN50', 'openai')):
+    if not any(state == 'ok' for _, state in local_files('RN50', 'openai')):
         pytest.skip("OpenAI's RN50 is not on this machine: its scores were not compared with the published ones")
     assert verify().ok

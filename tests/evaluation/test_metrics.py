@@ -106,6 +106,10 @@ def test_load_metrics(tiny):
     ours, entropy, mag = load_metrics(['maclip', 'entropy', 'maclip_mag', 'maclip'], backbone=tiny)
     assert isinstance(entropy, PyiqaAdapter) and (ours.name, mag.config['cue']) == ('maclip', 'mag')
     assert ours.config['backbone'] == mag.config['backbone'] == tiny
+    options = {'backbone': tiny, 'views': 'full', 'alpha': 2.0, 'quick_gelu': None}
+    some = load_metrics(['maclip', 'maclip_global', 'maclip_demo'], **options)  # but what a name stands for
+    got = [tuple(m.config[name] for name in ('backbone', 'views', 'alpha')) for m in some]
+    assert got == [(tiny, 'full', 2.0), (tiny, 'global', 2.0), ('demo', 'full', 2.0)]
     with pytest.raises(ValueError, match="'psnr' is not a metric of pyiqa that works without"):
         load_metrics(['psnr'])
     with pytest.raises(ValueError, match='maclip, which is not among entropy'):

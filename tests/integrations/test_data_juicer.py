@@ -126,7 +126,7 @@ def test_the_command_finds_it_and_tells_what_fails(files, scores, tiny, tmp_path
     data, recipe, out = tmp_path / 'data.jsonl', tmp_path / 'recipe.yaml', tmp_path / 'out' / 'kept.jsonl'
     data.write_text(''.join(json.dumps(row) + '\n' for row in samples(files)))
     low = np.mean(sorted(scores.values())[1:3])
-    options = {'min_score': float(low), 'backbone': tiny}
+    options = {'min_score': float(low), 'backbone': tiny, 'stride': 37, 'cue': 'both'}  # as without them
     recipe.write_text(json.dumps({
         'dataset_path': str(data), 'export_path': str(out), 'np': 2, 'use_cache': False,
         'process': [{'maclip_filter': options}],

@@ -126,7 +126,7 @@ def test_boxes_are_where_the_windows_were_cut(size):
     rows = (torch.arange(height, dtype=torch.float64) + 0.5)[:, None].expand(height, width)
     columns = (torch.arange(width, dtype=torch.float64) + 0.5)[None].expand(height, width)
     plan = ViewPlan.windows(height, width, 64, 37)
-    windows = plan.cut(torch.stack([columns, rows, rows]), 0, plan.views - 1) if plan.places else []
+    windows = plan.cut(torch.stack([columns, rows, rows]), 0, plan.views - 1) if plan.offsets else []
     boxes = torch.tensor(plan.boxes, dtype=torch.float64)
     assert len(boxes) == len(windows) + 1
     assert boxes[-1].tolist() == [0, 0, width, height]
@@ -166,11 +166,11 @@ def test_map_is_the_documented_integral():
 def check_map(analysis):
     size, plan = analysis.size, analysis.plan
     m, s = analysis.quality_map(), analysis.coverage().double()
-    windows = slice(None, -1) if plan.places else slice(None)
+    windows = slice(None, -1) if plan.offsets else slice(None)
     values = analysis.q_view[:, windows]
     assert m.shape == (2, 1, *size) and s.shape == (1, 1, *size) and (s >= 0).all()
     # the map weighted by the coverage sums back to the windows
-    assert s.sum().item() == pytest.approx(len(plan.places) or size[0] * size[1], rel=1e-5)
+    assert s.sum().item() == pytest.approx(len(plan.offsets) or size[0] * size[1], rel=1e-5)
     torch.testing.assert_close((s * m).mean((1, 2, 3)) / s.mean(), values.mean(1).double(), atol=1e-5, rtol=0)
     low, high = values.amin(1)[:, None, None, None], values.amax(1)[:, None, None, None]
     assert (m >= low - 1e-6).all() and (m <= high + 1e-6).all()

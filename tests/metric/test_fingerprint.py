@@ -4,16 +4,19 @@ import copy
 import hashlib
 import json
 import pickle
+from dataclasses import make_dataclass
 from pathlib import Path
 
 import pytest
 import torch
 
 from maclip_pyiqa import MACLIP, WeightsError
+from maclip_pyiqa._values import number
 from maclip_pyiqa.backbone import identity, tower
 from maclip_pyiqa.demo import PHOTO
 from maclip_pyiqa.evaluation.known_answers import images
 from maclip_pyiqa.metric import PROMPTS, cues
+from maclip_pyiqa.metric.options import Options, option
 from maclip_pyiqa.scoring.read import read_pixels, to_tensor
 from maclip_pyiqa.testing import TINY, make_clip, save_folder, save_torchscript, state_dict, synthetic_images
 
@@ -57,16 +60,14 @@ def test_defaults_are_what_they_were():
 
 def test_a_new_option_changes_no_fingerprint(monkeypatch):
     """Of metrics that leave it at its default."""
-    config = MACLIP.config.fget
-    monkeypatch.setitem(MACLIP.__init__.__kwdefaults__, 'gamma', 1.0)
-    monkeypatch.setattr(MACLIP, 'gamma', 1.0, raising=False)
-    monkeypatch.setattr(MACLIP, 'config', property(lambda self: config(self) | {'gamma': self.gamma}))
+    more = make_dataclass('More', [('gamma', float, option(1.0, number, 'an exponent'))], bases=(Options,))
+    monkeypatch.setattr('maclip_pyiqa.metric.maclip.Options', more)
     for want in PINNED['metrics']:
         metric = MACLIP(backbone='demo', **want['options'])
         assert metric.config['gamma'] == 1.0 and metric.fingerprint() == want['fingerprint']
     # and nobody has to think of it for the others to be told apart, nor for their features
     features = metric.features_fingerprint()
-    metric.gamma = 2.2
+    metric.options.gamma = 2.2
     assert metric.fingerprint() != want['fingerprint'] and metric.features_fingerprint() != features
 
 
@@ -118,10 +119,9 @@ def test_equal_for_all_kinds_of_files(half_clip, configured, tmp_path):
 
 
 def test_equal_whatever_becomes_of_the_tower(tiny, monkeypatch, photos):
-    """Compiled, copied, cast, used, or not simplified at all."""
+    """Copied, cast, used, or not simplified at all."""
     metric = MACLIP(backbone=tiny)
     want = metric.fingerprint()
-    assert MACLIP(backbone=tiny, compile=True).fingerprint() == want
     assert pickle.loads(pickle.dumps(metric)).fingerprint() == copy.deepcopy(metric).fingerprint() == want
     x = photos[0][None, :, :70, :90]
     score = metric(x)
@@ -278,9 +278,9 @@ def test_numbers_of_the_normalisation(tiny_clip, photos, tmp_path):
 def test_different_activations_and_norms_of_a_vit(tmp_path):
     vit = TINY | {'vision_cfg': {'image_size': 32, 'layers': 1, 'width': 64, 'head_width': 32, 'patch_size': 16}}
     clip, prints = make_clip(vit, synthetic_images(1)), []
-    for number, more in enumerate(({}, {'act_kwargs': {'approximate': 'tanh'}}, {'norm_kwargs': {'eps': 1e-3}})):
+    for count, more in enumerate(({}, {'act_kwargs': {'approximate': 'tanh'}}, {'norm_kwargs': {'eps': 1e-3}})):
         config = vit | {'quick_gelu': False, 'vision_cfg': vit['vision_cfg'] | more}
-        prints.append(MACLIP(backbone=save_folder(clip, config, tmp_path / str(number))).fingerprint())
+        prints.append(MACLIP(backbone=save_folder(clip, config, tmp_path / str(count))).fingerprint())
     assert len(set(prints)) == 3
 
 

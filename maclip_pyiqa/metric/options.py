@@ -1,0 +1,273 @@
+"""The options of MACLIP, each one once: its default, its check, what it is, and what it moves.
+
+Read by the constructor, `config`, the fingerprints, the command line, Data-Juicer's operator, and the table in
+docs/metric.md, which `python -m maclip_pyiqa.metric.options` prints. Imports nothing heavy, so that the command line
+checks options before torch is loaded.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import textwrap
+from collections.abc import Callable
+from dataclasses import Field, dataclass, field, fields
+from typing import Any, Literal
+
+from .._values import flag, integer, number
+from .prompts import PROMPTS, read_prompts
+
+__all__ = ['DEFAULTS', 'ENTRIES', 'Options', 'describe', 'parse', 'shares', 'table']
+
+Check = Callable[[str, Any], Any]  # of an option's name and value -> the value in its usual type
+Moved = Literal['weights', 'features', 'cues', 'nothing']
+
+
+def option(
+    default: Any, check: Check, help: str, moves: Moved = 'features', only: tuple[str, str] | None = None
+) -> Any:
+    """An entry of `Options`.
+
+    Args:
+        default: default value; None is allowed where it is the default
+        check: function of name and value that returns the value, or raises TypeError or ValueError
+        help: noun phrase that says what the option is
+        moves: 'features', and with them scores; 'cues', so scores but no feature; 'weights' for what the fingerprint
+            holds as what it stands for, weights and tokens; or 'nothing'
+        only: another option and the value without which this one has no effect
+    """
+    return field(default=default, metadata={'check': check, 'help': help, 'moves': moves, 'only': only})
+
+
+def one_of(*choices: str) -> Check:
+    """The check of an option of a few words."""
+
+    def check(name: str, value: Any) -> str:
+        if not isinstance(value, str) or value not in choices:
+            *others, last = map(repr, choices)
+            raise ValueError(f'{name}={value!r}; expected {", ".join(others)} or {last}')
+        return value
+
+    return check
+
+
+def _backbone(name: str, value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{name}={value!r}; expected a name such as 'RN50'")
+    return value
+
+
+def _weights_file(name: str, value: Any) -> str | os.PathLike[str]:
+    if not isinstance(value, (str, os.PathLike)):
+        raise TypeError(f'{name}={value!r}; expected a path or an open_clip tag')
+    return value
+
+
+def _numbers(name: str, value: Any) -> list[float]:
+    values = value.tolist() if hasattr(value, 'tolist') else value  # of NumPy or torch
+    try:
+        if isinstance(values, (str, bytes, dict, set)):
+            raise TypeError
+        return [number(name, item) for item in values]
+    except (TypeError, ValueError) as error:
+        raise type(error)(f'{name}={values!r}; expected finite numbers, one for each pair of prompts') from None
+
+
+@dataclass
+class Options:
+    """Checked options of a metric. Each is documented by its entry; `describe` lists them.
+
+    Raises:
+        TypeError, ValueError: a value that an option cannot have
+    """
+
+    backbone: str = option(
+        'RN50',
+        _backbone,
+        "open_clip architecture, also in OpenAI's spelling ('ViT-B/32'); 'local-dir:PATH' or 'hf-hub:ID' in "
+        "open_clip's layout, which bring their own weights; or 'demo', the tiny demonstration backbone, which needs no "
+        'download and is not the published metric',
+        moves='weights',
+    )
+    pretrained: str | os.PathLike[str] = option(  # noqa: RUF009
+        'openai',
+        _weights_file,
+        "open_clip tag, or path of a file of weights: OpenAI's TorchScript .pt, a state dict or .safetensors",
+        moves='weights',
+    )
+    prompts: tuple[tuple[str, str], ...] = option(
+        PROMPTS,
+        lambda name, value: read_prompts(value),
+        "pairs of prompts, (positive, negative); or the name of a set: 'maclip' (the paper's five pairs), 'clipiqa' "
+        "('Good photo.' / 'Bad photo.'), one attribute such as 'sharp'; or the path of a .yml file with a list of "
+        '[positive, negative]',
+        moves='weights',
+    )
+    views: str = option(
+        'windows',
+        one_of('windows', 'global', 'full'),
+        "views of an image: 'windows' (windows and global view, the paper), 'global' (the resized image only) or "
+        "'full' (the whole image once at its own size, as CLIP-IQA does)",
+    )
+    stride: int = option(  # of a metric, that of its window where None was given
+        None,
+        integer,
+        'stride of the windows, pixels; None: 128 for a window of 224, in proportion for others',
+        only=('views', 'windows'),
+    )
+    max_views: int | None = option(
+        None,
+        integer,
+        'largest number of windows, spread evenly: faster on large photos, an estimate, not the published metric; '
+        'None: all windows',
+        only=('views', 'windows'),
+    )
+    pos_embedding: bool = option(
+        False, flag, "use of CLIP's positional embedding, interpolated where the size differs; False: left out"
+    )
+    box_lam: float = option(0.5, number, 'lambda of the Box-Cox transform in the magnitude cue', moves='cues')
+    base_cos: float = option(
+        1.0, number, 'base constant of the cosine cue in the fusion', moves='cues', only=('cue', 'both')
+    )
+    base_norm: float = option(
+        0.6, number, 'base constant of the magnitude cue in the fusion', moves='cues', only=('cue', 'both')
+    )
+    alpha: float = option(
+        1.0, number, "factor of the cues' difference in the fusion", moves='cues', only=('cue', 'both')
+    )
+    chunk: int = option(
+        16, integer, 'largest number of views encoded at once: bounds memory, changes no score', moves='nothing'
+    )
+    sample_views: int | None = option(
+        None,
+        integer,
+        'number of windows in training: where gradients flow, each image is scored by so many of its windows, drawn at '
+        "each call by torch's generator, and the global view, so that the expectation is the full score; None: all",
+        moves='nothing',
+    )
+    quick_gelu: bool | None = option(
+        None,
+        flag,
+        'QuickGELU as the activation of transformers; None: as the published weights of the architecture were trained',
+        moves='weights',
+    )
+    prompt_weights: list[float] | None = option(  # noqa: RUF009
+        None, _numbers, 'weights of the pairs of prompts in the cosine cue, in proportion; None: equal', moves='cues'
+    )
+    cue: str = option(
+        'both',
+        one_of('both', 'sim', 'mag'),
+        "cue of the score: 'both' (the paper's fusion), 'sim' (the cosine cue alone) or 'mag' (the magnitude cue)",
+        moves='cues',
+    )
+
+    def __post_init__(self) -> None:
+        for entry in fields(self):
+            setattr(self, entry.name, _checked(entry, getattr(self, entry.name)))
+        self.prompt_weights = shares(self.prompt_weights, len(self.prompts))
+
+    def config(self) -> dict[str, Any]:
+        """The options as plain data."""
+        return json.loads(json.dumps(vars(self), default=os.fspath))
+
+    def changed(self, default: Options, *moves: Moved) -> dict[str, Any]:
+        """Options that have an effect and differ from those of `default`, as plain data.
+
+        Args:
+            default: options to compare with
+            moves: what the options move
+        """
+        values, defaults = self.config(), default.config()
+        if values['prompt_weights'] is not None:
+            values['prompt_weights'] = [_rounded(share) for share in values['prompt_weights']]
+        return {
+            entry.name: values[entry.name]
+            for entry in fields(self)
+            if entry.metadata['moves'] in moves
+            and (entry.metadata['only'] is None or values[entry.metadata['only'][0]] == entry.metadata['only'][1])
+            and values[entry.name] != defaults[entry.name]
+        }
+
+
+ENTRIES = {entry.name: entry for entry in fields(Options)}
+DEFAULTS: dict[str, Any] = {name: entry.default for name, entry in ENTRIES.items()}
+WORDS = {'true': True, 'false': False, 'none': None}
+
+
+def shares(weights: list[float] | None, pairs: int) -> list[float] | None:
+    """Weights of the prompts, scaled to a sum of 1; None: equal.
+
+    Args:
+        weights: finite numbers
+        pairs: number of pairs of prompts
+
+    Raises:
+        ValueError: not as many as there are pairs, negative, or all zero
+    """
+    if weights is None:
+        return None
+    total = sum(weights)
+    if len(weights) != pairs or not (min(weights) >= 0 and 0 < total < math.inf):
+        raise ValueError(
+            f'prompt_weights={weights!r}; expected {pairs} numbers, one for each pair of prompts, none negative, not '
+            'all zero'
+        )
+    if not math.isclose(total, 1, abs_tol=1e-9):  # those of a `config` stay as they are
+        weights = [weight / total for weight in weights]
+    return None if len({_rounded(weight) for weight in weights}) == 1 else weights
+
+
+def parse(text: str) -> tuple[str, Any]:
+    """Name and checked value of an option that is written NAME=VALUE.
+
+    Raises:
+        TypeError, ValueError: an unknown name, or a value that the option cannot have
+
+    Example:
+        >>> parse('alpha=2'), parse('pos_embedding=true'), parse('prompt_weights=2,1')
+        (('alpha', 2.0), ('pos_embedding', True), ('prompt_weights', [2.0, 1.0]))
+    """
+    name, equals, value = text.partition('=')
+    if name not in ENTRIES or not equals:
+        raise ValueError(f'{text!r}; expected NAME=VALUE, NAME being one of {", ".join(ENTRIES)}')
+    entry = ENTRIES[name]
+    is_text = isinstance(entry.default, str) or name == 'prompts'
+    return name, _checked(entry, value if is_text else _value(value))
+
+
+def describe() -> str:
+    """The options as entries of a docstring."""
+    wrap = textwrap.TextWrapper(116, initial_indent=' ' * 8, subsequent_indent=' ' * 12)
+    return '\n'.join(wrap.fill(f'{entry.name}: {entry.metadata["help"]}') for entry in ENTRIES.values()).lstrip()
+
+
+def table() -> str:
+    """The options as a table in Markdown."""
+    lines = ['| option | default | meaning |', '| --- | --- | --- |']
+    for entry in ENTRIES.values():
+        default = 'the five pairs' if entry.name == 'prompts' else f'`{entry.default!r}`'
+        lines.append(f'| `{entry.name}` | {default} | {entry.metadata["help"]} |')
+    return '\n'.join(lines)
+
+
+def _checked(entry: Field, value: Any) -> Any:
+    return None if value is None and entry.default is None else entry.metadata['check'](entry.name, value)
+
+
+def _value(text: str) -> Any:
+    if text.lower() in WORDS:
+        return WORDS[text.lower()]
+    try:
+        return json.loads(f'[{text}]' if ',' in text and text[0] != '[' else text)
+    except ValueError:
+        return text
+
+
+def _rounded(share: float) -> float:
+    """To six digits: the last bits of a share depend on what it was divided by."""
+    return float(f'{share:.6g}')
+
+
+if __name__ == '__main__':
+    print(table())
