@@ -27,6 +27,7 @@ MA-CLIP: image quality without a reference image and without training. Higher is
   maclip-pyiqa demo                               scores of a degraded photo in one picture, without a download
   maclip-pyiqa score photos/ -o scores.csv        scores of all images in a folder and its subfolders
   maclip-pyiqa score photos/ -o report.html       one page to look at: pictures, histogram, maps, choices
+  maclip-pyiqa score-collection shards/ -o out/   scores of Parquet files, tars, URLs, on all cores or a cluster
   maclip-pyiqa compare before/ after/             which of two versions of the same images is better
   maclip-pyiqa filter scores.csv --top 20%        the best of them as a list, with a histogram
   maclip-pyiqa map photo.jpg -o map.png           where an image is good and where it is not

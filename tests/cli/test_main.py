@@ -10,7 +10,9 @@ import pytest
 
 import maclip_pyiqa
 from maclip_pyiqa.cli import main
-from maclip_pyiqa.cli.main import COMMANDS
+from maclip_pyiqa.cli.main import COMMANDS as MODULES
+
+COMMANDS = [name.replace('_', '-') for name in MODULES]
 
 LIGHT = """if True:
     import sys
@@ -39,12 +41,12 @@ def test_no_command(capsys):
     assert 'COMMAND' in capsys.readouterr().err
 
 
-@pytest.mark.parametrize('name', COMMANDS)
+@pytest.mark.parametrize('name', MODULES)
 def test_each_command_is_a_module_of_its_name(name, capsys):
     module = import_module(f'maclip_pyiqa.cli.{name}')
     assert callable(module.add) and callable(module.run)
     assert main(['--help']) == 0
-    assert f'\n    {name} ' in capsys.readouterr().out
+    assert f'\n    {name.replace("_", "-")}' in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -61,7 +61,8 @@ def test_scores_are_those_of_the_files(tiny_metric, files, kind):
     check(table, tiny_metric, files)
     assert table.select(['id', 'image']).equals(before)
     assert table.schema.metadata[b'own'] == b'x'
-    assert json.loads(table.schema.metadata[b'maclip_pyiqa']) == json.loads(json.dumps(label(tiny_metric)))
+    found, want = json.loads(table.schema.metadata[b'maclip_pyiqa']), json.loads(json.dumps(label(tiny_metric)))
+    assert found | {'date': ''} == want | {'date': ''}
 
 
 class Wrapped(pa.ExtensionType):
