@@ -66,7 +66,7 @@ FILE.excel.csv is written with the byte order mark by which Excel recognises UTF
 `maclip-pyiqa score-collection` scores Parquet files, WebDataset shards (.tar) and URLs, on many cores or machines.
 
 CSV keeps text as it is: a path such as '=1+1.png' would run as a formula in a spreadsheet, so import it as text. A path
-that is not valid UTF-8 is written escaped, after the character U+FFFD; maclip_pyiqa.scoring.read_table reverses that.
+that is not valid UTF-8 is written escaped, after the character U+FFFD; maclip_pyiqa.open_scores reverses that.
 """
 
 
