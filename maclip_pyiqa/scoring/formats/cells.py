@@ -20,6 +20,9 @@ from ..text import MISSING, unescape_text
 
 __all__ = ['Cells', 'unique', 'values']
 
+# Python's numbers may have underscores; what has leading zeros is a name such as 007
+NAME, INTEGER = re.compile(r'_|^[+-]?0\d'), re.compile(r'-?\d+')
+
 
 class Cells(NamedTuple):
     """Content of a file, before columns have types.
@@ -98,11 +101,12 @@ def _numbers(name: str, cells: Sequence[Any], mark: str) -> list[int | float | N
 
 def _number(cell: Any, mark: str) -> int | float | None:
     if isinstance(cell, str) and mark:
-        cell = cell.strip().replace(mark, '.')
-        # Python's numbers may have underscores; what has leading zeros is a name such as 007
-        if re.search(r'_|^[+-]?0\d', cell):
+        cell = cell.replace(mark, '.')
+        if NAME.search(cell):
             raise ValueError
-        cell = int(cell) if re.fullmatch(r'-?\d+', cell) else float(cell)
+        cell = int(cell) if INTEGER.fullmatch(cell) else float(cell)
+    if type(cell) is float:
+        return cell if math.isfinite(cell) else None
     if isinstance(cell, (bool, str)) or not isinstance(cell, (Real, Decimal)):
         raise ValueError
     if isinstance(cell, int) and not -(2**63) <= cell < 2**63:  # too long for a number of Parquet
