@@ -17,6 +17,7 @@ import math
 import platform
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any, TypedDict
 
@@ -80,6 +81,7 @@ ATTRIBUTE = Column('attribute_', '', 'number', 'cosine cue of a prompt pair in [
 KNOWN = {each.name: each for each in (*FIRST, *LAST)}
 
 
+@cache
 def column(name: str) -> Column:
     """The column of a name; a name that is not known is that of another metric, or of a user's own column."""
     if name in KNOWN:

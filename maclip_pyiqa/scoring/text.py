@@ -15,6 +15,7 @@ from .schema import rounded
 
 __all__ = ['MISSING', 'decimal', 'escape_cell', 'escape_path', 'escape_text', 'read_text', 'unescape_text']
 
+UNFIT = re.compile(r'[\x00\ud800-\udfff]')  # for UTF-8, or for Parquet
 MISSING = {  # words for a missing value, those of pandas' read_csv
     *('', '#N/A', '#N/A N/A', '#NA', '-1.#IND', '-1.#QNAN', '-NaN', '-nan', '1.#IND', '1.#QNAN', '<NA>', 'N/A', 'NA'),
     *('NULL', 'NaN', 'None', 'n/a', 'nan', 'null'),
@@ -30,7 +31,7 @@ def escape_path(path: str) -> str:
 
 def escape_text(text: str) -> str:
     """Valid UTF-8 without NUL; see the head of this file."""
-    if not text.startswith('\ufffd') and not re.search(r'[\x00\ud800-\udfff]', text):
+    if not text.startswith('\ufffd') and not UNFIT.search(text):
         return text
     escaped = re.sub(r'[\\\x00\ud800-\udfff]', lambda m: '\\\\' if m[0] == '\\' else f'\\u{ord(m[0]):04x}', text)
     return '\ufffd' + escaped

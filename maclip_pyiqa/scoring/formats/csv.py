@@ -23,6 +23,8 @@ from .table import Table
 
 __all__ = ['CSVTable', 'write_csv']
 
+QUOTED = re.compile('[",\r\n]')  # text with these is in quotes
+
 
 class CSVTable(Table):
     """Comma-separated values with a header."""
@@ -31,18 +33,18 @@ class CSVTable(Table):
         return ','.join(_quote(escape_text(name)) for name in self.columns) + '\n'
 
     def _line(self, row: Row) -> str:
-        return ','.join([_quote(self._cell(name, row.get(name))) for name in self.columns]) + '\n'
+        return ','.join([self._cell(name, row.get(name)) for name in self.columns]) + '\n'
 
     def _cell(self, name: str, value: Any) -> str:
         if value is None:
             return ''
         if isinstance(value, str) or column(name).is_text:
-            return escape_cell(name, value)
+            return _quote(escape_cell(name, value))
         if isinstance(value, float) and name not in self.own:
             return decimal(value)
         if isinstance(value, (bytes, dict, list)):
             raise TypeError(f'CSV holds no {type(value).__name__}, as in the column {name}')
-        return str(value)
+        return _quote(str(value))
 
     def _open(self, path: str, mode: str) -> IO[str]:
         return open(path, mode, newline='', encoding=_encoding(self.path), errors='surrogateescape')
@@ -111,7 +113,7 @@ def _encoding(path: str | os.PathLike[str]) -> str:
 
 def _quote(text: str) -> str:
     # not csv.writer: before Python 3.13 it leaves a lone carriage return unquoted, where csv.reader ends the row
-    return '"' + text.replace('"', '""') + '"' if re.search('[",\r\n]', text) else text
+    return '"' + text.replace('"', '""') + '"' if QUOTED.search(text) else text
 
 
 def _delimiter(lines: Sequence[str]) -> str:
