@@ -7,6 +7,7 @@ A fitted metric is not MA-CLIP as published: say so where you report it.
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,10 +16,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from scipy import interpolate, optimize, stats
+from scipy import interpolate, optimize, special
 
 from .cache import Features
-from .correlations import srcc
+from .correlations import interval, srcc
 from .tables import save_figure
 
 if TYPE_CHECKING:  # seconds to import
@@ -29,7 +30,7 @@ __all__ = ['PAPER', 'CueTable', 'FittedConstants', 'curves', 'fit_constants', 'f
 PAPER = {'box_lam': 0.5, 'base_cos': 1.0, 'base_norm': 0.6, 'alpha': 1.0}
 BOUNDS = {'box_lam': (-2.0, 2.0), 'difference': (-4.0, 4.0), 'alpha': (0.0, 8.0)}
 NODES = 16  # of lambda: q_mag is a mean of entire functions of it; a polynomial through these nodes is right to 1e-6
-AXES = {'box_lam': (r'Box-Cox $\lambda$', -2.0, 2.0), 'alpha': (r'fusion $\alpha$', 0.0, 8.0)}  # of `curves`
+AXES = {'box_lam': r'Box-Cox $\lambda$', 'alpha': r'fusion $\alpha$'}  # of `curves`
 
 
 class CueTable:
@@ -46,11 +47,7 @@ class CueTable:
     """
 
     def __init__(
-        self,
-        features: Sequence[Tensor],
-        text: Tensor,
-        scale: Tensor | float,
-        shares: Sequence[Tensor] | None = None,
+        self, features: Sequence[Tensor], text: Tensor, scale: Tensor | float, shares: Sequence[Tensor] | None = None
     ) -> None:
         import torch
 
@@ -64,8 +61,7 @@ class CueTable:
             )
         with torch.no_grad():
             self.attributes = torch.cat([cosine_cue(f, text, scale) for f in features]).double().cpu()  # (views, P)
-            low, high = BOUNDS['box_lam']
-            nodes = (low + high) / 2 + (high - low) / 2 * np.cos(np.pi * (np.arange(NODES) + 0.5) / NODES)
+            nodes = BOUNDS['box_lam'][1] * np.polynomial.chebyshev.chebpts1(NODES)
             rows = [torch.cat([magnitude_cue(f, lam) for f in features]).double().cpu() for lam in nodes.tolist()]
         self._magnitude = interpolate.BarycentricInterpolator(nodes, torch.stack(rows).numpy())
         counts = [len(f) for f in features]
@@ -134,7 +130,7 @@ class FittedConstants:
 
     @property
     def real(self) -> bool:
-        """Whether the whole interval of the gain is above zero."""
+        """Whether the gain and its whole interval are above zero."""
         return self.gain > 0 and self.interval[0] > 0
 
     @property
@@ -163,22 +159,14 @@ class FittedConstants:
         Path(path).write_text(note + options, 'utf-8')
 
 
-def fit_features(
-    features: Features,
-    output: Path,
-    *,
-    weights: bool = False,
-    folds: int = 5,
-    resamples: int = 1000,
-    seed: int = 0,
-) -> tuple[FittedConstants, Path]:
+def fit_features(features: Features, output: Path, **settings: Any) -> tuple[FittedConstants, Path]:
     """Fit the constants to what `evaluate` cached of a data set.
 
     Args:
         features: features of `load_features`
         output: folder for DATASET.METRIC.yml (.weights.yml with weights), the options of the fitted metric, and .png,
             SRCC of all images along lambda and along alpha
-        weights, folds, resamples, seed: options of `fit_constants`
+        **settings: options of `fit_constants`: weights, folds, resamples, seed
 
     Returns:
         the fit, and the path of the YAML file
@@ -187,24 +175,15 @@ def fit_features(
         ValueError: a metric of one cue, or as `fit_constants`
         OSError: a file cannot be written
     """
-    config, metadata = features.metadata['config'], features.metadata
+    metadata, config = features.metadata, features.metadata['config']
     if config['cue'] != 'both':
         raise ValueError(f'{metadata["metric"]} uses one cue alone; there is nothing to fuse')
     start = {name: config[name] for name in PAPER}
     if config['prompt_weights'] is not None:
         start['prompt_weights'] = config['prompt_weights']
     cues = CueTable(features.features, features.text, features.scale, features.shares)
-    fit = fit_constants(
-        cues,
-        features.ratings,
-        features.groups,
-        weights=weights,
-        folds=folds,
-        resamples=resamples,
-        seed=seed,
-        start=start,
-    )
-    path = output / f'{metadata["dataset"]}.{metadata["metric"]}{".weights" * weights}.yml'
+    fit = fit_constants(cues, features.ratings, features.groups, start=start, **settings)
+    path = output / f'{metadata["dataset"]}.{metadata["metric"]}{".weights" * settings.get("weights", False)}.yml'
     output.mkdir(parents=True, exist_ok=True)
     fit.save(path, config)
     draw_curves(path.with_suffix('.png'), cues, features.ratings, start, fit.options, features.title)
@@ -243,20 +222,34 @@ def fit_constants(
         raise ValueError(f'ratings have the shape {ratings.shape}; expected {len(cues)} finite numbers, not all equal')
     if groups is not None and len(groups) != len(ratings):
         raise ValueError(f'there are {len(groups)} groups; expected {len(ratings)} names, one for each image')
-    group = np.arange(len(ratings)) if groups is None else np.unique(groups, return_inverse=True)[1]
+    group = np.unique(np.arange(len(ratings)) if groups is None else groups, return_inverse=True)[1]
     fold = _folds(group, folds, seed)
-
     start = PAPER | (start or {})
-    base, held_out, options = cues.scores(**start), np.empty(len(ratings)), []
+
+    held_out, options = np.empty(len(ratings)), []
     for k in range(folds):
         test = fold == k
         options.append(_optimum(cues, ratings, ~test, start, weights))
         held_out[test] = cues.scores(**options[-1])[test]
+    base = cues.scores(**start)
+
+    members = np.split(np.argsort(group, kind='stable'), np.cumsum(np.bincount(group))[:-1])
+
+    def gain(drawn: np.ndarray) -> float:
+        i = np.concatenate([members[g] for g in drawn])
+        return _by_fold(held_out[i], ratings[i], fold[i]) - _by_fold(base[i], ratings[i], fold[i])
+
+    # The bootstrap takes each fold's fit as given, yet the fits share images, so the folds' gains rise and fall
+    # together: on random ratings its interval is a third too short. Hence the factor of Nadeau and Bengio, "Inference
+    # for the Generalization Error", Machine Learning 2003.
+    mean = gain(np.arange(len(members)))
+    drawn = interval(gain, np.arange(len(members)), resamples=resamples, seed=seed)
+    low, high = (mean + math.sqrt(1 + folds / (folds - 1)) * (end - mean) for end in drawn)
     return FittedConstants(
         options=_optimum(cues, ratings, np.ones(len(ratings), bool), start, weights),
         srcc=_by_fold(held_out, ratings, fold),
         baseline=_by_fold(base, ratings, fold),
-        interval=_gain_interval(held_out, base, ratings, fold, group, resamples, seed),
+        interval=(low, high),
         folds=options,
         fold=fold,
     )
@@ -271,8 +264,8 @@ def curves(
         'box_lam' and 'alpha' -> values and SRCC
     """
     found = {}
-    for name, (_, low, high) in AXES.items():
-        values = np.linspace(low, high, points).tolist()
+    for name in AXES:
+        values = np.linspace(*BOUNDS[name], points).tolist()
         found[name] = values, [srcc(cues.scores(**options | {name: value}), ratings) for value in values]
     return found
 
@@ -290,7 +283,7 @@ def draw_curves(
         for axes, (name, (values, heights)) in zip(panels, curves(cues, ratings, options).items(), strict=True):
             (line,) = axes.plot(values, heights, style, label=f'other constants {label}')
             axes.plot(options[name], height, 'o', color=line.get_color(), label=f'{label} metric', clip_on=False)
-            axes.set_xlabel(AXES[name][0])
+            axes.set_xlabel(AXES[name])
             axes.margins(x=0)
             axes.grid(alpha=0.3)
     panels[0].set_ylabel('SRCC, all images')
@@ -323,70 +316,38 @@ def _optimum(
     cues: CueTable, ratings: np.ndarray, use: np.ndarray, start: dict[str, Any], weights: bool
 ) -> dict[str, Any]:
     """Options of the greatest SRCC of the images in `use`, (N,) of bool."""
-    pairs = cues.attributes.shape[1] if weights else 1
 
     def options(x: np.ndarray) -> dict[str, Any]:
-        lam, difference, alpha, *logits = (float(v) for v in x)
+        lam, difference, alpha, *logits = x.tolist()
         changed: dict[str, Any] = {'box_lam': lam, 'base_cos': start['base_norm'] + difference, 'alpha': alpha}
         if weights:
-            w = np.exp([0.0, *logits])  # the first pair's logit is fixed: only the ratios of weights count
-            changed['prompt_weights'] = (w / w.sum()).tolist()
+            changed['prompt_weights'] = special.softmax([0.0, *logits]).tolist()  # only their ratios count
         return start | changed
 
     def loss(x: np.ndarray) -> float:
         value = srcc(cues.scores(**options(x))[use], ratings[use])
-        return 1.0 if np.isnan(value) else -value
+        return 1.0 if math.isnan(value) else -value
 
     # The loss is a step function with flat stretches: a coarse grid finds the valley, a simplex its bottom.
+    pairs = cues.attributes.shape[1] if weights else 1
     w = np.maximum(start.get('prompt_weights') or np.ones(pairs), 1e-3)
     logits = np.log(w[1:pairs] / w[0]).tolist()
     first = np.array([start['box_lam'], start['base_cos'] - start['base_norm'], start['alpha'], *logits])
     grid = product((-1.5, -0.75, 0.0, 0.75, 1.5), (-3.0, -1.5, 0.0, 1.5, 3.0), (0.0, 1.0, 3.0, 6.0))
-    best = min([first, *(np.array([*point, *logits]) for point in grid)], key=loss)
     low, high = np.array([*BOUNDS.values(), *[(-4.0, 4.0)] * (pairs - 1)]).T
-    best = best.clip(low, high)
-    steps = np.array([0.4, 0.7, 0.7, *[0.7] * (pairs - 1)])
+    best = min([first, *(np.array([*point, *logits]) for point in grid)], key=loss).clip(low, high)
+    steps = np.array([0.4, *[0.7] * (pairs + 1)])
     steps = np.where(best + steps > high, -steps, steps)
-    simplex = np.vstack([best, best + np.diag(steps)])
-    settings = {'initial_simplex': simplex, 'xatol': 1e-3, 'fatol': 1e-5, 'adaptive': weights}
-    settings['maxfev'] = 150 * len(best)
+    settings = {'initial_simplex': np.vstack([best, best + np.diag(steps)]), 'adaptive': weights}
+    settings |= {'xatol': 1e-3, 'fatol': 1e-5, 'maxfev': 150 * len(best)}
     bounds = optimize.Bounds(low, high)
     last = optimize.minimize(loss, best, method='Nelder-Mead', bounds=bounds, options=settings).x
     return options(min(first, best, last, key=loss))
 
 
 def _by_fold(scores: np.ndarray, ratings: np.ndarray, fold: np.ndarray) -> float:
-    """Mean SRCC of the folds, weighted by their sizes."""
-    # not over all images at once: scores of different folds come from different constants
-    values = [(srcc(scores[fold == k], ratings[fold == k]), (fold == k).sum()) for k in np.unique(fold)]
-    values = [(value, size) for value, size in values if not np.isnan(value)]
-    total = sum(size for _, size in values)
-    return float(sum(value * size for value, size in values) / total) if values else float('nan')
-
-
-def _gain_interval(
-    held_out: np.ndarray,
-    base: np.ndarray,
-    ratings: np.ndarray,
-    fold: np.ndarray,
-    group: np.ndarray,
-    resamples: int,
-    seed: int,
-) -> tuple[float, float]:
-    """95% of the gain. The bootstrap takes each fold's fit as given, yet the fits share images, so the folds' gains
-    rise and fall together: on random ratings its interval is a third too short. Hence the factor of Nadeau and Bengio,
-    "Inference for the Generalization Error", Machine Learning 2003."""
-    members = np.split(np.argsort(group, kind='stable'), np.cumsum(np.bincount(group))[:-1])
-
-    def gain(drawn: np.ndarray) -> float:
-        i = np.concatenate([members[g] for g in drawn])
-        return _by_fold(held_out[i], ratings[i], fold[i]) - _by_fold(base[i], ratings[i], fold[i])
-
-    groups = np.arange(len(members))
-    generator = np.random.default_rng(seed)
-    drawn = stats.bootstrap(
-        (groups,), gain, n_resamples=resamples, vectorized=False, method='percentile', random_state=generator
-    ).confidence_interval
-    mean, folds = gain(groups), fold.max() + 1
-    factor = np.sqrt(1 + folds / (folds - 1))
-    return float(mean + factor * (drawn.low - mean)), float(mean + factor * (drawn.high - mean))
+    """Mean SRCC of the folds, weighted by their sizes; not over all images at once, as each fold has its constants."""
+    sizes = np.bincount(fold)
+    values = np.array([srcc(scores[fold == k], ratings[fold == k]) for k in range(len(sizes))])
+    defined = np.isfinite(values)
+    return float(np.average(values[defined], weights=sizes[defined])) if defined.any() else math.nan
