@@ -69,7 +69,9 @@ def write_page(
                 'names': list(names),
                 'quantities': quantities,
                 'titles': {name: column(name).title for name in [*quantities, *mapped]},
-                'images': [_image(key, images[key], quantities) for key in keys],
+                'images': [
+                    {'key': key, 'rows': [row and _values(row, quantities) for row in images[key]]} for key in keys
+                ],
                 'results': [{name: _finite(value) for name, value in result.items()} for result in results],
             },
             'pictures': {place: found for place, found in made.items() if any(found)},
@@ -88,7 +90,7 @@ def _shown(images: Mapping[str, Sequence[Row | None]], quantity: str, versions: 
     for number, (i, j) in enumerate(couples):
         change = {}
         for key, rows in images.items():
-            a, b = ((row or {}).get(quantity) for row in (rows[i], rows[j]))
+            a, b = (rows[i] or {}).get(quantity), (rows[j] or {}).get(quantity)
             if a is not None and b is not None:
                 change[key] = b - a
         share = count * (number + 1) // len(couples) - count * number // len(couples)
@@ -96,20 +98,9 @@ def _shown(images: Mapping[str, Sequence[Row | None]], quantity: str, versions: 
     return found
 
 
-def _image(key: str, rows: Sequence[Row | None], quantities: Sequence[str]) -> dict[str, Any]:
-    return {
-        'key': key,
-        'rows': [
-            row
-            and {
-                'path': row['path'],
-                'flags': row.get('flags') or '',
-                'error': row.get('error') or '',
-                'values': [_finite(row.get(name)) for name in quantities],
-            }
-            for row in rows
-        ],
-    }
+def _values(row: Row, quantities: Sequence[str]) -> dict[str, Any]:
+    text = {name: row.get(name) or '' for name in ('path', 'flags', 'error')}
+    return text | {'values': [_finite(row.get(name)) for name in quantities]}
 
 
 def _finite(value: Any) -> Any:

@@ -87,18 +87,16 @@ def pair(versions: Sequence[Version]) -> Images:
     Raises:
         ValueError: no image is in two versions
     """
-    found: dict[str, list[Row | None]] = {}
     keys = _keys(versions)
-    for place, version in enumerate(versions):
-        for key, row in zip(keys[place], version.rows, strict=True):
-            found.setdefault(key, [None] * len(versions))[place] = row
-    if not any(len(rows) - rows.count(None) > 1 for rows in found.values()):
+    by_key = [dict(zip(names, version.rows, strict=True)) for names, version in zip(keys, versions, strict=True)]
+    images = {key: tuple(rows.get(key) for rows in by_key) for key in sorted(set().union(*keys))}
+    if not any(len(rows) - rows.count(None) > 1 for rows in images.values()):
         raise ValueError(
             f'no image is in two versions: {versions[0].name} has {keys[0][0]!r}, {versions[1].name} has '
             f'{keys[1][0]!r}. Expected the same paths below both folders, or a column of both tables that says which '
             'images belong together'
         )
-    return {key: tuple(found[key]) for key in sorted(found)}
+    return images
 
 
 def check_labels(versions: Iterable[Version], label: Label | None = None) -> None:
@@ -123,11 +121,7 @@ def check_labels(versions: Iterable[Version], label: Label | None = None) -> Non
 
 def _read(source: Source, name: str, by: str | None) -> Version:
     if not isinstance(source, (str, os.PathLike)):
-        rows = [dict(row) for row in source]
-        if not rows:
-            raise ValueError(f'{name} has no rows; expected rows as score_files returns them')
-        keys = _row_keys(rows, by, name)
-        return Version(name, '', keys, [{'path': ''} | row for row in rows], True, None, by)
+        return _scored(name, '', [dict(row) for row in source], by)
     path = os.fspath(source)
     if os.path.isdir(path) and (files := _images(path)):
         if by is not None:
@@ -137,12 +131,7 @@ def _read(source: Source, name: str, by: str | None) -> Version:
         problem = 'is neither a folder nor a table' if os.path.lexists(path) else 'does not exist'
         raise ValueError(f'{path} {problem}; expected a folder of images, or a table {", ".join(TABLES)}')
     scores = open_scores(path)
-    rows = scores.rows(() if by is None else (by,))
-    if not rows:
-        raise ValueError(f'{path} has no rows; expected a table made by `maclip-pyiqa score -o`')
-    keys = _row_keys(rows, by, path)
-    # a table of somebody else's that is paired by a column has no paths
-    return Version(name, path, keys, [{'path': ''} | row for row in rows], True, scores.label, by)
+    return _scored(name, path, scores.rows(() if by is None else (by,)), by, scores.label)
 
 
 def _images(folder: str) -> list[str]:
@@ -155,15 +144,21 @@ def _images(folder: str) -> list[str]:
         return []
 
 
-def _row_keys(rows: list[Row], by: str | None, where: str) -> list[str]:
-    column = 'path' if by is None else by
+def _scored(name: str, source: str, rows: list[Row], by: str | None, label: Label | None = None) -> Version:
+    """A version of rows with scores."""
+    where, column = source or name, 'path' if by is None else by
+    if not rows:
+        raise ValueError(
+            f'{where} has no rows; expected a table made by `maclip-pyiqa score -o`, or rows of score_files'
+        )
     if any(column not in row for row in rows):
         raise ValueError(f'{where} has no column {column!r}; its columns are {", ".join(rows[0])}')
     keys = [os.sep.join(parts) for parts in _parts(rows)] if by is None else [str(row[by]) for row in rows]
     (key, times), *_ = Counter(keys).most_common(1)
     if times > 1:
         raise ValueError(f'{where} has {key!r} in the column {column!r} of {times} rows; expected each image once')
-    return keys
+    # a table of somebody else's that is paired by a column has no paths
+    return Version(name, source, keys, [{'path': ''} | row for row in rows], True, label, by)
 
 
 def _cut_paths(versions: Sequence[Version]) -> None:
@@ -196,12 +191,12 @@ def _cut_paths(versions: Sequence[Version]) -> None:
 def _parts(rows: Sequence[Row], windows: bool | None = None) -> list[list[str]]:
     """Folders and name of each path; `windows`: whether they are paths of Windows, None: as they look."""
     module = ntpath if (_is_windows(rows) if windows is None else windows) else os.path
-    return [module.normpath(path).split(module.sep) for path in _paths(rows)]
+    return [module.normpath(row['path']).split(module.sep) for row in rows]
 
 
 def _is_windows(rows: Sequence[Row]) -> bool | None:
     """Whether paths were written on Windows; None: perhaps."""
-    paths = _paths(rows)
+    paths = [os.fspath(row['path']) for row in rows]
     if not any('\\' in path for path in paths):
         return False
     if any(re.match(r'[A-Za-z]:[\\/]|\\\\', path) for path in paths) or not any('/' in path for path in paths):
@@ -209,14 +204,10 @@ def _is_windows(rows: Sequence[Row]) -> bool | None:
     return True if all('\\' in path for path in paths) else None
 
 
-def _paths(rows: Sequence[Row]) -> list[str]:
-    return [os.fspath(row['path']) for row in rows]
-
-
 def _shared(paths: Sequence[list[str]]) -> int:
     """Number of folders that all paths share."""
-    first, last = min(path[:-1] for path in paths), max(path[:-1] for path in paths)
-    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(first, last, strict=False)))
+    folders = zip(*(path[:-1] for path in paths), strict=False)
+    return sum(1 for _ in takewhile(lambda parts: len(set(parts)) == 1, folders))
 
 
 def _stem(key: str) -> str:
@@ -225,17 +216,13 @@ def _stem(key: str) -> str:
 
 def _keys(versions: Sequence[Version]) -> list[list[str]]:
     """Of each version the keys, without the suffix where no version has two images that differ in it alone."""
-    several: set[str] = set()
-    for version in versions:
-        seen: set[str] = set()
-        for key in version.keys:
-            stem = _stem(key)
-            (several if stem in seen else seen).add(stem)
+    counts = [Counter(map(_stem, version.keys)) for version in versions]
+    several = {stem for count in counts for stem in count if count[stem] > 1}
 
     def short(key: str) -> str:
         return key if _stem(key) in several else _stem(key)
 
-    return [[short(key) for key in v.keys] if v.by is None else v.keys for v in versions]
+    return [list(map(short, v.keys)) if v.by is None else v.keys for v in versions]
 
 
 def _names(sources: Sequence[Source]) -> list[str]:

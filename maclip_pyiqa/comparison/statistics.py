@@ -1,7 +1,7 @@
 """Statistics of paired values: the mean difference, wins, and Wilcoxon's test.
 
-The same image in two versions gives a pair, and the difference within pairs varies much less than the values do from
-image to image. So paired statistics show differences that a comparison of two means cannot.
+The difference within pairs, each of one image in two versions, varies much less than the values from image to image. So
+paired statistics show differences that a comparison of two means cannot.
 
 References: Hesterberg, "What Teachers Should Know About the Bootstrap", The American Statistician 2015 (the expanded
 percentile interval); Wilson, "Probable Inference, the Law of Succession, and Statistical Inference", JASA 1927;
@@ -156,8 +156,7 @@ def wilson(wins: float, n: int) -> tuple[float, float]:
     """
     if n == 0:
         return math.nan, math.nan
-    z = float(stats.norm.ppf((1 + LEVEL) / 2))
-    share = wins / n
+    z, share = float(stats.norm.ppf((1 + LEVEL) / 2)), wins / n
     middle, half = share + z * z / (2 * n), z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
     return max(0.0, (middle - half) / (1 + z * z / n)), min(1.0, (middle + half) / (1 + z * z / n))
 
@@ -184,11 +183,9 @@ def detectable_difference(differences: np.ndarray) -> float:
 
 def _wilcoxon(differences: np.ndarray) -> float:
     """p of the signed-rank test; zeros are left out, as Wilcoxon did."""
-    if not len(differences):
-        return math.nan
     nonzero = differences[differences != 0]
     if not len(nonzero):
-        return 1.0
+        return 1.0 if len(differences) else math.nan
     with warnings.catch_warnings():  # about small samples with ties, where p is from the normal approximation
         warnings.simplefilter('ignore', UserWarning)
         return float(stats.wilcoxon(nonzero).pvalue)

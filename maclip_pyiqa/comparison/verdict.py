@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib.util import find_spec
@@ -72,7 +73,7 @@ class Comparison:
 
     @property
     def quantities(self) -> tuple[str, ...]:
-        """What is compared."""
+        """Names of the quantities that are compared."""
         return tuple(dict.fromkeys(result.quantity for result in self.results))
 
     @property
@@ -103,7 +104,24 @@ class Comparison:
         Raises:
             OSError: the file cannot be written
         """
-        write_csv(path, list(self._pairs()))
+        every = [row for rows in self.images.values() for row in rows if row is not None]
+        text = dict.fromkeys(name for row in every for name, value in row.items() if not _is_number(value))
+        more = [name for name in text if _is_compared(name) and name not in self.quantities]
+        lines = []
+        for i, j in combinations(range(len(self.names)), 2):
+            for key, rows in self.images.items():
+                first, second = rows[i] or {}, rows[j] or {}
+                if first or second:
+                    line: Row = {'image': key, 'a': self.names[i], 'b': self.names[j]}
+                    line |= {'path_a': first.get('path', ''), 'path_b': second.get('path', '')}
+                    for name in self.quantities:
+                        a, b = first.get(name), second.get(name)
+                        change = None if a is None or b is None else b - a
+                        line |= {f'{name}_a': a, f'{name}_b': b, f'{name}_difference': change}
+                    for name in more:
+                        line |= {f'{name}_a': first.get(name), f'{name}_b': second.get(name)}
+                    lines.append(line)
+        write_csv(path, lines)
 
     def to_html(
         self, path: str | os.PathLike[str], pictures: int = 60, source: Mapping[str, str] | None = None
@@ -129,17 +147,13 @@ class Comparison:
             f'seed {self.settings["seed"]}); of the wins, Wilson',
             'verdicts': 'above or below where the interval of the mean difference lies on one side of zero',
         }
-        write_page(
-            path,
-            self.names,
-            self.images,
-            self._statistics(),
-            pictures=pictures,
-            maps=self.maps,
-            notes=self.notes,
-            label=self.label,
-            source=how | dict(source or {}),
-        )
+        more: dict[str, Any] = {
+            'maps': self.maps,
+            'notes': self.notes,
+            'label': self.label,
+            'source': how | dict(source or {}),
+        }
+        write_page(path, self.names, self.images, self._statistics(), pictures=pictures, **more)
 
     def _statistics(self) -> list[dict[str, Any]]:
         return [
@@ -147,31 +161,13 @@ class Comparison:
             for r in self.results
         ]
 
-    def _pairs(self) -> Iterator[dict[str, Any]]:
-        every = [row for rows in self.images.values() for row in rows if row is not None]
-        text = dict.fromkeys(name for row in every for name, value in row.items() if not _is_number(value))
-        more = [name for name in text if _is_compared(name) and name not in self.quantities]
-        for i, j in combinations(range(len(self.names)), 2):
-            for key, rows in self.images.items():
-                first, second = rows[i] or {}, rows[j] or {}
-                if first or second:
-                    line: Row = {'image': key, 'a': self.names[i], 'b': self.names[j]}
-                    line |= {'path_a': first.get('path', ''), 'path_b': second.get('path', '')}
-                    for name in self.quantities:
-                        a, b = first.get(name), second.get(name)
-                        change = None if a is None or b is None else b - a
-                        line |= {f'{name}_a': a, f'{name}_b': b, f'{name}_difference': change}
-                    for name in more:
-                        line |= {f'{name}_a': first.get(name), f'{name}_b': second.get(name)}
-                    yield line
-
     def __str__(self) -> str:
         lines = []
         for a, b in combinations(self.names, 2):
-            results = self.of(a, b)
-            lines += [escape_path(results[0].verdict if results else f'{a}, {b}: no image in both'), '']
-            if results:
-                lines += [*_plain_table(a, b, results), '']
+            if results := self.of(a, b):
+                lines += [escape_path(results[0].verdict), '', *_plain_table(a, b, results), '']
+            else:
+                lines += [escape_path(f'{a}, {b}: no image in both'), '']
         return '\n'.join(lines).rstrip()
 
 
@@ -256,25 +252,22 @@ def compare_versions(
     source: Label | None = None
     maps: Mapping[str, Mapping[str, Any]] = {}
     if metric is not None:
-        from .folders import score_folders
-
         source = label(metric)
         check_labels(versions, source)
         images, maps = score_folders(images, versions, metric, **(options or {}))
     names = tuple(version.name for version in versions)
-    both = {
-        (i, j): [(a, b) for rows in images.values() if (a := rows[i]) is not None and (b := rows[j]) is not None]
-        for i, j in combinations(range(len(names)), 2)
-    }
     keys = {version.by for version in versions}
-    quantities = {place: [name for name in _quantities(rows) if name not in keys] for place, rows in both.items()}
+    both, quantities = {}, {}
+    for i, j in combinations(range(len(names)), 2):
+        rows = [(a, b) for row in images.values() if (a := row[i]) is not None and (b := row[j]) is not None]
+        both[i, j], quantities[i, j] = rows, [name for name in _quantities(rows) if name not in keys]
     foreign = {name for found in quantities.values() for name in found if column(name).role == 'other'}
     lower = {*as_names('lower_better', lower_better)} | known_lower_better(foreign)
     results = []
     for (i, j), rows in both.items():
         for quantity in quantities[i, j]:
-            values = [(a[quantity], b[quantity]) for a, b in rows if _has(a, quantity) and _has(b, quantity)]
-            first, second = np.array(values, float).reshape(-1, 2).T
+            values = np.array([(a.get(quantity), b.get(quantity)) for a, b in rows], float).reshape(-1, 2)
+            first, second = values[np.isfinite(values).all(axis=1)].T
             found = paired(first, second, lower_better=quantity in lower, resamples=resamples, seed=seed)
             results.append(Result(names[i], names[j], quantity, found, verdict(found, names[i], names[j])))
     if not results:
@@ -296,6 +289,43 @@ def compare_versions(
     )
 
 
+def score_folders(
+    images: Images, versions: Sequence[Version], metric: MACLIP, **options: Any
+) -> tuple[Images, Mapping[str, dict[str, Any]]]:
+    """Score the images of folders that are in two versions or more. Each file is scored once.
+
+    Args:
+        images: rows of the images, see `pair`; they stay as they are
+        versions: versions, see `read_versions`
+        metric: metric that scores
+        options: options of `score_files`
+
+    Returns:
+        the images with rows of scores in place of those of folders, and the windows' values of the images by path
+    """
+    from tqdm import tqdm
+
+    from ..report.pictures import Maps
+    from ..scoring.score import score_files
+
+    paired = {key: rows for key, rows in images.items() if len(rows) - rows.count(None) > 1}
+    paths: dict[str, str] = {}  # of each file, which may be there twice: a folder may be compared with itself
+    for rows in paired.values():
+        for row, version in zip(rows, versions, strict=True):
+            if row is not None and not version.scored:
+                paths.setdefault(os.path.realpath(row['path']), row['path'])
+    maps = Maps()
+    progress = tqdm(
+        score_files(metric, paths.values(), each=maps, **options), total=len(paths), unit=' images', disable=None
+    )
+    scores = dict(zip(paths, progress, strict=True))
+
+    def scored(row: Row | None, version: Version) -> Row | None:
+        return row if row is None or version.scored else scores[os.path.realpath(row['path'])] | {'path': row['path']}
+
+    return images | {key: tuple(map(scored, rows, versions)) for key, rows in paired.items()}, maps
+
+
 def _notes(versions: Sequence[Version], unknown: Collection[str]) -> Iterator[str]:
     """What a reader has to know; `unknown`: columns whose better direction was not given."""
     for version in versions:
@@ -314,7 +344,8 @@ def _quantities(both: Sequence[tuple[Row, Row]]) -> list[str]:
     """Columns of numbers that both versions have, in their order; the score first."""
     first = dict.fromkeys(name for a, _ in both for name in a)
     second = {name for _, b in both for name in b}
-    names = [name for name in first if name in second and _is_compared(name) and not _is_index(name)]
+    indexes = re.compile(r'(__index_level_0__|Unnamed: .*)?')  # numbers of rows, as pandas writes them
+    names = [name for name in first if name in second and _is_compared(name) and not indexes.fullmatch(name)]
     numbers = [name for name in names if all(_is_number(row.get(name)) for p in both for row in p)]
     return sorted(numbers, key=lambda name: name != 'score')
 
@@ -325,16 +356,6 @@ def _is_compared(name: str) -> bool:
 
 def _is_number(value: Any) -> bool:
     return value is None or (isinstance(value, (int, float)) and not isinstance(value, bool))
-
-
-def _is_index(name: str) -> bool:
-    """Whether a column is the number of a row, as pandas writes it."""
-    return name in ('', '__index_level_0__') or name.startswith('Unnamed: ')
-
-
-def _has(row: Row, quantity: str) -> bool:
-    value = row.get(quantity)
-    return value is not None and math.isfinite(value)
 
 
 def verdict(found: Paired, a: str, b: str) -> str:
@@ -367,16 +388,10 @@ def verdict(found: Paired, a: str, b: str) -> str:
     )
 
 
-# --- text -------------------------------------------------------------------------------------------------------------
-
-
 def _plain_table(a: str, b: str, results: Sequence[Result]) -> list[str]:
-    header = (
-        *('quantity', 'n', escape_path(a), escape_path(b)),
-        *('difference', '95 % interval', 'wins', 'p', 'verdict'),
-    )
-    cells = [header, *map(_cells, results)]
-    widths = [max(len(row[i]) for row in cells) for i in range(len(header) - 1)]
+    more = ('difference', '95 % interval', 'wins', 'p', 'verdict')
+    cells = [('quantity', 'n', escape_path(a), escape_path(b), *more), *map(_cells, results)]
+    widths = [max(map(len, entries)) for entries in list(zip(*cells, strict=True))[:-1]]
     return [
         '  '.join([row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:-1], widths[1:], strict=True)), row[-1]])
         for row in cells
@@ -391,7 +406,7 @@ def _cells(result: Result) -> tuple[str, ...]:
         _short(s.mean_a),
         _short(s.mean_b),
         _short(s.difference, '+'),
-        '-' if math.isnan(s.low) else f'{_short(s.low, "+")} to {_short(s.high, "+")}',
+        '-' if math.isnan(s.low) else f'{s.low:+.4f} to {s.high:+.4f}',
         '-' if math.isnan(s.wins) else f'{100 * s.wins:.0f} % ({100 * s.wins_low:.0f} to {100 * s.wins_high:.0f})',
         '-' if math.isnan(s.p) else f'{s.p:.2g}',
         escape_path(result.verdict),

@@ -10,9 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from maclip_pyiqa.comparison.folders import Maps
 from maclip_pyiqa.comparison.page import write_page
-from maclip_pyiqa.report.pictures import window_values
+from maclip_pyiqa.report.pictures import Maps, window_values
 
 HOSTILE = [
     '"><img src=x onerror=alert(1)>',

@@ -14,9 +14,9 @@ from PIL import Image
 import maclip_pyiqa
 from maclip_pyiqa import MACLIP, score_files
 from maclip_pyiqa.comparison import compare
-from maclip_pyiqa.comparison.folders import score_folders
 from maclip_pyiqa.comparison.pairing import pair, read_versions
 from maclip_pyiqa.comparison.statistics import paired
+from maclip_pyiqa.comparison.verdict import score_folders
 from maclip_pyiqa.scoring import columns, find_images, label, open_table
 from maclip_pyiqa.scoring import score as scoring
 
