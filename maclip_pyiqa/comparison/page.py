@@ -12,6 +12,7 @@ from typing import Any
 from .._lazy import need
 from ..report.html import demo_note, provenance, save_page
 from ..report.pictures import choose, thumbnail
+from ..scoring.read import read_pixels
 from ..scoring.schema import Row, column
 
 __all__ = ['write_page']
@@ -36,15 +37,9 @@ def write_page(
 
     Args:
         path: path of the page, .html
-        names: names of the versions
-        images: rows of each image, by what pairs it: one for each version, None where it has no such image
+        names, images, maps, notes, label: attributes of `Comparison`
         results: results for each pair of versions and quantity: 'a' and 'b', names; 'quantity', 'verdict', and numbers
-        pictures: largest number of images that are shown: of each pair of versions those with the largest difference of
-            the first quantity in either direction, and evenly spread ones between. They are read from their files
-        maps: windows' values of images that were scored, by path, see `window_values`
-        notes: sentences that are shown at the top
-        label: label of the scores; None: unknown
-        source: further pairs for the provenance
+        pictures, source: options of `Comparison.to_html`
 
     Raises:
         OSError: the page cannot be written
@@ -54,12 +49,9 @@ def write_page(
     quantities = list(dict.fromkeys(result['quantity'] for result in results))
     failed = sum(bool(row and row.get('error')) for rows in images.values() for row in rows)
     counts = {f'images of {name}': sum(rows[i] is not None for rows in images.values()) for i, name in enumerate(names)}
-    keys = list(images)
-    shown = _shown(images, quantities[0], len(names), pictures)
-    made = {
-        str(place): [_picture(row, maps or {}) for row in images[key]] for place, key in enumerate(keys) if key in shown
-    }
-    mapped = next(iter((maps or {}).values()), {'values': ()})['values']  # the same quantities in all maps
+    shown, maps = _shown(images, quantities[0], len(names), pictures), maps or {}
+    made = {str(i): [_picture(row, maps) for row in images[key]] for i, key in enumerate(images) if key in shown}
+    mapped = next(iter(maps.values()), {'values': ()})['values']  # the same quantities in all maps
     save_page(
         path,
         'compare.html',
@@ -70,7 +62,8 @@ def write_page(
                 'quantities': quantities,
                 'titles': {name: column(name).title for name in [*quantities, *mapped]},
                 'images': [
-                    {'key': key, 'rows': [row and _values(row, quantities) for row in images[key]]} for key in keys
+                    {'key': key, 'rows': [row and _values(row, quantities) for row in rows]}
+                    for key, rows in images.items()
                 ],
                 'results': [{name: _finite(value) for name, value in result.items()} for result in results],
             },
@@ -112,8 +105,6 @@ def _finite(value: Any) -> Any:
 
 def _picture(row: Row | None, maps: Mapping[str, Mapping[str, Any]]) -> dict[str, Any] | None:
     """The picture of a row's file; None where it cannot be read."""
-    from ..scoring.read import read_pixels
-
     if row is None:
         return None
     try:

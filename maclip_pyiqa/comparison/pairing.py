@@ -100,11 +100,7 @@ def pair(versions: Sequence[Version]) -> Images:
 
 
 def check_labels(versions: Iterable[Version], label: Label | None = None) -> None:
-    """Check that the scores of tables, as far as their labels say, are from one metric.
-
-    Args:
-        versions: versions whose labels are compared
-        label: label of the metric that folders are scored with
+    """Check that the scores of tables are from one metric, and from that of `label`, which scores the folders.
 
     Raises:
         ValueError: scores of different metrics

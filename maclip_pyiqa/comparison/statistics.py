@@ -112,15 +112,11 @@ def mean_interval(values: np.ndarray, resamples: int = 9999, seed: int = 0) -> t
 
     $$\alpha' = \Phi\left(-\sqrt{n / (n - 1)}\; t_{0.975,\,n-1}\right)$$
 
-    so that the interval is as wide as Student's, but follows the sample's skew.
+    so that the interval is as wide as Student's, but follows the sample's skew. It is NaN for fewer than 6 values.
 
     Args:
         values: sample, (N,)
-        resamples: number of resamples, see `paired`
-        seed: seed of the resamples
-
-    Returns:
-        (low, high); NaN for fewer than 6 values
+        resamples, seed: number of resamples and seed of the bootstrap, see `paired`
     """
     n = len(values)
     if n < FEWEST:
@@ -145,10 +141,7 @@ def wilson(wins: float, n: int) -> tuple[float, float]:
 
     Args:
         wins: number of successes; half ones are allowed, for ties
-        n: number of trials
-
-    Returns:
-        (low, high); NaN without trials
+        n: number of trials; 0 gives NaN
 
     Example:
         >>> [round(side, 3) for side in wilson(8, 10)]
@@ -166,13 +159,7 @@ def detectable_difference(differences: np.ndarray) -> float:
 
     $$\delta = (t_{0.975,\,n-1} + t_{0.8,\,n-1})\; s / \sqrt{n}$$
 
-    with the standard deviation s of the differences. It depends on their spread, not on their mean.
-
-    Args:
-        differences: differences of the pairs, (N,)
-
-    Returns:
-        the difference; NaN for fewer than 6 pairs
+    with the standard deviation s of the differences, (N,), not their mean. It is NaN for fewer than 6 pairs.
     """
     n = len(differences)
     if n < FEWEST:

@@ -143,8 +143,8 @@ class Comparison:
         from .page import write_page
 
         how = {
-            'intervals': f'95 %, bootstrap over pairs (expanded percentiles, {self.settings["resamples"]} resamples, '
-            f'seed {self.settings["seed"]}); of the wins, Wilson',
+            'intervals': '95 %, bootstrap over pairs (expanded percentiles, {resamples} resamples, seed {seed}); of '
+            'the wins, Wilson'.format(**self.settings),
             'verdicts': 'above or below where the interval of the mean difference lies on one side of zero',
         }
         more: dict[str, Any] = {
@@ -237,13 +237,10 @@ def compare_versions(
     seed: int = 0,
     options: Mapping[str, Any] | None = None,
 ) -> Comparison:
-    """`compare` for versions that are read and paired.
+    """`compare` for versions that `read_versions` has read and `pair` has paired.
 
     Args:
-        versions: versions, see `read_versions`
-        images: images of the versions, see `pair`
         metric: metric that scores the folders; None: there are only tables
-        lower_better, resamples, seed: options of `compare`
         options: options of `score_files`
 
     Raises:
@@ -257,21 +254,21 @@ def compare_versions(
         images, maps = score_folders(images, versions, metric, **(options or {}))
     names = tuple(version.name for version in versions)
     keys = {version.by for version in versions}
-    both, quantities = {}, {}
-    for i, j in combinations(range(len(names)), 2):
-        rows = [(a, b) for row in images.values() if (a := row[i]) is not None and (b := row[j]) is not None]
-        both[i, j], quantities[i, j] = rows, [name for name in _quantities(rows) if name not in keys]
-    foreign = {name for found in quantities.values() for name in found if column(name).role == 'other'}
+    values = []  # (names of two versions, quantity, its values in their pairs), without keys of tables
+    for (i, a), (j, b) in combinations(enumerate(names), 2):
+        rows = [(x, y) for row in images.values() if (x := row[i]) is not None and (y := row[j]) is not None]
+        for quantity in _quantities(rows):
+            if quantity not in keys:
+                pairs = np.array([(x.get(quantity), y.get(quantity)) for x, y in rows], float).reshape(-1, 2)
+                values.append((a, b, quantity, pairs[np.isfinite(pairs).all(axis=1)]))
+    if not values:
+        raise ValueError('no two versions have images and a column of numbers in common; expected scores in both')
+    foreign = {quantity for _, _, quantity, _ in values if column(quantity).role == 'other'}
     lower = {*as_names('lower_better', lower_better)} | known_lower_better(foreign)
     results = []
-    for (i, j), rows in both.items():
-        for quantity in quantities[i, j]:
-            values = np.array([(a.get(quantity), b.get(quantity)) for a, b in rows], float).reshape(-1, 2)
-            first, second = values[np.isfinite(values).all(axis=1)].T
-            found = paired(first, second, lower_better=quantity in lower, resamples=resamples, seed=seed)
-            results.append(Result(names[i], names[j], quantity, found, verdict(found, names[i], names[j])))
-    if not results:
-        raise ValueError('no two versions have images and a column of numbers in common; expected scores in both')
+    for a, b, quantity, pairs in values:
+        found = paired(*pairs.T, lower_better=quantity in lower, resamples=resamples, seed=seed)
+        results.append(Result(a, b, quantity, found, verdict(found, a, b)))
     return Comparison(
         names=names,
         images=images,
@@ -292,16 +289,9 @@ def compare_versions(
 def score_folders(
     images: Images, versions: Sequence[Version], metric: MACLIP, **options: Any
 ) -> tuple[Images, Mapping[str, dict[str, Any]]]:
-    """Score the images of folders that are in two versions or more. Each file is scored once.
+    """Score the images of folders that are in two versions or more, each file once, with options of `score_files`.
 
-    Args:
-        images: rows of the images, see `pair`; they stay as they are
-        versions: versions, see `read_versions`
-        metric: metric that scores
-        options: options of `score_files`
-
-    Returns:
-        the images with rows of scores in place of those of folders, and the windows' values of the images by path
+    Returns the images with rows of scores in place of those of folders, and the windows' values of the images by path.
     """
     from tqdm import tqdm
 
@@ -390,28 +380,20 @@ def verdict(found: Paired, a: str, b: str) -> str:
 
 def _plain_table(a: str, b: str, results: Sequence[Result]) -> list[str]:
     more = ('difference', '95 % interval', 'wins', 'p', 'verdict')
-    cells = [('quantity', 'n', escape_path(a), escape_path(b), *more), *map(_cells, results)]
-    widths = [max(map(len, entries)) for entries in list(zip(*cells, strict=True))[:-1]]
-    return [
-        '  '.join([row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:-1], widths[1:], strict=True)), row[-1]])
-        for row in cells
-    ]
+    cells = [('quantity', 'n', escape_path(a), escape_path(b), *more)]
+    for result in results:
+        s = result.statistics
+        interval = '-' if math.isnan(s.low) else f'{s.low:+.4f} to {s.high:+.4f}'
+        wins = (
+            '-' if math.isnan(s.wins) else f'{100 * s.wins:.0f} % ({100 * s.wins_low:.0f} to {100 * s.wins_high:.0f})'
+        )
+        numbers = (_short(s.mean_a), _short(s.mean_b), _short(s.difference, '+.4f'), interval, wins, _short(s.p, '.2g'))
+        title = escape_path(column(result.quantity).title)
+        cells.append((title, str(s.n), *numbers, escape_path(result.verdict)))
+    widths = [max(map(len, entries)) for entries in zip(*cells, strict=True)]
+    widths[-1] = 0  # verdicts are ragged
+    return ['  '.join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in cells]
 
 
-def _cells(result: Result) -> tuple[str, ...]:
-    s = result.statistics
-    return (
-        escape_path(column(result.quantity).title),
-        str(s.n),
-        _short(s.mean_a),
-        _short(s.mean_b),
-        _short(s.difference, '+'),
-        '-' if math.isnan(s.low) else f'{s.low:+.4f} to {s.high:+.4f}',
-        '-' if math.isnan(s.wins) else f'{100 * s.wins:.0f} % ({100 * s.wins_low:.0f} to {100 * s.wins_high:.0f})',
-        '-' if math.isnan(s.p) else f'{s.p:.2g}',
-        escape_path(result.verdict),
-    )
-
-
-def _short(value: float, sign: str = '') -> str:
-    return '-' if math.isnan(value) else f'{value:{sign}.4f}'
+def _short(value: float, digits: str = '.4f') -> str:
+    return '-' if math.isnan(value) else format(value, digits)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,16 +25,17 @@ if TYPE_CHECKING:  # seconds to import
 __all__ = ['ablate', 'compare_variants', 'group_distances', 'thirds', 'variants']
 
 logger = logging.getLogger(__name__)
-COLUMNS = ('dataset', 'metric', 'study', 'variant', 'n', 'srcc', 'krcc', 'plcc', 'change', 'low', 'high')
-THIRDS = ('dataset', 'metric', 'cue', 'third', 'n', 'rating_from', 'rating_to', 'srcc')
-GROUPS = ('dataset', 'metric', 'groups', 'stage', 'distance', 'relative')
+TABLES = {  # file -> title, and columns after the data set and the metric
+    'ablation': ('Variants', ('study', 'variant', 'n', 'srcc', 'krcc', 'plcc', 'change', 'low', 'high')),
+    'thirds': ('Thirds of quality', ('cue', 'third', 'n', 'rating_from', 'rating_to', 'srcc')),
+    'groups': ('Wasserstein distances between content groups', ('groups', 'stage', 'distance', 'relative')),
+}
 BLOCK = 256  # images
 QUANTILES = 1000  # that stand for the distribution of a group's values
 
 LAMBDAS = [i / 10 for i in range(11)]
 ALPHAS = [0.0, 0.25, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0]
 FIXED = [i / 10 for i in range(1, 10)]
-
 
 Variants = dict[tuple[str, str], np.ndarray]
 
@@ -66,14 +67,19 @@ def ablate(
     from tqdm import tqdm
 
     output = output or results / 'ablation'
-    cached = [(d, m) for d, m, run in read_runs(results) if _has_variants(run) and metric in (None, m)]
+    cached = []
+    for dataset, name, run in read_runs(results):
+        config = run['metadata']['config']
+        fuses = 'text' in run and config['cue'] == 'both' and config['prompt_weights'] is None  # as the variants do
+        if fuses and metric in (None, name):
+            cached.append((dataset, name))
     chosen = [(d, m) for d, m in cached if not datasets or d in datasets]
     missing = set(datasets) - {d for d, _ in chosen}
     if missing or not chosen:
         listed = ', '.join(f'{d} ({m})' for d, m in cached) or 'none'
         what = ' and '.join(sorted(missing)) or 'any metric'
         raise FileNotFoundError(f'{results} has no features to ablate of {what}; it has those of: {listed}')
-    tables: dict[str, list[dict[str, Any]]] = {'ablation': [], 'thirds': [], 'groups': []}
+    tables: dict[str, list[dict[str, Any]]] = {table: [] for table in TABLES}
     for dataset, name in tqdm(chosen, disable=None):
         features = load_features(results, dataset, name)
         if not features.names:
@@ -85,31 +91,20 @@ def ablate(
             'thirds': thirds(scores, ratings),
             'groups': group_distances(features),
         }
-        for table, part in rows.items():
-            tables[table] += [{'dataset': dataset, 'metric': name} | row for row in part]
+        for table in tables:
+            tables[table] += [{'dataset': dataset, 'metric': name} | row for row in rows[table]]
         draw_sweeps(output / f'{dataset}.{name}.sweeps.png', rows['ablation'], features.title)
-        draw_cues(
-            output / f'{dataset}.{name}.cues.png', scores, ratings, rows['thirds'], rows['groups'], features.title
-        )
+        draw_cues(output / f'{dataset}.{name}.cues.png', scores, ratings, rows['groups'], features.title)
     lines = ['# Ablations', '']
-    for title, table, columns in (
-        ('Variants', 'ablation', COLUMNS),
-        ('Thirds of quality', 'thirds', THIRDS),
-        ('Wasserstein distances between content groups', 'groups', GROUPS),
-    ):
+    for table, (title, more) in TABLES.items():
+        columns = ('dataset', 'metric', *more)
         save_table(output / f'{table}.csv', columns, tables[table])
         if tables[table]:
-            rows_of = ([row.get(column, '') for column in columns] for row in tables[table])
-            lines += [f'## {title}', '', *markdown_table(columns, rows_of)]
+            cells = ([row.get(column, '') for column in columns] for row in tables[table])
+            lines += [f'## {title}', '', *markdown_table(columns, cells)]
     text = '\n'.join(lines)
     write_text(output / 'ablation.md', text)
     return text
-
-
-def _has_variants(run: dict[str, Any]) -> bool:
-    """Whether a run has features, and fuses both cues with equal prompt weights, as the variants do."""
-    config = run['metadata']['config']
-    return 'text' in run and config['cue'] == 'both' and config['prompt_weights'] is None
 
 
 def variants(features: Features) -> Variants:
@@ -164,26 +159,30 @@ def variants(features: Features) -> Variants:
 
 def compare_variants(scores: Variants, ratings: np.ndarray, resamples: int = 0) -> list[dict[str, Any]]:
     """A row for each of the `variants`."""
-    rows: list[dict[str, Any]] = []
-    base = scores['reference', 'as run']
-    for (study, variant), values in scores.items():
-        row: dict[str, Any] = {'study': study, 'variant': variant, 'n': len(values)}
-        row |= {'srcc': srcc(values, ratings), 'krcc': krcc(values, ratings), 'plcc': plcc(values, ratings)}
+    rows, base = [], scores['reference', 'as run']
+    for key, values in scores.items():
+        statistics = (statistic(values, ratings) for statistic in (srcc, krcc, plcc))
         change = srcc_difference(values, base, ratings, resamples)
-        rows.append(row | dict(zip(('change', 'low', 'high'), change, strict=True)))
+        row = (*key, len(values), *statistics, *change)
+        rows.append(dict(zip(TABLES['ablation'][1], row, strict=True)))
     return rows
 
 
 def thirds(scores: Variants, ratings: np.ndarray) -> list[dict[str, Any]]:
     """SRCC of each cue and of the score within the low, middle and high third of the ratings."""
-    rows, order = [], np.argsort(ratings, kind='stable')
+    rows = []
     for key in (('cues', 'q_sim alone'), ('cues', 'q_mag alone'), ('reference', 'as run')):
-        for name, part in zip(('low', 'middle', 'high'), np.array_split(order, 3), strict=True):
+        for name, part in _thirds(ratings):
             row = {'cue': key[1].removesuffix(' alone'), 'third': name, 'n': len(part)}
             if len(part):
                 row |= {'rating_from': ratings[part].min(), 'rating_to': ratings[part].max()}
             rows.append(row | {'srcc': srcc(scores[key][part], ratings[part])})
     return rows
+
+
+def _thirds(ratings: np.ndarray) -> Iterable[tuple[str, np.ndarray]]:
+    """The name of each third of quality, and the indices of its images."""
+    return zip(('low', 'middle', 'high'), np.array_split(np.argsort(ratings, kind='stable'), 3), strict=True)
 
 
 def group_distances(features: Features) -> list[dict[str, Any]]:
@@ -212,9 +211,8 @@ def group_distances(features: Features) -> list[dict[str, Any]]:
     rows = []
     for stage, of_groups in quantiles.items():
         pairs = [stats.wasserstein_distance(x, y) for x, y in combinations(of_groups, 2)]
-        distance = float(np.mean(pairs))
-        row = {'groups': len(of_groups), 'stage': stage, 'distance': distance}
-        rows.append(row | {'relative': distance / float(np.std(of_groups))})
+        distance, std = float(np.mean(pairs)), float(np.std(of_groups))
+        rows.append({'groups': len(of_groups), 'stage': stage, 'distance': distance, 'relative': distance / std})
     return rows
 
 
@@ -224,40 +222,28 @@ def draw_sweeps(path: Path, rows: list[dict[str, Any]], title: str) -> None:
 
     base = next(row['srcc'] for row in rows if row['study'] == 'reference')
     figure = Figure((9, 6), layout='constrained')
-    studies = {
-        'lambda': 'lambda of Box-Cox',
-        'alpha': 'alpha',
-        'fixed weight': 'fixed weight of q_sim',
-        'prompt pairs': 'prompt pairs',
-    }
-    for axes, (study, label) in zip(figure.subplots(2, 2).flat, studies.items(), strict=True):
+    labels = {'lambda': 'lambda of Box-Cox', 'fixed weight': 'fixed weight of q_sim'}
+    for axes, study in zip(figure.subplots(2, 2).flat, (*labels, 'alpha', 'prompt pairs'), strict=True):
         swept = [row for row in rows if row['study'] == study]
         axes.plot([float(row['variant'].split()[-1]) for row in swept], [row['srcc'] for row in swept], 'o-')
         axes.axhline(base, color='grey', linestyle='--', linewidth=1)
-        axes.set(xlabel=label, ylabel='SRCC')
+        axes.set(xlabel=labels.get(study, study), ylabel='SRCC')
     figure.suptitle(title)
     save_figure(path, figure)
 
 
-def draw_cues(
-    path: Path,
-    scores: Variants,
-    ratings: np.ndarray,
-    rows: list[dict[str, Any]],
-    distances: list[dict[str, Any]],
-    title: str,
-) -> None:
+def draw_cues(path: Path, scores: Variants, ratings: np.ndarray, distances: list[dict[str, Any]], title: str) -> None:
     """Each cue against the ratings, thirds of quality in colours, and the distances between groups."""
     from matplotlib.figure import Figure
 
-    order = np.argsort(ratings, kind='stable')
     figure = Figure((13 if distances else 9, 4), layout='constrained')
     panels = figure.subplots(1, 3 if distances else 2)
     for axes, cue in zip(panels, ('q_sim', 'q_mag'), strict=False):
-        for third, part in zip(('low', 'middle', 'high'), np.array_split(order, 3), strict=True):
-            value = next(row['srcc'] for row in rows if (row['cue'], row['third']) == (cue, third))
+        values = scores['cues', f'{cue} alone']
+        for third, part in _thirds(ratings):
+            value = srcc(values[part], ratings[part])
             label = f'{third}: SRCC {value:.3f}' if math.isfinite(value) else third
-            axes.scatter(ratings[part], scores['cues', f'{cue} alone'][part], s=8, alpha=0.6, label=label)
+            axes.scatter(ratings[part], values[part], s=8, alpha=0.6, label=label)
         axes.set(xlabel='rating, higher is better', ylabel=cue)
         axes.legend(title='third of quality', fontsize='small')
     if distances:

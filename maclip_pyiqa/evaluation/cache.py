@@ -61,12 +61,7 @@ class Features:
 
 
 class FeatureCache:
-    """Arrays of images, one file each.
-
-    Args:
-        results: folder of the results
-        key: plain data that say what the arrays are computed with; each key has a folder of its own
-    """
+    """Arrays of images, one file each, for plain data `key` that say what they are computed with."""
 
     def __init__(self, results: Path, key: dict[str, Any]) -> None:
         text = json.dumps(key | {'layout': LAYOUT}, sort_keys=True)
@@ -101,15 +96,8 @@ def image_key(data: bytes, preparation: object) -> str:
 
 
 def save_run(results: Path, dataset: str, metric: str, run: dict[str, Any]) -> None:
-    """Write how a metric scored a data set.
-
-    Args:
-        results: folder of the results
-        dataset: name of the data set
-        metric: name of the metric
-        run: plain data: `metadata`, `cache_key`, `lower_better`, `images` (each with name, key, rating, group and
-            error); for features also `text` and `scale` as nested lists
-    """
+    """Write how a metric scored a data set: plain data with `metadata`, `cache_key`, `lower_better` and `images` (each
+    with name, key, rating, group and error); for features also `text` and `scale`."""
     write_text(Path(results, 'runs', dataset, f'{metric}.json'), json.dumps(run, ensure_ascii=False))
 
 
@@ -122,10 +110,7 @@ def read_runs(results: Path) -> list[tuple[str, str, dict[str, Any]]]:
     files = sorted(Path(results, 'runs').glob('*/*.json'))
     if not files:
         raise FileNotFoundError(f'{results} holds no results; `maclip-pyiqa evaluate -o {results}` writes them')
-    return [
-        (f.parent.name, f.name.removesuffix('.json'), json.loads(f.read_text('utf-8', 'surrogateescape')))
-        for f in files
-    ]
+    return [(f.parent.name, f.stem, json.loads(f.read_text('utf-8', 'surrogateescape'))) for f in files]
 
 
 def load_features(results: Path, dataset: str, metric: str | None = None) -> Features:
@@ -154,8 +139,7 @@ def load_features(results: Path, dataset: str, metric: str | None = None) -> Fea
     cache = FeatureCache(results, run['cache_key'])
     images = [image for image in run['images'] if not image['error']]
     cached = [cache.get(image['key']) for image in images]
-    missing = [image['name'] for image, arrays in zip(images, cached, strict=True) if arrays is None]
-    if missing:
+    if missing := [image['name'] for image, arrays in zip(images, cached, strict=True) if arrays is None]:
         raise FileNotFoundError(
             f'{results} lacks the features of {len(missing)} images of {dataset!r}, first {missing[0]}; '
             'rerun `maclip-pyiqa evaluate` to recompute them'

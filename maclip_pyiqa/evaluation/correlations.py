@@ -26,7 +26,6 @@ __all__ = [
     'krcc',
     'logistic',
     'plcc',
-    'reversal',
     'srcc',
     'srcc_difference',
 ]
@@ -112,14 +111,10 @@ class LogisticFit:
 
 
 def fit_logistic(scores: np.ndarray, ratings: np.ndarray) -> LogisticFit:
-    """Least-squares fit of the five-parameter logistic function.
+    """Least-squares fit of the five-parameter logistic function to scores and ratings, (N,).
 
-    Args:
-        scores, ratings: scores and ratings of the images, (N,)
-
-    Returns:
-        the fit; `problem` says why there is none: too few images, constant values, no convergence, or a result worse
-        than the straight line, which the function contains
+    It fails for too few images, constant values, no convergence, or a result worse than the straight line, which the
+    function contains.
     """
     scores, ratings = np.asarray(scores, float), np.asarray(ratings, float)
     if len(scores) < 6:
@@ -150,8 +145,7 @@ def fit_logistic(scores: np.ndarray, ratings: np.ndarray) -> LogisticFit:
     if not fits:
         return _failed(problem or 'the parameters diverged')
     rmse, parameters, fitted = min(fits, key=lambda fit: fit[0])
-    line = stats.linregress(scores, ratings)
-    straight = float(np.sqrt(np.mean((line.slope * scores + line.intercept - ratings) ** 2)))
+    straight = ratings.std() * math.sqrt(max(0.0, 1 - plcc(scores, ratings) ** 2))  # RMSE of the straight line
     if rmse > 1.001 * straight + 1e-6 * tall:
         return _failed('it ended worse than a straight line')
     return LogisticFit(tuple(float(b) for b in parameters), plcc(fitted, ratings), rmse)
@@ -177,50 +171,27 @@ def interval(
     """
     if resamples == 0 or math.isnan(statistic(*samples)):
         return math.nan, math.nan
-    drawn = stats.bootstrap(
-        samples,
-        statistic,
-        n_resamples=resamples,
-        paired=True,
-        vectorized=False,
-        method='percentile',
-        batch=max(1, 2_000_000 // len(samples[0])),
-        random_state=np.random.default_rng(seed),  # scipy has no `rng` before 1.15
-    ).bootstrap_distribution
-    drawn = drawn[np.isfinite(drawn)]  # a constant resample has no correlation
-    if not len(drawn):
-        return math.nan, math.nan
-    low, high = np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    how: dict[str, Any] = {'paired': True, 'vectorized': False, 'method': 'percentile'}
+    how['batch'] = max(1, 2_000_000 // len(samples[0]))
+    how['random_state'] = np.random.default_rng(seed)  # scipy has no `rng` before 1.15
+    drawn = stats.bootstrap(samples, statistic, n_resamples=resamples, **how).bootstrap_distribution
+    low, high = np.nanquantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])  # a constant resample has no correlation
     return float(low), float(high)
 
 
 def srcc_difference(a: np.ndarray, b: np.ndarray, ratings: np.ndarray, resamples: int) -> tuple[float, float, float]:
-    """SRCC of scores a minus that of scores b of the same images, with its paired bootstrap interval.
+    """SRCC of scores a minus that of scores b, (N,), with its paired bootstrap `interval`: (difference, low, high)."""
 
-    Args:
-        a, b, ratings: scores by two metrics and ratings of the images, (N,)
-        resamples: number of resamples of the bootstrap; 0 disables the interval
+    def difference(a: np.ndarray, b: np.ndarray, y: np.ndarray) -> float:
+        return srcc(a, y) - srcc(b, y)
 
-    Returns:
-        (difference, low, high)
-    """
-    difference = lambda a, b, y: srcc(a, y) - srcc(b, y)  # noqa: E731
     return difference(a, b, ratings), *interval(difference, a, b, ratings, resamples=resamples)
 
 
 def agreement(scores: np.ndarray, ratings: np.ndarray, resamples: int = 0) -> tuple[dict[str, Any], LogisticFit]:
-    """All statistics of one metric on one data set.
-
-    Args:
-        scores, ratings: scores and ratings of the images, (N,)
-        resamples: number of resamples of the bootstrap intervals; 0 disables them
-
-    Returns:
-        the statistics by the names of the columns of results.csv, and the logistic fit
-    """
+    """All statistics of scores and ratings, (N,), by the names of the columns of results.csv, and the logistic fit."""
     row: dict[str, Any] = {}
-    for statistic in (srcc, krcc, plcc):
-        name = statistic.__name__
+    for name, statistic in {'srcc': srcc, 'krcc': krcc, 'plcc': plcc}.items():
         row[name] = statistic(scores, ratings)
         row[f'{name}_low'], row[f'{name}_high'] = interval(statistic, scores, ratings, resamples=resamples)
     fit = fit_logistic(scores, ratings)

@@ -10,7 +10,7 @@ import math
 import os
 import re
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -50,8 +50,8 @@ class DataSet:
     ratings: list[float]
     groups: list[str] | None
     lower_better: bool
-    preparation: dict[str, Any]
-    protocol: str
+    preparation: dict[str, Any] = field(default_factory=dict)
+    protocol: str = 'list'
 
     @property
     def signed_ratings(self) -> np.ndarray:
@@ -77,7 +77,7 @@ def load_dataset(name: str, protocol: str, data_root: Path, download: bool = Fal
         download: whether pyiqa may download a data set that is missing
 
     Raises:
-        ValueError: an unknown name, one that the protocol lacks, or a data set that does not rating single images
+        ValueError: an unknown name, one that the protocol lacks, or a data set that does not rate single images
         FileNotFoundError: missing files; the message says where they are expected
         OSError: a failed download
         ModuleNotFoundError: pyiqa is not installed
@@ -95,9 +95,9 @@ def load_dataset(name: str, protocol: str, data_root: Path, download: bool = Fal
     preparation = options.get('augment', known.get(name, {}).get('augment')) or {}
     if name in lists:
         entry = lists[name]
-        table, images = data_root / entry['table'], data_root / entry['images']
-        columns = entry['file'], entry['rating']
-        return read_list(table, images, name, *columns, entry['lower_better'], preparation, protocol)
+        columns = entry['file'], entry['rating'], entry['lower_better']
+        dataset = read_list(data_root / entry['table'], data_root / entry['images'], name, *columns)
+        return replace(dataset, preparation=preparation, protocol=protocol)
 
     config = known[name] | options
     places = [data_root / Path(*Path(config[key]).parts[1:]) for key in ('meta_info_file', 'dataroot_target')]
@@ -109,26 +109,20 @@ def load_dataset(name: str, protocol: str, data_root: Path, download: bool = Fal
         )
     try:
         with contextlib.redirect_stdout(sys.stderr):
-            dataset = pyiqa.load_dataset(name, data_root, dataset_opts=options)
+            loaded = pyiqa.load_dataset(name, data_root, dataset_opts=options)
     except Exception as error:  # downloads and incomplete tables raise all kinds of errors
         raise OSError(f'data set {name!r} cannot be loaded from {data_root}: {one_line(error)}') from error
-    return _from_pyiqa(name, dataset, places[1], config.get('lower_better', False), preparation, protocol)
-
-
-def _from_pyiqa(
-    name: str, dataset: Any, folder: Path, lower_better: bool, preparation: dict[str, Any], protocol: str
-) -> DataSet:
     from pyiqa.data.general_fr_dataset import GeneralFRDataset
     from pyiqa.data.general_nr_dataset import GeneralNRDataset
 
-    rows = dataset.paths_mos
+    rows, folder = loaded.paths_mos, places[1]
     if not rows:
         raise ValueError(f'data set {name!r} has no images in its split; see its meta_info file')
-    if isinstance(dataset, GeneralFRDataset):
+    if isinstance(loaded, GeneralFRDataset):
         entries = [(path, rating, os.path.basename(reference)) for reference, path, rating, *_ in rows]
-    elif isinstance(dataset, GeneralNRDataset):
+    elif isinstance(loaded, GeneralNRDataset):
         entries = [(path, rating, None) for path, rating, *_ in rows]
-    elif type(dataset).__name__ == 'AVADataset':
+    elif type(loaded).__name__ == 'AVADataset':
         entries = [(os.path.join(folder, path), rating, None) for path, rating, *_ in rows]
     else:
         raise ValueError(f'data set {name!r} is of pairs of images; expected one with a rating for each image')
@@ -139,7 +133,7 @@ def _from_pyiqa(
         names=[os.path.relpath(path, folder) for path in paths],
         ratings=[_number(f'meta_info of {name}', i, rating) for i, rating in enumerate(ratings)],
         groups=None if None in groups else groups,
-        lower_better=lower_better,
+        lower_better=config.get('lower_better', False),
         preparation=preparation,
         protocol=protocol,
     )
@@ -152,8 +146,6 @@ def read_list(
     file_column: str | None = None,
     rating_column: str | None = None,
     lower_better: bool | None = None,
-    preparation: dict[str, Any] | None = None,
-    protocol: str = 'list',
 ) -> DataSet:
     """A data set from a table of files and ratings.
 
@@ -199,8 +191,6 @@ def read_list(
         ratings=[_number(str(table), i, row.get(rating)) for i, row in enumerate(rows)],
         groups=[str(row[group]) for row in rows] if group and all(row.get(group) for row in rows) else None,
         lower_better=lower_better,
-        preparation=preparation or {},
-        protocol=protocol,
     )
 
 

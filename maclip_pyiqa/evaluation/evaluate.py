@@ -40,8 +40,7 @@ FEW = 5  # images; statistics of fewer are unreliable
 class Processes:
     """The processes of this run. What the others have computed, process 0 reads from the cache.
 
-    They wait for each other by counters in torchrun's key-value store, because at the end of a process group torch 2.6
-    can hang or abort Python.
+    They wait by counters in torchrun's key-value store, because ending a process group of torch 2.6 can hang or abort.
 
     Attributes:
         rank: rank of this process
@@ -87,11 +86,7 @@ class Processes:
 
 
 def local_device(name: str | None = None) -> torch.device:
-    """The device of this process.
-
-    Args:
-        name: name such as 'cpu' or 'cuda'; None: a GPU if there is one, else the CPU. With several GPUs, 'cuda' and
-            None are the one of the process's local rank
+    """A device by name; None: a GPU if there is one, else the CPU. 'cuda' and None are the GPU of the local rank.
 
     Raises:
         ValueError: a device that cannot be used
@@ -111,12 +106,7 @@ def local_device(name: str | None = None) -> torch.device:
 
 
 def check_results(results: Path, datasets: Iterable[DataSet], metrics: Iterable[str]) -> None:
-    """Check that a results folder can take these data sets: its tables compare metrics on the same images.
-
-    Args:
-        results: folder of the results, which need not exist
-        datasets: data sets to be evaluated
-        metrics: names of the metrics to be evaluated
+    """Check that a results folder, if it exists, can take these data sets by the metrics of these names.
 
     Raises:
         ValueError: it holds one of the data sets by another protocol, or another metric on other images or ratings
@@ -203,10 +193,7 @@ def score_dataset(
 ) -> list[Scores]:
     """Compute and cache what is missing of a data set, each process its part, and score it from the cache.
 
-    Arguments as for `evaluate`.
-
-    Returns:
-        scores of each metric, in process 0; elsewhere an empty list
+    Arguments are those of `evaluate`. Returns the scores of each metric in process 0, elsewhere an empty list.
     """
     import torch
     from torch.utils.data import DataLoader
@@ -221,15 +208,13 @@ def score_dataset(
     scored = [Scores(metric) for metric in metrics]
     part = range(processes.rank, len(dataset.paths), processes.size)
     files: Any = _Images(dataset.paths, dataset.preparation, caches)
-    images: Iterable[tuple[int, str, np.ndarray | None, str]] = DataLoader(
-        files,
-        batch_size=None,
-        sampler=part,
-        num_workers=min(workers, len(part)),
-        collate_fn=_same,
-        worker_init_fn=start_worker,
-    )
-    images = tqdm(images, total=len(part), desc=dataset.name, unit=' images', disable=processes.rank > 0 or None)
+    reading: dict[str, Any] = {
+        'num_workers': min(workers, len(part)),
+        'collate_fn': _same,
+        'worker_init_fn': start_worker,
+    }
+    loader = DataLoader(files, batch_size=None, sampler=part, **reading)
+    images = tqdm(loader, total=len(part), desc=dataset.name, unit=' images', disable=processes.rank > 0 or None)
     exact = torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False)
     with exact, torch.inference_mode():
         for i, key, pixels, unread in images:
@@ -266,18 +251,14 @@ class _Images:
     preparation: dict[str, Any]
     caches: list[FeatureCache]
 
-    def __len__(self) -> int:
-        return len(self.paths)
-
     def __getitem__(self, i: int) -> tuple[int, str, np.ndarray | None, str]:
         """-> i, the image's key, its pixels (H, W, 3) if something is to be computed, and an error."""
         key = ''
         try:
             data = Path(self.paths[i]).read_bytes()
             key = image_key(data, self.preparation)
-            if all(cache.get(key) is not None for cache in self.caches):
-                return i, key, None, ''
-            return i, key, prepared(data, self.preparation), ''
+            cached = all(cache.get(key) is not None for cache in self.caches)
+            return i, key, None if cached else prepared(data, self.preparation), ''
         except Exception as error:  # Pillow raises all kinds of errors for damaged files
             return i, key, None, one_line(error)
 
@@ -304,10 +285,8 @@ def _doubts(dataset: DataSet) -> Iterator[str]:
         entries.setdefault(same_file(path), []).append(i)
     if repeated := [places for places in entries.values() if len(places) > 1]:
         names = [' = '.join(dict.fromkeys(dataset.names[i] for i in places)) for places in repeated[:3]]
-        shown = ', '.join(names) + ', ...' * (len(repeated) > 3)
-        unequal = [places for places in repeated if len({dataset.ratings[i] for i in places}) > 1]
-        differ = ''
-        if unequal:
+        shown, differ = ', '.join(names) + ', ...' * (len(repeated) > 3), ''
+        if unequal := [places for places in repeated if len({dataset.ratings[i] for i in places}) > 1]:
             ratings = ' and '.join(f'{dataset.ratings[i]:g}' for i in unequal[0])
             differ = f', {len(unequal)} of them with different ratings ({dataset.names[unequal[0][0]]}: {ratings})'
         yield (
@@ -322,16 +301,12 @@ def _note_run(
     results: Path, datasets: Sequence[DataSet], metrics: Sequence[MetricAdapter], run: dict[str, Any]
 ) -> None:
     """Add an entry to run.json."""
-    entry = run | {
-        'started': time.strftime('%Y-%m-%dT%H:%M:%S%z'),
-        'versions': versions(),
-        'metrics': [{'metric': m.name, 'fingerprint': m.fingerprint, 'config': m.config} for m in metrics],
-        'datasets': [
-            {name: getattr(dataset, name) for name in ('name', 'protocol', 'preparation', 'lower_better')}
-            | {'images': len(dataset.paths), 'groups': len(set(dataset.groups or []))}
-            for dataset in datasets
-        ],
-    }
+    entry = run | {'started': time.strftime('%Y-%m-%dT%H:%M:%S%z'), 'versions': versions(), 'datasets': []}
+    entry['metrics'] = [{'metric': m.name, 'fingerprint': m.fingerprint, 'config': m.config} for m in metrics]
+    for dataset in datasets:
+        facts = {name: getattr(dataset, name) for name in ('name', 'protocol', 'preparation', 'lower_better')}
+        facts |= {'images': len(dataset.paths), 'groups': len(set(dataset.groups or []))}
+        entry['datasets'].append(facts)
     path = results / 'run.json'
     with lock(results):
         before = []

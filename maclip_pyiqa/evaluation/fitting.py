@@ -139,11 +139,7 @@ class FittedConstants:
         return 'real' if self.real else 'not shown to be real; keep the unfitted constants'
 
     def save(self, path: str | os.PathLike, config: dict[str, Any] | None = None) -> None:
-        """Write the options as YAML for `MACLIP(**yaml.safe_load(file))` or `create_metric('maclip', ...)`.
-
-        Args:
-            path: path of the file
-            config: config of the unfitted metric, `MACLIP.config`; None: its defaults
+        """Write the options, and further ones of `config`, as YAML for `create_metric('maclip', **options)`.
 
         Raises:
             OSError: the file cannot be written
@@ -163,7 +159,6 @@ def fit_features(features: Features, output: Path, **settings: Any) -> tuple[Fit
     """Fit the constants to what `evaluate` cached of a data set.
 
     Args:
-        features: features of `load_features`
         output: folder for DATASET.METRIC.yml (.weights.yml with weights), the options of the fitted metric, and .png,
             SRCC of all images along lambda and along alpha
         **settings: options of `fit_constants`: weights, folds, resamples, seed
@@ -258,11 +253,7 @@ def fit_constants(
 def curves(
     cues: CueTable, ratings: np.ndarray, options: dict[str, Any], points: int = 41
 ) -> dict[str, tuple[list[float], list[float]]]:
-    """SRCC of all images along lambda and along alpha, the other options unchanged.
-
-    Returns:
-        'box_lam' and 'alpha' -> values and SRCC
-    """
+    """'box_lam' and 'alpha' -> values, and the SRCC of all images there, the other options unchanged."""
     found = {}
     for name in AXES:
         values = np.linspace(*BOUNDS[name], points).tolist()

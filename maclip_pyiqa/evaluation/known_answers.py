@@ -136,24 +136,30 @@ def verify(
         verification = maclip_pyiqa.verify()
         print(verification.ok)
     """
-    made = images()
     clipiqa = MACLIP(backbone=backbone, pretrained=pretrained, views='full', cue='sim')
     published = architecture(backbone) == 'RN50' and (pretrained == 'openai' or Path(pretrained).is_file())
     checks, notes = [], []
     if not published:
         notes.append(f'There are no published values for {backbone}, {os.fspath(pretrained)}, only for RN50, openai.')
-    for name, pixels in made.items():
-        same = _digest(pixels) == DIGESTS[name]
-        ours = float(clipiqa([to_tensor(pixels)])) if same else None
+    for name, pixels in images().items():
+        ours = float(clipiqa([to_tensor(pixels)])) if _digest(pixels) == DIGESTS[name] else None
         checks.append(Check(name, 'clipiqa', PUBLISHED[name] if published else None, ours))
     if any(check.ours is None for check in checks):
         notes.append(
             f'numpy {np.__version__} and Pillow {version("Pillow")} make other pixels than those of the published '
             'values; try other versions.'
         )
-    known, none = _recorded(backbone, pretrained, Path(records))
-    checks += known
-    notes += ['No recorded scores of maclip itself for these weights; --record makes some.'] * none
+    files = [json.loads(path.read_text('utf-8')) for path in sorted(Path(records).glob('*.json'))]
+    if files:
+        metric = MACLIP(backbone=backbone, pretrained=pretrained)
+        files = [file for file in files if file['fingerprint'] == metric.fingerprint()]
+    if not files:
+        notes.append('No recorded scores of maclip itself for these weights; --record makes some.')
+    scored = _scored(metric) if files else {}
+    for file in files:
+        for name, known in file['images'].items():
+            same = scored[name]['sha256'] == known.pop('sha256')
+            checks += [Check(name, what, value, scored[name][what] if same else None) for what, value in known.items()]
     return Verification(checks, notes)
 
 
@@ -180,26 +186,6 @@ def _scored(metric: MACLIP) -> dict[str, dict[str, Any]]:
         name: {'sha256': _digest(pixels), **metric.analyze([to_tensor(pixels)])[0].summary()}
         for name, pixels in {**images(), PHOTO: photo}.items()
     }
-
-
-def _recorded(backbone: str, pretrained: str | os.PathLike, folder: Path) -> tuple[list[Check], bool]:
-    """Checks against recorded files of the same weights and options, and whether there was none."""
-    files = [json.loads(path.read_text('utf-8')) for path in sorted(folder.glob('*.json'))]
-    if not files:
-        return [], True
-    metric = MACLIP(backbone=backbone, pretrained=pretrained)
-    files = [file for file in files if file['fingerprint'] == metric.fingerprint()]
-    scored = _scored(metric) if files else {}
-    checks = []
-    for file in files:
-        for name, known in file['images'].items():
-            ours = scored[name]
-            for column, value in known.items():
-                if column != 'sha256':
-                    checks.append(
-                        Check(name, column, value, ours[column] if ours['sha256'] == known['sha256'] else None)
-                    )
-    return checks, not files
 
 
 def _digest(pixels: np.ndarray) -> str:

@@ -134,11 +134,7 @@ class Scores:
     keys: list[str] = field(default_factory=list)
 
 
-def load_metrics(
-    names: Iterable[str],
-    device: torch.device | str = 'cpu',
-    **options: Any,
-) -> list[MetricAdapter]:
+def load_metrics(names: Iterable[str], device: torch.device | str = 'cpu', **options: Any) -> list[MetricAdapter]:
     """Metrics by pyiqa's names.
 
     Args:
@@ -167,12 +163,11 @@ def load_metrics(
     unused = set(options).difference(*given.values())
     if unused:
         raise ValueError(f'{", ".join(sorted(unused))}: for maclip, which is not among {", ".join(names)}')
-    metrics: list[MetricAdapter] = []
-    for name, own in configs.items():
-        metric = load_metric(name, device, **given[name])
-        ours = isinstance(metric.net, MACLIP)
-        metrics.append(MACLIPAdapter(name, metric.net) if ours else PyiqaAdapter(name, metric, own))
-    return metrics
+    loaded = {name: load_metric(name, device, **given[name]) for name in names}
+    return [
+        MACLIPAdapter(name, metric.net) if isinstance(metric.net, MACLIP) else PyiqaAdapter(name, metric, configs[name])
+        for name, metric in loaded.items()
+    ]
 
 
 def pack(f: Tensor, statistics: Any) -> np.ndarray:

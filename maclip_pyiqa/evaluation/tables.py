@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .._files import replacing
+from ..backbone import note
 from ..report.figures import save
 from .cache import lock, write_text
 from .correlations import agreement, logistic, srcc, srcc_difference
@@ -41,6 +42,7 @@ COLUMNS = (
     *('plcc_fit', 'rmse_fit', 'note', 'fingerprint', 'config'),
 )
 DIFFERENCES = ('dataset', 'metric_a', 'metric_b', 'n', 'srcc_a', 'srcc_b', 'difference', 'low', 'high')
+SCORES = ('image', 'score', 'rating', 'group', 'error')
 TEXT = ('metric', 'dataset', 'protocol', 'note', 'fingerprint', 'config', 'metric_a', 'metric_b', 'source')
 RENAMED = {'musiq-koniq': 'musiq', 'tres-koniq': 'tres'}  # names in pyiqa's table -> of its metrics
 HEAD = """\
@@ -60,14 +62,7 @@ the gain over CLIP-IQA is 7.3%. The averages here are those of the rows."""
 
 
 def write_tables(dataset: DataSet, scores: Sequence[Scores], results: Path, resamples: int = 1000) -> None:
-    """Write the tables and plots of one data set into a results folder, beside those of others.
-
-    Args:
-        dataset: data set
-        scores: scores of `score_dataset`
-        results: folder of the results
-        resamples: number of resamples of the bootstrap intervals; 0 disables them
-    """
+    """Write the tables and plots of the scores of `score_dataset` into a results folder, beside those of others."""
     ratings = dataset.signed_ratings
     rows, differences, signed = [], [], {}
     for s in scores:
@@ -79,7 +74,10 @@ def write_tables(dataset: DataSet, scores: Sequence[Scores], results: Path, resa
         row |= {'n': int(scored.sum()), 'failed': int((~scored).sum())}
         row |= {'fingerprint': s.metric.fingerprint, 'config': json.dumps(s.metric.config)}
         rows.append(row)
-        _save_scores(results / 'scores' / f'{dataset.name}.{name}.csv', dataset, s)
+        groups = dataset.groups or [''] * len(dataset.names)
+        cells = (dataset.names, s.scores, map(repr, dataset.ratings), groups, s.errors)  # ratings with all digits
+        images = (dict(zip(SCORES, image, strict=True)) for image in zip(*cells, strict=True))
+        save_table(results / 'scores' / f'{dataset.name}.{name}.csv', SCORES, images)
         axes = ('-' * s.metric.lower_better + name, '-' * dataset.lower_better + 'rating')
         title = f'{name} on {dataset.name} ({dataset.protocol}), n = {row["n"]}, SRCC = {row["srcc"]:.4f}'
         _plot(results / 'plots' / f'{dataset.name}.{name}.png', values[scored], ratings[scored], fit, axes, title)
@@ -97,14 +95,6 @@ def write_tables(dataset: DataSet, scores: Sequence[Scores], results: Path, resa
             stale = (old.dataset == dataset.name) & old[names].isin([*signed]).any(axis=1)
             save_table(results / file, columns, [*old[~stale].to_dict('records'), *new])
         write_text(results / 'results.md', _markdown(results))
-
-
-def _save_scores(path: Path, dataset: DataSet, scores: Scores) -> None:
-    columns = ('image', 'score', 'rating', 'group', 'error')
-    groups = dataset.groups or [''] * len(dataset.names)
-    ratings = map(repr, dataset.ratings)  # all digits
-    values = zip(dataset.names, scores.scores, ratings, groups, scores.errors, strict=True)
-    save_table(path, columns, [dict(zip(columns, row, strict=True)) for row in values])
 
 
 def _plot(
@@ -171,37 +161,30 @@ def markdown_table(columns: Iterable[str], rows: Iterable[Iterable[Any]]) -> lis
 def _markdown(results: Path) -> str:
     """The tables of a results folder as Markdown, and the published numbers beside ours."""
     rows = read_table(results / 'results.csv', COLUMNS)
-    cells = (
-        [
-            *(row['dataset'], row['metric'], row['fingerprint'][:12], row['protocol'], row['n'], row['failed']),
-            *(_interval(row, name) for name in STATISTICS),
-            *(row['plcc_fit'], row['rmse_fit'], row['note']),
-        ]
-        for row in rows.to_dict('records')
-    )
+    cells = []
+    for row in rows.to_dict('records'):
+        names = (row['dataset'], row['metric'], row['fingerprint'][:12], row['protocol'], row['n'], row['failed'])
+        intervals = (_interval(row[name], row[f'{name}_low'], row[f'{name}_high']) for name in STATISTICS)
+        cells.append((*names, *intervals, row['plcc_fit'], row['rmse_fit'], row['note']))
     lines = [*HEAD.splitlines(), '', *markdown_table(HEADINGS, cells), '## Metrics', '']
-    metrics = rows.drop_duplicates(['metric', 'fingerprint'])
-    for name, fingerprint, config in zip(metrics.metric, metrics.fingerprint, metrics.config, strict=True):
-        lines.append(f'- {name}, fingerprint {fingerprint}: `{config}`')
-        if json.loads(config).get('backbone') == 'demo':
-            from ..backbone import NOTE
-
-            lines[-1] += f' ({NOTE})'
+    for row in rows.drop_duplicates(['metric', 'fingerprint']).to_dict('records'):
+        about = note(json.loads(row['config']))
+        lines.append(
+            f'- {row["metric"]}, fingerprint {row["fingerprint"]}: `{row["config"]}`' + f' ({about})' * bool(about)
+        )
     lines.append('')
     differences = read_table(results / 'differences.csv', DIFFERENCES)
     if len(differences):
         lines += ['## SRCC between metrics, same images', '']
         pairs = (
-            (*(row[c] for c in ('dataset', 'metric_a', 'metric_b', 'n')), _interval(row, 'difference', ''))
-            for row in differences.to_dict('records')
+            (row.dataset, row.metric_a, row.metric_b, row.n, _interval(row.difference, row.low, row.high))
+            for row in differences.itertuples()
         )
         lines += markdown_table(('data set', 'metric', 'less metric', 'n', 'difference (95%, paired bootstrap)'), pairs)
     return '\n'.join([*lines, *published(rows)])
 
 
-def _interval(row: dict[str, Any], name: str, prefix: str | None = None) -> str:
-    prefix = f'{name}_' if prefix is None else prefix
-    value, low, high = (row[key] for key in (name, f'{prefix}low', f'{prefix}high'))
+def _interval(value: float, low: float, high: float) -> str:
     if math.isnan(value):
         return 'none'
     return f'{value:.4f}' if math.isnan(low) else f'{value:.4f} ({low:.4f} to {high:.4f})'
