@@ -87,7 +87,13 @@ def pair(versions: Sequence[Version]) -> Images:
     Raises:
         ValueError: no image is in two versions
     """
-    keys = _keys(versions)
+    counts = [Counter(map(_stem, version.keys)) for version in versions]
+    several = {stem for count in counts for stem in count if count[stem] > 1}  # images that differ in the suffix alone
+
+    def short(key: str) -> str:
+        return key if _stem(key) in several else _stem(key)
+
+    keys = [list(map(short, version.keys)) if version.by is None else version.keys for version in versions]
     by_key = [dict(zip(names, version.rows, strict=True)) for names, version in zip(keys, versions, strict=True)]
     images = {key: tuple(rows.get(key) for rows in by_key) for key in sorted(set().union(*keys))}
     if not any(len(rows) - rows.count(None) > 1 for rows in images.values()):
@@ -153,7 +159,7 @@ def _scored(name: str, source: str, rows: list[Row], by: str | None, label: Labe
     (key, times), *_ = Counter(keys).most_common(1)
     if times > 1:
         raise ValueError(f'{where} has {key!r} in the column {column!r} of {times} rows; expected each image once')
-    # a table of somebody else's that is paired by a column has no paths
+    # tables of other programs, paired by a column, need not have paths
     return Version(name, source, keys, [{'path': ''} | row for row in rows], True, label, by)
 
 
@@ -208,17 +214,6 @@ def _shared(paths: Sequence[list[str]]) -> int:
 
 def _stem(key: str) -> str:
     return os.path.splitext(key)[0]
-
-
-def _keys(versions: Sequence[Version]) -> list[list[str]]:
-    """Of each version the keys, without the suffix where no version has two images that differ in it alone."""
-    counts = [Counter(map(_stem, version.keys)) for version in versions]
-    several = {stem for count in counts for stem in count if count[stem] > 1}
-
-    def short(key: str) -> str:
-        return key if _stem(key) in several else _stem(key)
-
-    return [list(map(short, v.keys)) if v.by is None else v.keys for v in versions]
 
 
 def _names(sources: Sequence[Source]) -> list[str]:

@@ -85,23 +85,11 @@ def paired(a: np.ndarray, b: np.ndarray, *, lower_better: bool = False, resample
     change[np.abs(change) <= SAME * np.maximum(1, np.maximum(np.abs(a), np.abs(b)))] = 0
     better = -change if lower_better else change
     wins = float((better > 0).sum() + (better == 0).sum() / 2)
-    low, high = mean_interval(change, resamples, seed)
     mean_a, mean_b, difference = (float(values.mean()) if n else math.nan for values in (a, b, change))
-    wins_low, wins_high = wilson(wins, n)
-    return Paired(
-        n=n,
-        mean_a=mean_a,
-        mean_b=mean_b,
-        difference=difference,
-        low=low,
-        high=high,
-        wins=wins / n if n else math.nan,
-        wins_low=wins_low,
-        wins_high=wins_high,
-        p=_wilcoxon(change),
-        detectable=detectable_difference(change),
-        lower_better=lower_better,
-    )
+    low, high = mean_interval(change, resamples, seed)
+    share, (wins_low, wins_high) = wins / n if n else math.nan, wilson(wins, n)
+    p, detectable = _wilcoxon(change), detectable_difference(change)
+    return Paired(n, mean_a, mean_b, difference, low, high, share, wins_low, wins_high, p, detectable, lower_better)
 
 
 def mean_interval(values: np.ndarray, resamples: int = 9999, seed: int = 0) -> tuple[float, float]:

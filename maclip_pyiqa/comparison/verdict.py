@@ -349,14 +349,10 @@ def _is_number(value: Any) -> bool:
 
 
 def verdict(found: Paired, a: str, b: str) -> str:
-    """What the statistics say, in words.
+    """What the statistics of versions called a and b say, in words.
 
     b is above (or below) a where the 95 % interval of the mean difference lies on one side of zero. Wilcoxon's test
     stands beside it and has no part in this.
-
-    Args:
-        found: statistics of the pairs
-        a, b: names of the two versions
 
     Example:
         >>> low = np.array([0.20, 0.50, 0.40, 0.90, 0.70, 0.30])

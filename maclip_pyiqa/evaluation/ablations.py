@@ -11,16 +11,19 @@ import math
 from collections.abc import Callable, Collection, Iterable
 from itertools import combinations
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import torch
+from matplotlib.figure import Figure
+from scipy import stats
+from torch import Tensor
+from tqdm import tqdm
 
+from ..metric.cues import box_cox, cosine_cue, fuse, magnitude_cue, standardise
 from .cache import Features, load_features, read_runs, write_text
 from .correlations import krcc, plcc, srcc, srcc_difference
 from .tables import markdown_table, save_figure, save_table
-
-if TYPE_CHECKING:  # seconds to import
-    from torch import Tensor
 
 __all__ = ['ablate', 'compare_variants', 'group_distances', 'thirds', 'variants']
 
@@ -64,8 +67,6 @@ def ablate(
     Raises:
         FileNotFoundError: the folder lacks such features; the message lists what there is
     """
-    from tqdm import tqdm
-
     output = output or results / 'ablation'
     cached = []
     for dataset, name, run in read_runs(results):
@@ -109,10 +110,6 @@ def ablate(
 
 def variants(features: Features) -> Variants:
     """Scores of the images, (N,), by (study, variant)."""
-    import torch
-
-    from ..metric.cues import cosine_cue, fuse, magnitude_cue
-
     config, counts = features.metadata['config'], [len(f) for f in features.features]
     lam, fusion = config['box_lam'], {name: config[name] for name in ('base_cos', 'base_norm', 'alpha')}
 
@@ -191,11 +188,6 @@ def group_distances(features: Features) -> list[dict[str, Any]]:
     A distance has the unit of the values, which each stage changes; `relative` is in standard deviations of the stage's
     values. Empty if the data set has fewer than two groups.
     """
-    import torch
-    from scipy import stats
-
-    from ..metric.cues import box_cox, standardise
-
     members: dict[str, list[Tensor]] = {}
     for group, f in zip(features.groups or [], features.features, strict=bool(features.groups)):
         members.setdefault(group, []).append(f)
@@ -218,8 +210,6 @@ def group_distances(features: Features) -> list[dict[str, Any]]:
 
 def draw_sweeps(path: Path, rows: list[dict[str, Any]], title: str) -> None:
     """SRCC over lambda, alpha, a fixed weight and the number of prompt pairs; dashed: as run."""
-    from matplotlib.figure import Figure
-
     base = next(row['srcc'] for row in rows if row['study'] == 'reference')
     figure = Figure((9, 6), layout='constrained')
     labels = {'lambda': 'lambda of Box-Cox', 'fixed weight': 'fixed weight of q_sim'}
@@ -234,8 +224,6 @@ def draw_sweeps(path: Path, rows: list[dict[str, Any]], title: str) -> None:
 
 def draw_cues(path: Path, scores: Variants, ratings: np.ndarray, distances: list[dict[str, Any]], title: str) -> None:
     """Each cue against the ratings, thirds of quality in colours, and the distances between groups."""
-    from matplotlib.figure import Figure
-
     figure = Figure((13 if distances else 9, 4), layout='constrained')
     panels = figure.subplots(1, 3 if distances else 2)
     for axes, cue in zip(panels, ('q_sim', 'q_mag'), strict=False):

@@ -104,9 +104,9 @@ class LogisticFit:
         problem: reason why it failed; empty if it did not
     """
 
-    parameters: tuple[float, ...] | None
-    plcc: float
-    rmse: float
+    parameters: tuple[float, ...] | None = None
+    plcc: float = math.nan
+    rmse: float = math.nan
     problem: str = ''
 
 
@@ -118,9 +118,9 @@ def fit_logistic(scores: np.ndarray, ratings: np.ndarray) -> LogisticFit:
     """
     scores, ratings = np.asarray(scores, float), np.asarray(ratings, float)
     if len(scores) < 6:
-        return _failed(f'{len(scores)} images; 5 parameters need at least 6')
+        return LogisticFit(problem=f'{len(scores)} images; 5 parameters need at least 6')
     if np.ptp(scores) == 0 or np.ptp(ratings) == 0:
-        return _failed(f'all {"scores" if np.ptp(scores) == 0 else "ratings"} are equal')
+        return LogisticFit(problem=f'all {"scores" if np.ptp(scores) == 0 else "ratings"} are equal')
     mean, std, tall = scores.mean(), scores.std(), np.ptp(ratings)
     u = (scores - mean) / std  # the same starts then suit scores of any scale
     fits, problem = [], ''
@@ -143,16 +143,12 @@ def fit_logistic(scores: np.ndarray, ratings: np.ndarray) -> LogisticFit:
         if np.isfinite(fitted).all():
             fits.append((float(np.sqrt(np.mean((fitted - ratings) ** 2))), parameters, fitted))
     if not fits:
-        return _failed(problem or 'the parameters diverged')
+        return LogisticFit(problem=problem or 'the parameters diverged')
     rmse, parameters, fitted = min(fits, key=lambda fit: fit[0])
     straight = ratings.std() * math.sqrt(max(0.0, 1 - plcc(scores, ratings) ** 2))  # RMSE of the straight line
     if rmse > 1.001 * straight + 1e-6 * tall:
-        return _failed('it ended worse than a straight line')
+        return LogisticFit(problem='it ended worse than a straight line')
     return LogisticFit(tuple(float(b) for b in parameters), plcc(fitted, ratings), rmse)
-
-
-def _failed(problem: str) -> LogisticFit:
-    return LogisticFit(None, math.nan, math.nan, problem)
 
 
 def interval(
@@ -163,11 +159,8 @@ def interval(
     Args:
         statistic: function of arrays (N,), one for each sample
         samples: values of the images, arrays (N,)
-        resamples: number of resamples; 0 disables the interval
+        resamples: number of resamples; the interval is NaN for 0, and where the statistic itself is
         seed: seed of the resamples
-
-    Returns:
-        (low, high); NaN if there are no resamples, or the statistic itself is NaN
     """
     if resamples == 0 or math.isnan(statistic(*samples)):
         return math.nan, math.nan

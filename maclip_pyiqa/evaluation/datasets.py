@@ -171,13 +171,11 @@ def read_list(
             'column of the ratings with --rating-column'
         )
     group = next((columns[c] for c in GROUP if c in columns), None)
-    if lower_better is None:
-        if rating.strip().lower() == 'dmos':
-            raise ValueError(
-                f'{table}: the direction of {rating!r} is ambiguous; pass --ratings dmos if low values mean good '
-                'images, else --ratings mos'
-            )
-        lower_better = False
+    if lower_better is None and rating.strip().lower() == 'dmos':
+        raise ValueError(
+            f'{table}: the direction of {rating!r} is ambiguous; pass --ratings dmos if low values mean good images, '
+            'else --ratings mos'
+        )
     name = name or table.stem
     if not re.fullmatch(r'[\w+-][\w.+-]*', name):
         raise ValueError(f'{name!r} cannot name a folder; name the data set with letters, digits and _ . + - (--name)')
@@ -190,7 +188,7 @@ def read_list(
         names=names,
         ratings=[_number(str(table), i, row.get(rating)) for i, row in enumerate(rows)],
         groups=[str(row[group]) for row in rows] if group and all(row.get(group) for row in rows) else None,
-        lower_better=lower_better,
+        lower_better=bool(lower_better),
     )
 
 

@@ -208,12 +208,10 @@ def score_dataset(
     scored = [Scores(metric) for metric in metrics]
     part = range(processes.rank, len(dataset.paths), processes.size)
     files: Any = _Images(dataset.paths, dataset.preparation, caches)
-    reading: dict[str, Any] = {
-        'num_workers': min(workers, len(part)),
-        'collate_fn': _same,
-        'worker_init_fn': start_worker,
-    }
-    loader = DataLoader(files, batch_size=None, sampler=part, **reading)
+    count = min(workers, len(part))
+    loader = DataLoader(
+        files, batch_size=None, sampler=part, num_workers=count, collate_fn=_same, worker_init_fn=start_worker
+    )
     images = tqdm(loader, total=len(part), desc=dataset.name, unit=' images', disable=processes.rank > 0 or None)
     exact = torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False)
     with exact, torch.inference_mode():

@@ -13,17 +13,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import torch
+import yaml
+from matplotlib.figure import Figure
 from scipy import interpolate, optimize, special
+from torch import Tensor
 
+from ..metric.cues import cosine_cue, fuse, magnitude_cue
 from .cache import Features
 from .correlations import interval, srcc
 from .tables import save_figure
-
-if TYPE_CHECKING:  # seconds to import
-    from torch import Tensor
 
 __all__ = ['PAPER', 'CueTable', 'FittedConstants', 'curves', 'fit_constants', 'fit_features']
 
@@ -49,10 +51,6 @@ class CueTable:
     def __init__(
         self, features: Sequence[Tensor], text: Tensor, scale: Tensor | float, shares: Sequence[Tensor] | None = None
     ) -> None:
-        import torch
-
-        from ..metric.cues import cosine_cue, magnitude_cue
-
         if not len(features) or any(f.ndim != 2 or not len(f) or f.shape[1] != text.shape[-1] for f in features):
             shapes = [tuple(f.shape) for f in features][:3]
             raise ValueError(
@@ -64,9 +62,9 @@ class CueTable:
             nodes = BOUNDS['box_lam'][1] * np.polynomial.chebyshev.chebpts1(NODES)
             rows = [torch.cat([magnitude_cue(f, lam) for f in features]).double().cpu() for lam in nodes.tolist()]
         self._magnitude = interpolate.BarycentricInterpolator(nodes, torch.stack(rows).numpy())
-        counts = [len(f) for f in features]
-        self._image = torch.arange(len(counts)).repeat_interleave(torch.tensor(counts))  # (views,)
-        shares = shares or [torch.ones(count) for count in counts]
+        counts = torch.tensor([len(f) for f in features])
+        self._image = torch.arange(len(counts)).repeat_interleave(counts)  # (views,)
+        shares = shares or [torch.ones(len(f)) for f in features]
         self._shares = torch.cat([share.double() / share.sum() for share in shares])  # (views,)
 
     def __len__(self) -> int:
@@ -85,10 +83,6 @@ class CueTable:
         Raises:
             ValueError: box_lam outside [-2, 2], or the wrong number of weights
         """
-        import torch
-
-        from ..metric.cues import fuse
-
         low, high = BOUNDS['box_lam']
         if not low <= box_lam <= high:
             raise ValueError(f'box_lam={box_lam}; expected a number in [{low}, {high}]')
@@ -144,8 +138,6 @@ class FittedConstants:
         Raises:
             OSError: the file cannot be written
         """
-        import yaml
-
         low, high = self.interval
         note = (
             f'# fitted, not the published metric; SRCC on held-out images {self.srcc:.4f}, unfitted '
@@ -265,8 +257,6 @@ def draw_curves(
     path: Path, cues: CueTable, ratings: np.ndarray, unfitted: dict[str, Any], fitted: dict[str, Any], title: str
 ) -> None:
     """`curves` with the other constants unfitted and fitted, as PNG."""
-    from matplotlib.figure import Figure
-
     figure = Figure((7.2, 3), layout='constrained')
     panels = figure.subplots(1, 2, sharey=True)
     for label, options, style in (('unfitted', unfitted, '--'), ('fitted', fitted, '-')):
@@ -275,7 +265,6 @@ def draw_curves(
             (line,) = axes.plot(values, heights, style, label=f'other constants {label}')
             axes.plot(options[name], height, 'o', color=line.get_color(), label=f'{label} metric', clip_on=False)
             axes.set_xlabel(AXES[name])
-            axes.margins(x=0)
             axes.grid(alpha=0.3)
     panels[0].set_ylabel('SRCC, all images')
     handles = panels[0].get_legend_handles_labels()

@@ -10,17 +10,16 @@ import re
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import torch
+from torch import Tensor, nn
 
 from .._lists import as_names
-
-if TYPE_CHECKING:  # seconds to import
-    import torch
-    from torch import Tensor, nn
-
-    from ..metric import MACLIP
+from ..backbone.identity import digest
+from ..metric import MACLIP
+from ..scoring.others import check_metrics, load_metric
 
 __all__ = ['MACLIPAdapter', 'MetricAdapter', 'PyiqaAdapter', 'Scores', 'checksum', 'load_metrics', 'pack']
 
@@ -64,16 +63,12 @@ class MACLIPAdapter:
 
     def score(self, arrays: dict[str, np.ndarray]) -> float:
         """The score of an image from its cached arrays."""
-        import torch
-
         q = self.net.cues(torch.from_numpy(arrays['features']).float().to(self.net.backbone.text)).q
         return float(q @ torch.from_numpy(arrays['shares']).to(q))
 
     def _statistics(self, features: Tensor, shares: np.ndarray) -> Tensor:
         """All that the score and the ablations make of features: score and cues for several lambdas, attributes, and
         mean |f|, each of all views and of the global view alone."""
-        import torch
-
         features = features.to(self.net.backbone.text)
         cues = [self.net.cues(features, box_lam=lam) for lam in {0.0, 0.5, 1.0, self.config['box_lam']}]
         views = torch.cat([torch.stack([c.q, c.q_sim, c.q_mag]) for c in cues])  # (3 * lambdas, V)
@@ -101,8 +96,6 @@ class PyiqaAdapter:
         self.extra: dict[str, Any] = {}
 
     def compute(self, image: Tensor) -> dict[str, np.ndarray]:
-        import torch
-
         with torch.random.fork_rng([image.device] if image.is_cuda else []), contextlib.redirect_stdout(sys.stderr):
             torch.manual_seed(0)  # some metrics draw random crops: the same ones each time, in any process
             score = float(self.metric(image[None]))
@@ -147,9 +140,6 @@ def load_metrics(names: Iterable[str], device: torch.device | str = 'cpu', **opt
         WeightsError: weights that cannot be found or downloaded
         ModuleNotFoundError: pyiqa is not installed
     """
-    from ..metric import MACLIP
-    from ..scoring.others import check_metrics, load_metric
-
     names = list(dict.fromkeys(as_names('names', names)))
     check_metrics(names)
     from pyiqa.default_model_configs import DEFAULT_CONFIGS
@@ -158,8 +148,7 @@ def load_metrics(names: Iterable[str], device: torch.device | str = 'cpu', **opt
     given: dict[str, dict[str, Any]] = {}
     for name, own in configs.items():
         fixed = {*own, *(('pretrained', 'quick_gelu') if 'backbone' in own else ())}  # which go with a backbone
-        taken = {key: value for key, value in options.items() if key not in fixed}
-        given[name] = taken if own['type'] == 'MACLIP' else {}
+        given[name] = {key: options[key] for key in options if own['type'] == 'MACLIP' and key not in fixed}
     unused = set(options).difference(*given.values())
     if unused:
         raise ValueError(f'{", ".join(sorted(unused))}: for maclip, which is not among {", ".join(names)}')
@@ -171,12 +160,8 @@ def load_metrics(names: Iterable[str], device: torch.device | str = 'cpu', **opt
 
 
 def pack(f: Tensor, statistics: Any) -> np.ndarray:
-    """Features (V, D) as they are cached: float16 if that changes no statistic by more than 1e-4, else float32.
-
-    Args:
-        f: features of an image's views
-        statistics: function (V, D) -> any shape, of all that is computed of them
-    """
+    """Features (V, D) of an image as they are cached: float16 if that changes none of their `statistics`, a function
+    (V, D) -> any shape, by more than 1e-4, else float32."""
     half = f.half()
     change = (statistics(half.float()) - statistics(f)).abs().max()
     return (half if change <= TOLERANCE else f).numpy()  # NaN where float16 overflows
@@ -184,8 +169,6 @@ def pack(f: Tensor, statistics: Any) -> np.ndarray:
 
 def checksum(module: nn.Module) -> str:
     """Hash of a module's tensors, layers and heads, whatever file they came from: 64 hexadecimal digits."""
-    from ..backbone.identity import digest
-
     heads = [getattr(m, 'num_heads', getattr(m, 'heads', None)) for m in module.modules()]
     layers = re.sub(r'0x[0-9a-f]+', '', f'{heads} {module!r}')  # addresses of functions
     return digest({'layers': layers}, dict([*module.named_buffers(), *module.named_parameters()]))

@@ -15,23 +15,19 @@ import math
 from collections.abc import Iterable, Sequence
 from itertools import combinations
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
 
 from .._files import replacing
 from ..backbone import note
 from ..report.figures import save
 from .cache import lock, write_text
-from .correlations import agreement, logistic, srcc, srcc_difference
+from .correlations import LogisticFit, agreement, logistic, srcc, srcc_difference
 from .datasets import DATA, DataSet
-
-if TYPE_CHECKING:  # seconds to import
-    import pandas as pd
-    from matplotlib.figure import Figure
-
-    from .correlations import LogisticFit
-    from .metrics import Scores
+from .metrics import Scores
 
 __all__ = ['COLUMNS', 'DIFFERENCES', 'markdown_table', 'read_table', 'save_figure', 'save_table', 'write_tables']
 
@@ -100,8 +96,6 @@ def write_tables(dataset: DataSet, scores: Sequence[Scores], results: Path, resa
 def _plot(
     path: Path, scores: np.ndarray, ratings: np.ndarray, fit: LogisticFit, names: tuple[str, str], title: str
 ) -> None:
-    from matplotlib.figure import Figure
-
     figure = Figure((6, 4.5), layout='constrained')
     axes = figure.subplots()
     axes.scatter(scores, ratings, s=8, alpha=0.5, linewidths=0)
@@ -142,8 +136,6 @@ def _text(value: Any, digits: int) -> str:
 
 def read_table(path: Path, columns: Iterable[str]) -> pd.DataFrame:
     """Rows of results.csv or differences.csv, empty if there is no such file."""
-    import pandas as pd
-
     if not path.exists():
         return pd.DataFrame(columns=list(columns))
     types = dict.fromkeys(TEXT, str)
@@ -196,8 +188,6 @@ def published(rows: pd.DataFrame) -> list[str]:
 
     Numbers of `maclip` count as its own with OpenAI's RN50 only, by its tag or from a file.
     """
-    import pandas as pd
-
     facts = pd.concat([pd.read_csv(DATA / f'{name}_results.csv') for name in ('paper', 'pyiqa')])
     facts['metric'] = facts.metric.replace(RENAMED)
     other = (rows.metric == 'maclip') & ~rows.config.map(_published_backbone)
