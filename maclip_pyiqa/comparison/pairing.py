@@ -106,7 +106,7 @@ def pair(versions: Sequence[Version]) -> Images:
 
 
 def check_labels(versions: Iterable[Version], label: Label | None = None) -> None:
-    """Check that the scores of tables are from one metric, and from that of `label`, which scores the folders.
+    """Check that the scores of tables with labels are from one metric, that of `label`, which scores the folders.
 
     Raises:
         ValueError: scores of different metrics
