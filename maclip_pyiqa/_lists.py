@@ -16,15 +16,8 @@ def as_paths(paths: str | bytes | os.PathLike | Iterable[str | bytes | os.PathLi
 
 
 def as_names(what: str, names: Iterable[str]) -> list[str]:
-    """Names as a list.
-
-    Args:
-        what: name of the argument, for the message
-        names: the names
-
-    Raises:
-        TypeError: a single text, or something else than text among them
-    """
+    """Names as a list; TypeError for a single text, or for something else than text among them, that names the argument
+    `what`."""
     if isinstance(names, (str, bytes)):
         raise TypeError(f'{what}={names!r} is text; expected a list of names, such as [{names!r}]')
     found = list(names)

@@ -13,11 +13,7 @@ __all__ = ['flag', 'integer', 'number']
 
 
 def integer(name: str, value: Any, least: int = 1) -> int:
-    """A whole number of at least `least`, as an int.
-
-    Raises:
-        TypeError, ValueError: something else
-    """
+    """A whole number of at least `least`, as an int; TypeError or ValueError for anything else."""
     try:
         if str(getattr(value, 'dtype', type(value).__name__)).endswith('bool'):
             raise TypeError
@@ -30,11 +26,8 @@ def integer(name: str, value: Any, least: int = 1) -> int:
 
 
 def number(name: str, value: Any) -> float:
-    """A finite number, as a float. A tensor is none: its gradient would be lost.
-
-    Raises:
-        TypeError, ValueError: something else
-    """
+    """A finite number, as a float; TypeError or ValueError for anything else, also for a tensor, whose gradient would
+    be lost."""
     kind = getattr(getattr(value, 'dtype', None), 'kind', '')  # of NumPy: torch's dtypes have none
     plain = isinstance(value, (int, float)) and not isinstance(value, bool)
     if not plain and (kind not in ('i', 'u', 'f') or value.ndim):
@@ -49,11 +42,7 @@ def number(name: str, value: Any) -> float:
 
 
 def flag(name: str, value: Any) -> bool:
-    """True or False, as a bool.
-
-    Raises:
-        TypeError: something else
-    """
+    """True or False, as a bool; TypeError for anything else."""
     if not isinstance(value, bool) and getattr(getattr(value, 'dtype', None), 'kind', '') != 'b':
         raise TypeError(f'{name}={value!r}; expected True or False')
     return bool(value)

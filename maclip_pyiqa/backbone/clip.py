@@ -27,11 +27,9 @@ class Backbone(FrozenModule):
     everything follows `.to()`. Always in eval mode. The text tower is dropped once the prompts are encoded.
 
     Args:
-        name: open_clip architecture, also in OpenAI's spelling ('ViT-B/32'); 'local-dir:PATH' or 'hf-hub:ID'; or
-            'demo', the demonstration backbone in this package, which is not CLIP
-        pretrained: open_clip tag or path of a file; ignored where `name` brings its own weights
+        name: option `backbone` of `MACLIP`
+        pretrained, pos_embedding: options of `MACLIP`; `pretrained` is ignored where `name` brings its own weights
         prompts: pairs of prompts, (positive, negative)
-        pos_embedding: use of the positional embedding, interpolated (bicubic) where the size is not the tower's own
         quick_gelu: QuickGELU as the activation of the transformers. None: as for the tag; for a file, as the published
             weights of this architecture were trained where they agree (OpenAI's architectures: QuickGELU)
 

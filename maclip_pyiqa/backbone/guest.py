@@ -75,13 +75,8 @@ def ignoring(message: str) -> Iterator[None]:
 @contextmanager
 def plain_torch() -> Iterator[None]:
     """Tensors are made as by default: float32, on the CPU, without autocast and inference mode; and no gradients."""
-    with (
-        FLOAT32,
-        torch.device('cpu'),
-        torch.autocast('cpu', enabled=False),
-        torch.inference_mode(False),
-        torch.no_grad(),
-    ):
+    no_autocast = torch.autocast('cpu', enabled=False)
+    with FLOAT32, torch.device('cpu'), no_autocast, torch.inference_mode(False), torch.no_grad():
         yield
 
 

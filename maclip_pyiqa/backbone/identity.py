@@ -50,30 +50,15 @@ def architecture_facts(config: Mapping[str, Any], quick_gelu: bool) -> dict[str,
 
 
 def image_digest(clip: Any, facts: Mapping[str, Any], window: int, mean: Sequence[float], std: Sequence[float]) -> str:
-    """Of all that image features are computed with: 64 hexadecimal digits.
-
-    Args:
-        clip: model of open_clip, as it was loaded
-        facts: settings of its image tower, see `architecture_facts`
-        window: side of its input, pixels
-        mean, std: mean and standard deviation of the normalisation, (3,) each
-    """
-    constants = {'image mean': mean, 'image std': std}
-    tensors = clip.visual.state_dict() | {
-        name: torch.tensor(value, dtype=torch.float32) for name, value in constants.items()
-    }
-    return digest({'window': window, **facts}, tensors)
+    """Hash of all that image features are computed with: a CLIP as it was loaded, facts of its image tower (see
+    `architecture_facts`), side of its input in pixels, and normalisation, (3,) each."""
+    constants = {'image mean': torch.tensor(mean), 'image std': torch.tensor(std)}
+    return digest({'window': window, **facts}, clip.visual.state_dict() | constants)
 
 
 def text_digest(clip: nn.Module, facts: Mapping[str, Any], tokens: Tensor) -> str:
-    """Of all that prompt features and the logit scale are computed with: 64 hexadecimal digits. Not of the features
-    themselves, whose last bits differ by machine.
-
-    Args:
-        clip: model of open_clip, as it was loaded
-        facts: settings of its text tower, see `architecture_facts`
-        tokens: tokens of the prompts, (prompts, context length)
-    """
+    """Hash of all that prompt features and the logit scale are computed with: a CLIP as it was loaded, facts of its
+    text tower, and tokens of the prompts, (prompts, context length). Not of the features, whose last bits vary."""
     unused = ('visual.', 'text_decoder.', 'logit_bias')
     # open_clip has two classes of CLIP, which differ in this prefix
     tensors = {k.removeprefix('text.'): v for k, v in clip.state_dict().items() if not k.startswith(unused)}

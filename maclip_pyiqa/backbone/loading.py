@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -18,31 +18,25 @@ from torch.overrides import TorchFunctionMode
 from .._files import one_line
 from .guest import OPEN_CLIP_LOGGER, quiet_open_clip
 from .identity import architecture_facts
-from .weights import WeightsError, architecture, find, read
+from .names import architecture
+from .weights import WeightsError, find, read
 
-__all__ = ['DEMO', 'LoadedCLIP', 'load']
+__all__ = ['DEMO', 'load']
 
 DEMO = Path(__file__).parent / 'demo'  # the folder of the demonstration backbone
 
 
-class LoadedCLIP(NamedTuple):
-    """A CLIP of open_clip on the CPU in float32, its image normalisation, (3,) each, its tokenizer, and what its
-    tensors do not tell (see `architecture_facts`)."""
-
-    clip: Any  # open_clip has no types
-    mean: Sequence[float]
-    std: Sequence[float]
-    tokenizer: Callable[[list[str]], Tensor]
-    facts: dict[str, dict[str, Any]]
-
-
-def load(name: str, pretrained: str | os.PathLike, quick_gelu: bool | None = None) -> LoadedCLIP:
+def load(name: str, pretrained: str | os.PathLike, quick_gelu: bool | None = None) -> tuple[Any, ...]:
     """A CLIP with its weights.
 
     Args:
         name: open_clip architecture, also in OpenAI's spelling; 'local-dir:PATH' or 'hf-hub:ID'; or 'demo'
         pretrained: open_clip tag, or path of a file of weights
         quick_gelu: QuickGELU as the activation of the transformers; None: see `Backbone`
+
+    Returns:
+        the model of open_clip on the CPU in float32, mean and standard deviation of its image normalisation, (3,) each,
+        its tokenizer, and what its tensors do not tell (see `architecture_facts`)
 
     Raises:
         ValueError: an unknown architecture or tag
@@ -55,18 +49,29 @@ def load(name: str, pretrained: str | os.PathLike, quick_gelu: bool | None = Non
             raise ValueError(f"backbone 'demo' brings its own weights; leave out pretrained={pretrained!r}")
         name = f'local-dir:{DEMO}'
     if name.startswith(('local-dir:', 'hf-hub:')):
-        clip = _load_folder(name, quick_gelu)
+        published: dict[str, Any] = {}
+        clip, config = _load_folder(name, quick_gelu), open_clip.get_model_config(name)
+        quick_gelu = config.get('quick_gelu', False) if quick_gelu is None else quick_gelu
+    else:
+        name = architecture(name)
         config = open_clip.get_model_config(name)
-        facts = architecture_facts(config, config.get('quick_gelu', False) if quick_gelu is None else quick_gelu)
-        mean, std = (_channels(getattr(clip.visual, f'image_{key}'), key, name) for key in ('mean', 'std'))
-        return LoadedCLIP(clip, mean, std, _tokenizer(name, config), facts)
+        if config is None:
+            raise ValueError(
+                f'unknown backbone {name!r}; expected one of open_clip.list_models(), such as RN50 or ViT-B-32'
+            )
+        clip, published, quick_gelu = _load_architecture(name, config, pretrained, quick_gelu)
+    mean, std = (
+        _channels(published.get(key) or getattr(clip.visual, f'image_{key}'), key, name) for key in ('mean', 'std')
+    )
+    return clip, mean, std, _tokenizer(name, config), architecture_facts(config, quick_gelu)
 
-    name = architecture(name)
-    config = open_clip.get_model_config(name)
-    if config is None:
-        raise ValueError(
-            f'unknown backbone {name!r}; expected one of open_clip.list_models(), such as RN50 or ViT-B-32'
-        )
+
+def _load_architecture(
+    name: str, config: dict[str, Any], pretrained: str | os.PathLike, quick_gelu: bool | None
+) -> tuple[Any, dict[str, Any], bool]:
+    """A model, open_clip's entry of its weights (of a file: of the architecture's first), and whether QuickGELU."""
+    import open_clip
+
     tags = open_clip.list_pretrained_tags_by_model(name)
     tag = _tag(pretrained, tags)
     path = find(name, tag) if tag else Path(pretrained)
@@ -78,7 +83,7 @@ def load(name: str, pretrained: str | os.PathLike, quick_gelu: bool | None = Non
             warnings.warn(
                 f"{path} is read as OpenAI's {name}, with QuickGELU. Other weights, such as LAION's, have none: pass "
                 'quick_gelu=False for those, or quick_gelu=True to silence this warning',
-                stacklevel=4,
+                stacklevel=5,
             )
     state = read(path)
     with _unfilled():
@@ -86,11 +91,7 @@ def load(name: str, pretrained: str | os.PathLike, quick_gelu: bool | None = Non
             name, force_quick_gelu=quick_gelu, pretrained_text=False, **({} if quick_gelu else {'quick_gelu': False})
         )
     _fill(clip, state, path, name)
-    first = known[0] if known else {}
-    mean, std = (
-        _channels(first.get(key) or getattr(clip.visual, f'image_{key}'), key, name) for key in ('mean', 'std')
-    )
-    return LoadedCLIP(clip, mean, std, _tokenizer(name, config), architecture_facts(config, quick_gelu))
+    return clip, known[0] if known else {}, quick_gelu
 
 
 def _load_folder(name: str, quick_gelu: bool | None) -> Any:
@@ -164,12 +165,11 @@ def _fill(clip: nn.Module, state: dict[str, Tensor], path: Path, name: str) -> N
             converted[key] = converted[key].reshape(value.shape)
     converted.pop('text.transformer.embeddings.position_ids', None)
 
-    problems = [f'{k} is missing' for k in want if k not in converted]
-    problems += [f'{k} is not expected' for k in converted if k not in want]
-    problems += [
-        f'{k} is {tuple(converted[k].shape)}, not {tuple(v.shape)}'
-        for k, v in want.items()
-        if k in converted and converted[k].shape != v.shape
+    have, expected = ({k: tuple(v.shape) for k, v in tensors.items()} for tensors in (converted, want))
+    problems = [
+        f'{k} is {have.get(k, "missing")}, not {expected.get(k, "expected")}'
+        for k in expected | have
+        if have.get(k) != expected.get(k)
     ]
     if problems:
         raise WeightsError(
@@ -194,8 +194,6 @@ def _describe(state: dict[str, Tensor]) -> str:
     elif 'visual.conv1.weight' in state and 'visual.class_embedding' in state:
         width, _, patch, _ = state['visual.conv1.weight'].shape
         tower = f'a CLIP ViT, patch {patch}, width {width}, {blocks("visual.transformer.resblocks.")} layers'
-    elif any(k.startswith('visual.trunk.') for k in state):
-        tower = 'a CLIP with a timm image tower'
     elif any(k.startswith('visual.') for k in state):
         tower = 'a CLIP with another image tower'
     else:

@@ -54,21 +54,13 @@ def simplify(visual: Any, window: int, pos_embedding: bool) -> tuple[nn.Module, 
 
 def _fold(visual: Any) -> None:
     """Fold each batch norm of a CLIP ResNet into the convolution before it."""
-    pairs = [(visual, f'conv{i}', f'bn{i}') for i in (1, 2, 3)]
-    for layer in (visual.layer1, visual.layer2, visual.layer3, visual.layer4):
-        for block in layer:
-            pairs += [(block, f'conv{i}', f'bn{i}') for i in (1, 2, 3)]
-            if block.downsample is not None:
-                pairs.append((block.downsample, '0', '1'))
-    for parent, conv, norm in pairs:
-        _fold_pair(parent, conv, norm)
-
-
-def _fold_pair(parent: nn.Module, conv: str, norm: str) -> None:
-    # in float64, so that the one rounding is that of the folded weight
-    fused = torch.nn.utils.fuse_conv_bn_eval(getattr(parent, conv).double(), getattr(parent, norm).double())
-    setattr(parent, conv, fused.float())
-    setattr(parent, norm, nn.Identity())
+    blocks = [*visual.layer1, *visual.layer2, *visual.layer3, *visual.layer4]
+    pairs = [(parent, f'conv{i}', f'bn{i}') for parent in (visual, *blocks) for i in (1, 2, 3)]
+    pairs += [(block.downsample, '0', '1') for block in blocks if block.downsample is not None]
+    for parent, conv, norm in pairs:  # in float64, so that the one rounding is that of the folded weight
+        fused = torch.nn.utils.fuse_conv_bn_eval(getattr(parent, conv).double(), getattr(parent, norm).double())
+        setattr(parent, conv, fused.float())
+        setattr(parent, norm, nn.Identity())
 
 
 class AddGrid(nn.Module):
@@ -98,10 +90,7 @@ class MeanQueryPool(nn.Module):
     def __init__(self, pool: Any, grid: int, pos_embedding: bool) -> None:
         super().__init__()
         self.heads: int = pool.num_heads
-        self.q_proj: nn.Linear = pool.q_proj
-        self.k_proj: nn.Linear = pool.k_proj
-        self.v_proj: nn.Linear = pool.v_proj
-        self.c_proj: nn.Linear = pool.c_proj
+        self.q_proj, self.k_proj, self.v_proj, self.c_proj = pool.q_proj, pool.k_proj, pool.v_proj, pool.c_proj
         embedding = pool.positional_embedding.detach()
         self.pos_mean = nn.Parameter(embedding[0].clone()) if pos_embedding else None
         self.pos_grid = AddGrid(embedding[1:].T.unflatten(1, (grid, grid))) if pos_embedding else nn.Identity()

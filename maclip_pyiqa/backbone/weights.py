@@ -13,9 +13,8 @@ from torch import Tensor
 
 from .._files import one_line
 from .guest import ignoring
-from .names import architecture
 
-__all__ = ['WeightsError', 'architecture', 'find', 'local_files', 'read', 'sha256']
+__all__ = ['WeightsError', 'find', 'local_files', 'read', 'sha256']
 
 
 class WeightsError(RuntimeError):
@@ -191,14 +190,13 @@ def read(path: str | os.PathLike) -> dict[str, Tensor]:
             raise ValueError('it is a web page, not the file behind it')
         else:
             raise ValueError('its first bytes match no known format')
-        state = _unwrap(state)
+        return _unwrap(state)
     except Exception as error:
         raise WeightsError(
             f'{path} ({kind}, {path.stat().st_size} bytes) cannot be read: {one_line(error, 200)}. Expected CLIP '
             f"weights: OpenAI's TorchScript archive, a state dict written by torch.save, or .safetensors. "
             f'If it was downloaded or copied, it may be truncated: download it again.'
         ) from None
-    return state
 
 
 def _torch_load(path: Path) -> object:

@@ -10,7 +10,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .cues import Cues
 from .prompts import summary_columns
 from .views import ViewPlan
 
@@ -98,24 +97,10 @@ class Analysis:
             index = slice(image, image + 1)
         return self._each(lambda name, tensor: tensor[index])
 
-    @classmethod
-    def of_views(cls, plan: ViewPlan, cues: Cues, names: tuple[str, ...]) -> Analysis:
-        """The analysis of one image.
-
-        Args:
-            plan: plan of its views
-            cues: cues of its views, (V,) each; attributes (V, P)
-            names: names of the P attributes
-        """
-        q_view, q_sim, q_mag, w_sim, attributes = (cue[None] for cue in cues)
-        q = (q_view * q_view.new_tensor(plan.shares)).sum().view(1, 1)
-        return cls(q, q_view, q_sim, q_mag, w_sim, attributes, names, plan)
-
     @staticmethod
     def cat(parts: list[Analysis]) -> Analysis:
         """Analyses of images of one size, by one metric, as one."""
-        first = parts[0]
-        return first._each(lambda name, _: torch.cat([getattr(part, name) for part in parts]))
+        return parts[0]._each(lambda name, _: torch.cat([getattr(part, name) for part in parts]))
 
     def to(self, *args, **kwargs) -> Analysis:
         """The same with all tensors moved or cast as `Tensor.to` does."""
@@ -151,8 +136,8 @@ class Analysis:
         height, width = self.size
         if values.shape[1] == 1:
             return values[..., None, None].expand(-1, -1, height, width).clone()
-        weights = (_nearest(w / w.sum(0).clamp_min(1e-300)) for w in self._window_weights())
-        rows, columns = (w.to(values) for w in weights)  # (R, H), (C, W)
+        weights = (_nearest(w / w.sum(0).clamp_min(1e-300)).to(values) for w in self._window_weights())
+        rows, columns = weights  # (R, H), (C, W)
         grid = values[:, :-1].unflatten(1, (len(rows), len(columns)))  # (N, R, C)
         return (rows.T @ grid @ columns)[:, None]
 

@@ -10,13 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = [
-    'OVERSHOOT',
-    'RangeCheck',
-    'as_images',
-    'check_range',
-    'wants_grad',
-]
+__all__ = ['OVERSHOOT', 'RangeCheck', 'as_images', 'check_range', 'wants_grad']
 
 # How far values may leave [0, 1]: without gradient by rounding, with gradient by a step of an optimiser; and the share
 # of values that may be farther out. Images in [-1, 1] or [0, 255], or normalised ones, leave it by more.
@@ -111,33 +105,26 @@ class RangeCheck:
 
 
 def check_range(image: int, low: float, high: float) -> None:
-    """Check that the least and the largest value of an image are in [0, 1], but for rounding.
-
-    Args:
-        image: number of the image, for the message
-        low, high: least and largest value
+    """Check that the least and the largest value of image number `image` are in [0, 1], but for rounding.
 
     Raises:
-        ValueError: they leave it, or are NaN
+        ValueError: they leave it, or are NaN; the message says what to do about such a range
     """
-    if not -ROUNDING <= low <= high <= 1 + ROUNDING:
-        hint = _range_hint(low, high)
-        raise ValueError(f'image {image} has values in [{low:.6g}, {high:.6g}]; expected [0, 1]; {hint}')
-
-
-def _range_hint(low: float, high: float) -> str:
-    """What to do about a range, by what it looks like."""
+    if -ROUNDING <= low <= high <= 1 + ROUNDING:
+        return
     most = max(-low, high)
     if not math.isfinite(low + high):
-        return 'it holds values that are not finite'
-    if max(-low, high - 1) <= 0.2:
-        return 'clamp it to [0, 1]'
-    if low < -0.2 and most <= 1.5:
-        return 'it looks like [-1, 1]: use (x + 1) / 2' + ', or clamp it to [0, 1] if it is not' * (low > -0.5)
-    if low < -0.2 and most <= 5:
-        return 'it looks normalised by a mean and a standard deviation: undo that, x * std + mean'
-    if most > 20 and low > -0.2 * high:
-        if high <= 300:
-            return 'it looks like [0, 255]: divide by 255'
-        return 'divide by the largest value of its format, such as 65535 for 16 bits'
-    return 'scale or clamp it to [0, 1]'
+        hint = 'it holds values that are not finite'
+    elif max(-low, high - 1) <= 0.2:
+        hint = 'clamp it to [0, 1]'
+    elif low < -0.2 and most <= 1.5:
+        hint = 'it looks like [-1, 1]: use (x + 1) / 2' + ', or clamp it to [0, 1] if it is not' * (low > -0.5)
+    elif low < -0.2 and most <= 5:
+        hint = 'it looks normalised by a mean and a standard deviation: undo that, x * std + mean'
+    elif 20 < most <= 300 and low > -0.2 * high:
+        hint = 'it looks like [0, 255]: divide by 255'
+    elif most > 20 and low > -0.2 * high:
+        hint = 'divide by the largest value of its format, such as 65535 for 16 bits'
+    else:
+        hint = 'scale or clamp it to [0, 1]'
+    raise ValueError(f'image {image} has values in [{low:.6g}, {high:.6g}]; expected [0, 1]; {hint}')

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -12,7 +11,9 @@ from torch.utils.checkpoint import checkpoint
 from .checks import wants_grad
 from .views import ViewPlan
 
-__all__ = ['Part', 'chunks', 'encode']
+__all__ = ['chunks', 'encode']
+
+Part = tuple[int, int, int]  # views of one image: its number, the first view, and the one after the last
 
 
 def encode(
@@ -42,26 +43,8 @@ def encode(
     return torch.cat(features) if len(features) > 1 else features[0]
 
 
-class Part(NamedTuple):
-    """Views of one image in a chunk.
-
-    Attributes:
-        image: number of the image
-        first, last: numbers of its first view and of the one after its last
-    """
-
-    image: int
-    first: int
-    last: int
-
-
 def chunks(plans: Sequence[ViewPlan], most: int) -> list[list[Part]]:
-    """All views of images, in order, in chunks of even size; views of different sizes in pixels apart.
-
-    Args:
-        plans: plan of each image
-        most: largest number of views in a chunk
-    """
+    """All views of images, in order, in chunks of even size, at most `most`; views of different sizes apart."""
     found, begin = [], 0
     while begin < len(plans):
         end = begin + 1
@@ -74,6 +57,6 @@ def chunks(plans: Sequence[ViewPlan], most: int) -> list[list[Part]]:
             spans: dict[int, tuple[int, int]] = {}
             for i, view in views[len(views) * chunk // count : len(views) * (chunk + 1) // count]:
                 spans[i] = (spans[i][0] if i in spans else view, view + 1)
-            found.append([Part(i, first, last) for i, (first, last) in spans.items()])
+            found.append([(i, first, last) for i, (first, last) in spans.items()])
         begin = end
     return found

@@ -169,18 +169,13 @@ class MACLIP(FrozenModule):
         """
         given = {'box_lam': box_lam, 'base_cos': base_cos, 'base_norm': base_norm, 'alpha': alpha}
         constants = {name: number(name, value) for name, value in given.items() if value is not None}
-        images = self._images(x)
-        plans = self._plans(images)
-        features = encode(self.backbone, images, plans, self.options.chunk)
-        q = self.cues(features, **constants).q  # (all views,)
-        parts = zip(q.split([len(plan.shares) for plan in plans]), plans, strict=True)
-        return torch.stack([(part * part.new_tensor(plan.shares)).sum() for part, plan in parts])[:, None]
+        plans, features = self._encode(x)  # (sum of V, D)
+        return _mean_of_views(self.cues(features, **constants).q, plans)
 
     def features(self, x: Tensor | Sequence[Tensor]) -> list[Tensor]:
         """CLIP's features of each image's views before L2 normalisation, in the order of `plan`: N tensors (V, D)."""
-        images = self._images(x)
-        plans = self._plans(images)
-        return list(encode(self.backbone, images, plans, self.options.chunk).split([plan.views for plan in plans]))
+        plans, features = self._encode(x)
+        return list(features.split([plan.views for plan in plans]))
 
     @overload
     def analyze(self, x: Tensor) -> Analysis: ...
@@ -200,11 +195,12 @@ class MACLIP(FrozenModule):
         Raises:
             as `forward`
         """
-        images = self._images(x)
-        plans = self._plans(images, sample=False)
-        cues = self.cues(encode(self.backbone, images, plans, self.options.chunk))
-        parts = zip(plans, *(cue.split([plan.views for plan in plans]) for cue in cues), strict=True)
-        each = [Analysis.of_views(plan, Cues(*cues), self.attribute_names) for plan, *cues in parts]
+        plans, features = self._encode(x, sample=False)
+        cues = self.cues(features)
+        scores = _mean_of_views(cues.q, plans).split(1)  # N of (1, 1)
+        of_views = (cue[None].split([plan.views for plan in plans], 1) for cue in cues)  # N of (1, V) or (1, V, P)
+        parts = zip(scores, *of_views, [self.attribute_names] * len(plans), plans, strict=True)
+        each = [Analysis(*part) for part in parts]
         return Analysis.cat(each) if isinstance(x, Tensor) else each
 
     def cues(self, features: Tensor, **constants: float) -> Cues:
@@ -230,20 +226,24 @@ class MACLIP(FrozenModule):
                 q, w_sim = (q_sim, torch.ones_like(q)) if o.cue == 'sim' else (q_mag, torch.zeros_like(q))
         return Cues(q, q_sim, q_mag, w_sim, attributes)
 
-    def _images(self, x: Tensor | Sequence[Tensor]) -> list[Tensor]:
-        """Check images; -> N images (3, H, W) in the module's dtype."""
-        mean = self.backbone.mean
+    def _encode(self, x: Tensor | Sequence[Tensor], sample: bool = True) -> tuple[list[ViewPlan], Tensor]:
+        """Check images, plan their views, where gradients flow `sample_views` windows only, and encode these; -> plans
+        and features of all views, (sum of V, D)."""
+        mean, count, plans = self.backbone.mean, self.options.sample_views, []
         images = as_images(x, mean.device)
         self._check_range(images)
-        return [image.to(mean.dtype).expand(3, -1, -1) for image in images]
-
-    def _plans(self, images: list[Tensor], sample: bool = True) -> list[ViewPlan]:
-        """A plan for each image; where gradients flow, of `sample_views` windows only."""
-        plans = []
+        images = [image.to(mean.dtype).expand(3, -1, -1) for image in images]
         for i, image in enumerate(images):
             try:
                 plans.append(self.plan(*image.shape[-2:]))
             except ValueError as error:
                 raise ValueError(f'image {i}: {error}') from None
-        count = self.options.sample_views
-        return [plan.sample(count) for plan in plans] if sample and count and wants_grad(images) else plans
+        if sample and count and wants_grad(images):
+            plans = [plan.sample(count) for plan in plans]
+        return plans, encode(self.backbone, images, plans, self.options.chunk)
+
+
+def _mean_of_views(q: Tensor, plans: list[ViewPlan]) -> Tensor:
+    """Score of each image: mean of the scores of its views, (sum of V,), by their shares; -> (N, 1)."""
+    parts = zip(q.split([len(plan.shares) for plan in plans]), plans, strict=True)
+    return torch.stack([(part * part.new_tensor(plan.shares)).sum() for part, plan in parts])[:, None]

@@ -7,6 +7,7 @@ checks options before torch is loaded.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
@@ -18,10 +19,11 @@ from typing import Any, Literal
 from .._values import flag, integer, number
 from .prompts import PROMPTS, read_prompts
 
-__all__ = ['DEFAULTS', 'ENTRIES', 'Options', 'describe', 'parse', 'shares', 'table']
+__all__ = ['DEFAULTS', 'ENTRIES', 'Options', 'describe', 'option', 'parse', 'table']
 
 Check = Callable[[str, Any], Any]  # of an option's name and value -> the value in its usual type
 Moved = Literal['weights', 'features', 'cues', 'nothing']
+WINDOWS, FUSION = ('views', 'windows'), ('cue', 'both')  # without which some options have no effect
 
 
 def option(
@@ -52,19 +54,19 @@ def one_of(*choices: str) -> Check:
     return check
 
 
-def _backbone(name: str, value: Any) -> str:
-    if not isinstance(value, str):
-        raise TypeError(f"{name}={value!r}; expected a name such as 'RN50'")
-    return value
+def instance(kind: Any, expected: str) -> Check:
+    """The check of an option of a type."""
+
+    def check(name: str, value: Any) -> Any:
+        if not isinstance(value, kind):
+            raise TypeError(f'{name}={value!r}; expected {expected}')
+        return value
+
+    return check
 
 
-def _weights_file(name: str, value: Any) -> str | os.PathLike[str]:
-    if not isinstance(value, (str, os.PathLike)):
-        raise TypeError(f'{name}={value!r}; expected a path or an open_clip tag')
-    return value
-
-
-def _numbers(name: str, value: Any) -> list[float]:
+def numbers(name: str, value: Any) -> list[float]:
+    """The check of an option of several numbers."""
     values = value.tolist() if hasattr(value, 'tolist') else value  # of NumPy or torch
     try:
         if isinstance(values, (str, bytes, dict, set)):
@@ -84,25 +86,23 @@ class Options:
 
     backbone: str = option(
         'RN50',
-        _backbone,
-        "open_clip architecture, also in OpenAI's spelling ('ViT-B/32'); 'local-dir:PATH' or 'hf-hub:ID' in "
-        "open_clip's layout, which bring their own weights; or 'demo', the tiny demonstration backbone, which needs no "
-        'download and is not the published metric',
-        moves='weights',
+        instance(str, "a name such as 'RN50'"),
+        "open_clip architecture, also in OpenAI's spelling ('ViT-B/32'); 'local-dir:PATH' or 'hf-hub:ID', which bring "
+        "their own weights; or 'demo', the tiny demonstration backbone: no download, and not the published metric",
+        'weights',
     )
     pretrained: str | os.PathLike[str] = option(  # noqa: RUF009
         'openai',
-        _weights_file,
+        instance((str, os.PathLike), 'a path or an open_clip tag'),
         "open_clip tag, or path of a file of weights: OpenAI's TorchScript .pt, a state dict or .safetensors",
-        moves='weights',
+        'weights',
     )
     prompts: tuple[tuple[str, str], ...] = option(
         PROMPTS,
-        lambda name, value: read_prompts(value),
+        lambda _, value: read_prompts(value),
         "pairs of prompts, (positive, negative); or the name of a set: 'maclip' (the paper's five pairs), 'clipiqa' "
-        "('Good photo.' / 'Bad photo.'), one attribute such as 'sharp'; or the path of a .yml file with a list of "
-        '[positive, negative]',
-        moves='weights',
+        "('Good photo.' / 'Bad photo.'), one attribute such as 'sharp'; or the path of a .yml file of such pairs",
+        'weights',
     )
     views: str = option(
         'windows',
@@ -111,61 +111,42 @@ class Options:
         "'full' (the whole image once at its own size, as CLIP-IQA does)",
     )
     stride: int = option(  # of a metric, that of its window where None was given
-        None,
-        integer,
-        'stride of the windows, pixels; None: 128 for a window of 224, in proportion for others',
-        only=('views', 'windows'),
+        None, integer, 'stride of the windows, pixels; None: 128 for a window of 224, in proportion', only=WINDOWS
     )
     max_views: int | None = option(
-        None,
-        integer,
-        'largest number of windows, spread evenly: faster on large photos, an estimate, not the published metric; '
-        'None: all windows',
-        only=('views', 'windows'),
+        None, integer, 'largest number of windows, an even grid; not the published metric; None: all', only=WINDOWS
     )
-    pos_embedding: bool = option(
-        False, flag, "use of CLIP's positional embedding, interpolated where the size differs; False: left out"
-    )
-    box_lam: float = option(0.5, number, 'lambda of the Box-Cox transform in the magnitude cue', moves='cues')
-    base_cos: float = option(
-        1.0, number, 'base constant of the cosine cue in the fusion', moves='cues', only=('cue', 'both')
-    )
-    base_norm: float = option(
-        0.6, number, 'base constant of the magnitude cue in the fusion', moves='cues', only=('cue', 'both')
-    )
-    alpha: float = option(
-        1.0, number, "factor of the cues' difference in the fusion", moves='cues', only=('cue', 'both')
-    )
-    chunk: int = option(
-        16, integer, 'largest number of views encoded at once: bounds memory, changes no score', moves='nothing'
-    )
+    pos_embedding: bool = option(False, flag, "use of CLIP's positional embedding, interpolated where the size differs")
+    box_lam: float = option(0.5, number, 'lambda of the Box-Cox transform in the magnitude cue', 'cues')
+    base_cos: float = option(1.0, number, 'base constant of the cosine cue in the fusion', 'cues', FUSION)
+    base_norm: float = option(0.6, number, 'base constant of the magnitude cue in the fusion', 'cues', FUSION)
+    alpha: float = option(1.0, number, "factor of the cues' difference in the fusion", 'cues', FUSION)
+    chunk: int = option(16, integer, 'largest number of views encoded at once: bounds memory only', 'nothing')
     sample_views: int | None = option(
         None,
         integer,
-        'number of windows in training: where gradients flow, each image is scored by so many of its windows, drawn at '
-        "each call by torch's generator, and the global view, so that the expectation is the full score; None: all",
-        moves='nothing',
+        'number of windows in training: where gradients flow, an image is scored by so many windows, drawn anew at '
+        "each call by torch's generator, and the global view; the expectation is the full score. None: all",
+        'nothing',
     )
     quick_gelu: bool | None = option(
-        None,
-        flag,
-        'QuickGELU as the activation of transformers; None: as the published weights of the architecture were trained',
-        moves='weights',
+        None, flag, "QuickGELU as the transformers' activation; None: as the published weights were trained", 'weights'
     )
     prompt_weights: list[float] | None = option(  # noqa: RUF009
-        None, _numbers, 'weights of the pairs of prompts in the cosine cue, in proportion; None: equal', moves='cues'
+        None, numbers, 'weights of the pairs of prompts in the cosine cue, in proportion; None: equal', 'cues'
     )
     cue: str = option(
         'both',
         one_of('both', 'sim', 'mag'),
         "cue of the score: 'both' (the paper's fusion), 'sim' (the cosine cue alone) or 'mag' (the magnitude cue)",
-        moves='cues',
+        'cues',
     )
 
     def __post_init__(self) -> None:
         for entry in fields(self):
             setattr(self, entry.name, _checked(entry, getattr(self, entry.name)))
-        self.prompt_weights = shares(self.prompt_weights, len(self.prompts))
+        if self.prompt_weights is not None:
+            self.prompt_weights = _shares(self.prompt_weights, len(self.prompts))
 
     def config(self) -> dict[str, Any]:
         """The options as plain data."""
@@ -181,41 +162,17 @@ class Options:
         values, defaults = self.config(), default.config()
         if values['prompt_weights'] is not None:
             values['prompt_weights'] = [_rounded(share) for share in values['prompt_weights']]
-        return {
-            entry.name: values[entry.name]
-            for entry in fields(self)
-            if entry.metadata['moves'] in moves
-            and (entry.metadata['only'] is None or values[entry.metadata['only'][0]] == entry.metadata['only'][1])
-            and values[entry.name] != defaults[entry.name]
-        }
+        changed = {}
+        for entry in fields(self):
+            name, moved, only = entry.name, entry.metadata['moves'], entry.metadata['only']
+            has_effect = only is None or values[only[0]] == only[1]
+            if moved in moves and has_effect and values[name] != defaults[name]:
+                changed[name] = values[name]
+        return changed
 
 
 ENTRIES = {entry.name: entry for entry in fields(Options)}
 DEFAULTS: dict[str, Any] = {name: entry.default for name, entry in ENTRIES.items()}
-WORDS = {'true': True, 'false': False, 'none': None}
-
-
-def shares(weights: list[float] | None, pairs: int) -> list[float] | None:
-    """Weights of the prompts, scaled to a sum of 1; None: equal.
-
-    Args:
-        weights: finite numbers
-        pairs: number of pairs of prompts
-
-    Raises:
-        ValueError: not as many as there are pairs, negative, or all zero
-    """
-    if weights is None:
-        return None
-    total = sum(weights)
-    if len(weights) != pairs or not (min(weights) >= 0 and 0 < total < math.inf):
-        raise ValueError(
-            f'prompt_weights={weights!r}; expected {pairs} numbers, one for each pair of prompts, none negative, not '
-            'all zero'
-        )
-    if not math.isclose(total, 1, abs_tol=1e-9):  # those of a `config` stay as they are
-        weights = [weight / total for weight in weights]
-    return None if len({_rounded(weight) for weight in weights}) == 1 else weights
 
 
 def parse(text: str) -> tuple[str, Any]:
@@ -231,9 +188,13 @@ def parse(text: str) -> tuple[str, Any]:
     name, equals, value = text.partition('=')
     if name not in ENTRIES or not equals:
         raise ValueError(f'{text!r}; expected NAME=VALUE, NAME being one of {", ".join(ENTRIES)}')
-    entry = ENTRIES[name]
-    is_text = isinstance(entry.default, str) or name == 'prompts'
-    return name, _checked(entry, value if is_text else _value(value))
+    entry, parsed = ENTRIES[name], value
+    if not isinstance(entry.default, str) and name != 'prompts':
+        words = {'true': 'true', 'false': 'false', 'none': 'null'}  # Python's, in any case, as JSON
+        data = f'[{value}]' if ',' in value and value[0] != '[' else words.get(value.lower(), value)
+        with contextlib.suppress(ValueError):
+            parsed = json.loads(data)
+    return name, _checked(entry, parsed)
 
 
 def describe() -> str:
@@ -255,13 +216,17 @@ def _checked(entry: Field, value: Any) -> Any:
     return None if value is None and entry.default is None else entry.metadata['check'](entry.name, value)
 
 
-def _value(text: str) -> Any:
-    if text.lower() in WORDS:
-        return WORDS[text.lower()]
-    try:
-        return json.loads(f'[{text}]' if ',' in text and text[0] != '[' else text)
-    except ValueError:
-        return text
+def _shares(weights: list[float], pairs: int) -> list[float] | None:
+    """Weights of the pairs of prompts, scaled to a sum of 1; None: equal."""
+    total = sum(weights)
+    if len(weights) != pairs or not (min(weights) >= 0 and 0 < total < math.inf):
+        raise ValueError(
+            f'prompt_weights={weights!r}; expected {pairs} numbers, one for each pair of prompts, none negative, not '
+            'all zero'
+        )
+    if not math.isclose(total, 1, abs_tol=1e-9):  # those of a `config` stay as they are
+        weights = [weight / total for weight in weights]
+    return None if len({_rounded(weight) for weight in weights}) == 1 else weights
 
 
 def _rounded(share: float) -> float:

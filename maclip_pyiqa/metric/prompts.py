@@ -57,15 +57,19 @@ def read_prompts(prompts: Sequence[Sequence[str]] | str | os.PathLike) -> tuple[
                 f'prompts={prompts!r} is no set of prompts; {EXPECTED}, the name of a set ({", ".join(SETS)}) or a '
                 'file that ends in .yml or .yaml'
             )
-        prompts, where = _read(text), f' (in {text})'
+        import yaml
+
+        try:
+            prompts, where = yaml.safe_load(Path(text).expanduser().read_text('utf-8')), f' (in {text})'
+        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+            raise ValueError(f'prompts cannot be read from {text}: {one_line(error)}') from None
     if isinstance(prompts, (str, bytes)) or not isinstance(prompts, Sequence):
         raise TypeError(f'prompts are {prompts!r}{where}; {EXPECTED}')
     if not prompts:
         raise ValueError(f'prompts are empty{where}; {EXPECTED}, at least one pair')
     for pair in prompts:
-        if isinstance(pair, str) or not isinstance(pair, Sequence) or len(pair) != 2:
-            raise ValueError(f'{pair!r} is no pair of prompts{where}; {EXPECTED}')
-        if not all(isinstance(prompt, str) and prompt.strip() for prompt in pair):
+        is_pair = isinstance(pair, Sequence) and not isinstance(pair, str) and len(pair) == 2
+        if not is_pair or not all(isinstance(prompt, str) and prompt.strip() for prompt in pair):
             raise ValueError(f'{pair!r} is no pair of prompts{where}; {EXPECTED}, two texts, neither empty')
     return tuple((positive, negative) for positive, negative in prompts)
 
@@ -97,12 +101,3 @@ def attribute_names(prompts: Sequence[tuple[str, str]]) -> tuple[str, ...]:
 def summary_columns(names: Sequence[str]) -> tuple[str, ...]:
     """Keys of `Analysis.summary()` for attributes of these names; the prefix keeps them apart from other columns."""
     return ('score', 'q_sim', 'q_mag', 'w_sim', *(f'attribute_{name}' for name in names))
-
-
-def _read(path: str):
-    import yaml
-
-    try:
-        return yaml.safe_load(Path(path).expanduser().read_text('utf-8'))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ValueError(f'prompts cannot be read from {path}: {one_line(error)}') from None

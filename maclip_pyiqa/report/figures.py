@@ -26,17 +26,8 @@ BLUE, ORANGE, GREY = '#0072b2', '#d55e00', '#666666'  # distinct for the colour-
 
 
 def save(figure: Figure, file: str | os.PathLike[str] | IO[bytes], **options: Any) -> None:
-    """Write a figure. A PNG file says who drew it, so that `find_images` knows it from a photo.
-
-    Args:
-        figure: figure of matplotlib
-        file: path, whose suffix is the format, or a binary file
-        **options: options of `Figure.savefig`
-
-    Raises:
-        OSError: the file cannot be written
-        ValueError: a format that matplotlib does not know
-    """
+    """`Figure.savefig` to a path, whose suffix is the format, or to a binary file. A PNG file says who drew it, so that
+    `find_images` knows it from a photo."""
     kind = options.get('format') or (os.path.splitext(file)[1][1:] if isinstance(file, (str, os.PathLike)) else '')
     if kind.lower() in ('', 'png'):
         options['metadata'] = {'Software': SOFTWARE}

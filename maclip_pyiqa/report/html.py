@@ -27,12 +27,7 @@ ASSETS = Path(__file__).parent / 'assets'
 
 
 def save_page(
-    path: str | os.PathLike[str],
-    template: str,
-    *,
-    scripts: Iterable[str],
-    data: Mapping[str, Any],
-    **context: Any,
+    path: str | os.PathLike[str], template: str, *, scripts: Iterable[str], data: Mapping[str, Any], **context: Any
 ) -> None:
     """Write a page into one file, which is replaced at once.
 
@@ -54,17 +49,11 @@ def save_page(
 
     style = _asset('style.css')
     codes = [_asset(name) for name in scripts]
-    policy = '; '.join(
-        [
-            "default-src 'none'",
-            f'script-src {" ".join(map(_hash, codes))}',
-            f'style-src {_hash(style)}',
-            'img-src data:',
-            "base-uri 'none'",
-            "form-action 'none'",
-            "require-trusted-types-for 'script'",  # no text becomes HTML or a script, in our own code either
-            "trusted-types 'none'",
-        ]
+    policy = (
+        f"default-src 'none'; script-src {' '.join(map(_hash, codes))}; style-src {_hash(style)}; img-src data:; "
+        "base-uri 'none'; form-action 'none'; "
+        # no text becomes HTML or a script, in our own code either
+        "require-trusted-types-for 'script'; trusted-types 'none'"
     )
     environment = Environment(
         loader=FileSystemLoader(ASSETS),
@@ -110,17 +99,11 @@ def provenance(
     if label is None:
         pairs.append(('metric', 'unknown: the scores have no label'))
     else:
-        config = dict(label['config'])
-        prompts = config.pop('prompts', None)
+        config, versions = dict(label['config']), dict(label['versions'])
+        pairs.append(('metric', f'MA-CLIP of maclip_pyiqa {versions.pop("maclip_pyiqa")}'))
+        prompts = '; '.join(' / '.join(map(str, pair)) for pair in config.pop('prompts', None) or ())
         options = ', '.join(f'{name}={value!r}' for name, value in config.items() if value is not None)
-        pairs += [
-            ('metric', f'MA-CLIP of maclip_pyiqa {label["versions"]["maclip_pyiqa"]}'),
-            ('options', options),
-        ]
-        if prompts:
-            pairs.append(('prompts', '; '.join(' / '.join(map(str, pair)) for pair in prompts)))
-        pairs.append(('fingerprint', label['fingerprint']))
-        versions = {name: value for name, value in label['versions'].items() if name != 'maclip_pyiqa'}
+        pairs += [('options', options), ('prompts', prompts), ('fingerprint', label['fingerprint'])]
         pairs.append(('versions', ', '.join(f'{name} {value}' for name, value in versions.items())))
     pairs += (more or {}).items()
     pairs.append(('page', f'{datetime.now(timezone.utc):%Y-%m-%d %H:%M} UTC, by maclip_pyiqa {__version__}'))

@@ -20,16 +20,8 @@ from .pictures import choose, read_picture
 
 __all__ = ['ReportTable', 'write_report']
 
-SCRIPTS = (
-    'common.js',
-    'map.js',
-    'charts.js',
-    'list.js',
-    'scores.js',
-    'choices.js',
-    'detail.js',
-    'export.js',
-    'report.js',
+SCRIPTS = tuple(
+    f'{name}.js' for name in ('common', 'map', 'charts', 'list', 'scores', 'choices', 'detail', 'export', 'report')
 )
 # numbers are whole millionths on the page, up to LARGEST: as exact as in a table, and short
 MILLION, LARGEST = 10**6, 10**9

@@ -56,12 +56,8 @@ class Maps(Mapping[str, dict[str, Any]]):
 
 
 def choose(order: Sequence[Item], count: int) -> list[Item]:
-    """Images to show: a third the worst, a third the best, and evenly spread ones between.
-
-    Args:
-        order: images, worst first
-        count: number of pictures, at most
-    """
+    """At most `count` images to show, of all, worst first: a third the worst, a third the best, and evenly spread ones
+    between."""
     if len(order) <= count:
         return list(order)
     worst = math.ceil(count / 3)
@@ -73,13 +69,7 @@ def choose(order: Sequence[Item], count: int) -> list[Item]:
 
 
 def thumbnail(pixels: np.ndarray, longest: int = LONGEST, quality: int = 80) -> bytes:
-    """A JPEG of an image, without any metadata.
-
-    Args:
-        pixels: pixels as `read_pixels` gives them, (H, W, 3)
-        longest: side of the JPEG, pixels, at most
-        quality: quality of the JPEG
-    """
+    """A JPEG of pixels as `read_pixels` gives them, (H, W, 3): no side longer than `longest`, and no metadata."""
     import numpy as np
     from PIL import Image
 
@@ -117,24 +107,29 @@ def window_values(analysis: Analysis) -> dict[str, Any] | None:
         ValueError: an analysis of several images
     """
     import numpy as np
+    import torch
 
     plan = analysis.plan
     if len(analysis) != 1:
         raise ValueError(f'expected the analysis of one image; pick one of these {len(analysis)} with analysis[i]')
     if not plan.offsets or not analysis.q_view.isfinite().all():
         return None
-    rows, columns = (np.array_split(np.array(spans), min(len(spans), GRID)) for spans in (plan.rows, plan.columns))
     views = {'score': analysis.q_view, 'q_sim': analysis.q_sim, 'q_mag': analysis.q_mag}
     views |= {f'attribute_{name}': analysis.attributes[..., i] for i, name in enumerate(analysis.names)}
-    values = {}
-    for name, view in views.items():
-        grid = view[0, :-1].double().cpu().numpy().reshape(len(plan.rows), len(plan.columns))
-        for axis, parts in ((0, rows), (1, columns)):
-            starts = np.cumsum([0, *map(len, parts[:-1])])
-            shape = (-1, 1) if axis == 0 else (1, -1)
-            grid = np.add.reduceat(grid, starts, axis) / np.reshape([len(part) for part in parts], shape)
-        values[name] = (grid.ravel() * 10_000).round().astype(int).tolist()
-    spans = [
-        [[round(float(part[0, 0]), 2), round(float(part[-1, 1]), 2)] for part in parts] for parts in (rows, columns)
-    ]
-    return {'size': list(plan.size), 'rows': spans[0], 'columns': spans[1], 'values': values}
+    grids = torch.stack([view[0, :-1] for view in views.values()]).double().cpu().numpy()
+    grids = grids.reshape(len(views), len(plan.rows), len(plan.columns))
+    for axis in (1, 2):
+        grids = np.stack([part.mean(axis) for part in _groups(grids, axis)], axis)
+    values = (grids.reshape(len(views), -1) * 10_000).round().astype(int).tolist()
+    rows, columns = (
+        [[round(float(part[0, 0]), 2), round(float(part[-1, 1]), 2)] for part in _groups(np.array(spans), 0)]
+        for spans in (plan.rows, plan.columns)
+    )
+    return {'size': list(plan.size), 'rows': rows, 'columns': columns, 'values': dict(zip(views, values, strict=True))}
+
+
+def _groups(array: np.ndarray, axis: int) -> list[np.ndarray]:
+    """At most GRID groups of neighbours along an axis."""
+    import numpy as np
+
+    return np.array_split(array, min(array.shape[axis], GRID), axis)
