@@ -33,7 +33,7 @@ def architecture_facts(config: Mapping[str, Any], quick_gelu: bool) -> dict[str,
         quick_gelu: QuickGELU as the activation that the CLIP was built with, in place of the configuration's
 
     Returns:
-        of 'vision' and 'text' the settings that differ from open_clip's defaults, but for those that move no feature
+        settings of 'vision' and 'text' that differ from open_clip's defaults, but for those that move no feature
     """
     from open_clip.model import CLIPTextCfg, CLIPVisionCfg
 

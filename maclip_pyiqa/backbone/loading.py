@@ -27,20 +27,11 @@ DEMO = Path(__file__).parent / 'demo'  # the folder of the demonstration backbon
 
 
 def load(name: str, pretrained: str | os.PathLike, quick_gelu: bool | None = None) -> tuple[Any, ...]:
-    """A CLIP with its weights.
-
-    Args:
-        name: open_clip architecture, also in OpenAI's spelling; 'local-dir:PATH' or 'hf-hub:ID'; or 'demo'
-        pretrained: open_clip tag, or path of a file of weights
-        quick_gelu: QuickGELU as the activation of the transformers; None: see `Backbone`
+    """A CLIP with its weights; arguments and errors are those of `Backbone`.
 
     Returns:
         the model of open_clip on the CPU in float32, mean and standard deviation of its image normalisation, (3,) each,
         its tokenizer, and what its tensors do not tell (see `architecture_facts`)
-
-    Raises:
-        ValueError: an unknown architecture or tag
-        WeightsError: weights that cannot be found, downloaded or read, or that do not fit
     """
     import open_clip  # imports for seconds, so only where a backbone is built
 

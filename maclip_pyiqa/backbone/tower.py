@@ -20,7 +20,7 @@ def simplify(visual: Any, window: int, pos_embedding: bool) -> tuple[nn.Module, 
 
     Args:
         visual: image tower of open_clip, changed in place
-        window: side of its own input, pixels
+        window: side of the tower's own input, pixels
         pos_embedding: use of the positional embedding
 
     Returns:

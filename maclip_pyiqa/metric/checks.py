@@ -23,11 +23,7 @@ def wants_grad(images: Iterable[Tensor]) -> bool:
 
 
 def as_images(x: Any, device: torch.device) -> list[Tensor]:
-    """A batch or a sequence as images (C, H, W), C being 1 or 3, whose form is checked, but not their values.
-
-    Args:
-        x: images as they were given to the metric
-        device: device that the images must be on
+    """A batch or a sequence as images (C, H, W), C being 1 or 3, on `device`. Their form is checked, not their values.
 
     Raises:
         TypeError, ValueError: as `MACLIP.forward`
@@ -74,11 +70,7 @@ class RangeCheck:
         self.calls = 0  # that require a gradient
 
     def __call__(self, images: Sequence[Tensor], lenient: bool = False) -> None:
-        """Check images.
-
-        Args:
-            images: images, (C, H, W) each
-            lenient: True where images without gradient may leave the range likewise
+        """Check images, (C, H, W) each; `lenient`: those without gradient may leave the range likewise.
 
         Raises:
             ValueError: values that are not finite, or too far outside

@@ -187,13 +187,10 @@ class MACLIP(FrozenModule):
         """What the score is made of. `sample_views` has no effect here; differentiable as the score is.
 
         Args:
-            x: images, as for `forward`
+            x: images, as for `forward`, which raises the same errors
 
         Returns:
             for a tensor one `Analysis` of its N images, for a sequence of images a list of N of one image each
-
-        Raises:
-            as `forward`
         """
         plans, features = self._encode(x, sample=False)
         cues = self.cues(features)
