@@ -169,8 +169,9 @@ class MACLIP(FrozenModule):
         """
         given = {'box_lam': box_lam, 'base_cos': base_cos, 'base_norm': base_norm, 'alpha': alpha}
         constants = {name: number(name, value) for name, value in given.items() if value is not None}
-        plans, features = self._encode(x)  # (sum of V, D)
-        return _mean_of_views(self.cues(features, **constants).q, plans)
+        plans, features = self._encode(x)  # images checked, their views planned and encoded: (sum of V, D)
+        q = self.cues(features, **constants).q  # two cues, fused: (sum of V,)
+        return _mean_of_views(q, plans)
 
     def features(self, x: Tensor | Sequence[Tensor]) -> list[Tensor]:
         """CLIP's features of each image's views before L2 normalisation, in the order of `plan`: N tensors (V, D)."""
@@ -224,8 +225,8 @@ class MACLIP(FrozenModule):
         return Cues(q, q_sim, q_mag, w_sim, attributes)
 
     def _encode(self, x: Tensor | Sequence[Tensor], sample: bool = True) -> tuple[list[ViewPlan], Tensor]:
-        """Check images, plan their views, where gradients flow `sample_views` windows only, and encode these; -> plans
-        and features of all views, (sum of V, D)."""
+        """Check images, plan their views (where gradients flow, of `sample_views` windows only) and encode these; ->
+        plans and features of all views, (sum of V, D)."""
         mean, count, plans = self.backbone.mean, self.options.sample_views, []
         images = as_images(x, mean.device)
         self._check_range(images)

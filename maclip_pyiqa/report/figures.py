@@ -141,12 +141,11 @@ def plot_guidance(steps: Sequence[int], scores: Sequence[Sequence[float]], norms
         raise ValueError('no guided steps; expected at least one')
     figure = Figure(figsize=(WIDTH, 2.6), dpi=150, layout='constrained')
     panels = figure.subplots(1, 2)
-    for axes, values, label in zip(
-        panels, (scores, norms), ('score of the predicted image', 'gradient norm'), strict=True
-    ):
-        axes.plot(steps, values, marker='.', linewidth=1)
+    values = {'score of the predicted image': scores, 'gradient norm': norms}
+    for axes, (title, series) in zip(panels, values.items(), strict=True):
+        axes.plot(steps, series, marker='.', linewidth=1)
         axes.set_xlabel('step', fontsize=8)
-        axes.set_title(label, fontsize=9)
+        axes.set_title(title, fontsize=9)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.tick_params(which='both', labelsize=8)
         axes.spines[['top', 'right']].set_visible(False)

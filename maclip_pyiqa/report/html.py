@@ -88,13 +88,8 @@ def demo_note(label: Mapping[str, Any] | None) -> str:
 def provenance(
     label: Mapping[str, Any] | None, counts: Mapping[str, int], more: Mapping[str, str] | None = None
 ) -> list[tuple[str, str]]:
-    """Pairs for a page's provenance.
-
-    Args:
-        label: label of the scores, see `maclip_pyiqa.scoring.label`; None: unknown
-        counts: numbers of images by what they are, such as {'images': 100}
-        more: further pairs, such as the command
-    """
+    """Pairs for a page's provenance: numbers of images by what they are, such as {'images': 100}, the label of the
+    scores (None: unknown), and further pairs, such as the command."""
     pairs = [(name, f'{count:,}') for name, count in counts.items()]
     if label is None:
         pairs.append(('metric', 'unknown: the scores have no label'))
