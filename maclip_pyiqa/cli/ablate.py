@@ -31,21 +31,13 @@ Written to RESULTS/ablation, or -o:
 
 def add(commands: Any, parents: Parents) -> None:
     """Register the command."""
-    raw = argparse.RawDescriptionHelpFormatter
-    parser = commands.add_parser(
-        'ablate', help='ablations from cached features', description=DESCRIPTION, formatter_class=raw
-    )
+    parser = commands.add_parser('ablate', help='ablations from cached features', description=DESCRIPTION)
     parser.add_argument('results', type=Path, metavar='RESULTS', help='folder of `evaluate -o`')
     parser.add_argument('-d', '--datasets', nargs='+', default=[], metavar='NAME', help='default: all in RESULTS')
     parser.add_argument('-m', '--metric', metavar='NAME', help="default: all of this package's that fuse both cues")
     parser.add_argument('-o', '--output', type=Path, metavar='DIR', help='default: RESULTS/ablation')
-    parser.add_argument(
-        '--resamples',
-        type=whole_number(0),
-        default=0,
-        metavar='N',
-        help='bootstrap for an interval of `change`: low, high (default: none)',
-    )
+    bootstrap = 'resamples of the bootstrap for an interval of `change`: low, high (default: no interval)'
+    parser.add_argument('--resamples', type=whole_number(0), default=0, metavar='N', help=bootstrap)
     parser.set_defaults(run=run)
 
 

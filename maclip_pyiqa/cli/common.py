@@ -21,11 +21,9 @@ if TYPE_CHECKING:
     from ..metric import MACLIP, Analysis
 
 __all__ = [
-    *('CODES', 'FAILED', 'INTERRUPTED', 'NO_WEIGHTS', 'OK', 'USAGE', 'Parents', 'UsageError'),
-    *('add_thumbnails', 'load_device', 'load_metric', 'load_metrics', 'metric_options', 'parent_parsers'),
-    *('save_figure', 'say'),
-    *('split_names', 'usage_errors'),
-    'whole_number',
+    *('CODES', 'FAILED', 'INTERRUPTED', 'NO_WEIGHTS', 'OK', 'USAGE', 'WORKERS', 'Parents', 'UsageError'),
+    *('load_device', 'load_metric', 'load_metrics', 'metric_options', 'parent_parsers', 'save_figure', 'say'),
+    *('split_names', 'usage_errors', 'whole_number', 'writing'),
 ]
 
 OK, FAILED, USAGE, NO_WEIGHTS, INTERRUPTED = 0, 1, 2, 3, 130
@@ -34,14 +32,14 @@ CODES = """\
 exit codes:
   0    all images were scored
   1    some could not be read or scored: see standard error, or the column `error`
-  2    wrong use, no images found, or a missing extra
+  2    wrong use, nothing to score, or a missing extra
   3    no weights
-  130  interrupted; finished rows are written, and --resume continues
+  130  interrupted
 """
-
 
 FLAGS = ('backbone', 'pretrained', 'prompts', 'max_views')  # options of the metric that have a flag of their own
 OTHERS = tuple(name for name, e in ENTRIES.items() if e.metadata['moves'] != 'nothing' and name not in FLAGS)
+WORKERS = min(4, os.cpu_count() or 1)
 
 
 class UsageError(Exception):
@@ -55,6 +53,7 @@ class Parents(NamedTuple):
     options: argparse.ArgumentParser  # those, --prompts, --max-views, --option
     metric: argparse.ArgumentParser  # those, --max-pixels, --device
     files: argparse.ArgumentParser  # --metrics, --batch, --workers
+    page: argparse.ArgumentParser  # --thumbnails
 
 
 def parent_parsers() -> Parents:
@@ -65,41 +64,32 @@ def parent_parsers() -> Parents:
     options = argparse.ArgumentParser(add_help=False, parents=[backbone])
     _add_flag(options, 'prompts', 'maclip', 'NAME|FILE.yml', _prompts)
     _add_flag(options, 'max_views', None, 'N', whole_number(1))
-    options.add_argument(
-        '--option',
-        type=_option,
-        action='append',
-        default=[],
-        metavar='NAME=VALUE',
-        help=f'another option of the metric, such as cue=sim; may be repeated; NAME is one of {", ".join(OTHERS)}: see '
-        'docs/metric.md',
+    other = (
+        f'another option of the metric, such as cue=sim; may be repeated; NAME is one of {", ".join(OTHERS)}: see '
+        'docs/metric.md'
     )
+    options.add_argument('--option', type=_option, action='append', default=[], metavar='NAME=VALUE', help=other)
     metric = argparse.ArgumentParser(add_help=False, parents=[options])
-    metric.add_argument(
-        '--max-pixels',
-        type=whole_number(1),
-        default=MAX_PIXELS,
-        metavar='N',
-        help='refuse images of more than N pixels, width x height, which take about 20 bytes a pixel to score '
-        '(default: %(default)s)',
+    pixels = (
+        'refuse images of more than N pixels, width x height, which take about 20 bytes a pixel to score '
+        '(default: %(default)s)'
     )
+    metric.add_argument('--max-pixels', type=whole_number(1), default=MAX_PIXELS, metavar='N', help=pixels)
     metric.add_argument('--device', help='such as cpu, cuda or cuda:1 (default: cuda if available, else cpu)')
     files = argparse.ArgumentParser(add_help=False)
-    files.add_argument(
-        '--metrics', default='', metavar='A,B', help="pyiqa's no-reference metrics beside ours, such as clipiqa,niqe"
+    metrics = "pyiqa's no-reference metrics beside ours, such as clipiqa,niqe"
+    files.add_argument('--metrics', type=split_names, default=[], metavar='A,B', help=metrics)
+    batch = 'at most N images at once (default: %(default)s)'
+    files.add_argument('--batch', type=whole_number(1), default=16, metavar='N', help=batch)
+    workers = (
+        'processes that read images, once reading the rest would take seconds; 0: read in the main process '
+        '(default: %(default)s)'
     )
-    files.add_argument(
-        '--batch', type=whole_number(1), default=16, metavar='N', help='at most N images at once (default: 16)'
-    )
-    files.add_argument(
-        '--workers',
-        type=whole_number(0),
-        default=min(4, os.cpu_count() or 1),
-        metavar='N',
-        help='processes that read images, once reading the rest would take seconds; 0: read in the main process '
-        '(default: %(default)s)',
-    )
-    return Parents(backbone, options, metric, files)
+    files.add_argument('--workers', type=whole_number(0), default=WORKERS, metavar='N', help=workers)
+    page = argparse.ArgumentParser(add_help=False)
+    pictures = 'pictures on the page, at most: the worst, the best, and evenly spread ones between (default: 500)'
+    page.add_argument('--thumbnails', type=whole_number(0), default=500, metavar='N', help=pictures)
+    return Parents(backbone, options, metric, files, page)
 
 
 def _add_flag(
@@ -108,17 +98,6 @@ def _add_flag(
     """A flag of its own for an option of the metric."""
     text = ENTRIES[name].metadata['help'] + f' (default: {default})' * (default is not None)
     parser.add_argument('--' + name.replace('_', '-'), type=parse, default=default, metavar=metavar, help=text)
-
-
-def add_thumbnails(parser: argparse.ArgumentParser) -> None:
-    """The option --thumbnails."""
-    parser.add_argument(
-        '--thumbnails',
-        type=whole_number(0),
-        default=500,
-        metavar='N',
-        help='pictures on the page, at most: the worst, the best, and evenly spread ones between (default: 500)',
-    )
 
 
 def whole_number(least: int) -> Callable[[str], int]:
@@ -155,20 +134,43 @@ def usage_errors(*errors: type[Exception]) -> Iterator[None]:
         raise UsageError(' '.join(str(error).split())) from error
 
 
+@contextlib.contextmanager
+def writing(path: str) -> Iterator[None]:
+    """Turn an error of a file that cannot be written into UsageError."""
+    try:
+        yield
+    except BrokenPipeError:  # see main
+        raise
+    except OSError as error:
+        raise UsageError(f'{path} cannot be written: {one_line(error)}') from error
+
+
 def load_device(name: str | None) -> torch.device:
-    """The device of --device.
+    """The device of --device; None: a GPU if there is one, else the CPU.
+
+    With several GPUs, None and 'cuda' are the one of the process's local rank under torchrun.
 
     Raises:
         UsageError: it cannot be used
     """
     import torch
 
+    gpus = torch.cuda.device_count()
+    own = f'cuda:{int(os.environ.get("LOCAL_RANK", 0)) % gpus}' if gpus else 'cpu'
     try:
-        device = torch.device(name or ('cuda' if torch.cuda.is_available() else 'cpu'))
+        device = torch.device(own if name is None or (name == 'cuda' and gpus) else name)
+        if device.type == 'cuda':
+            torch.cuda.set_device(device)  # some of pyiqa's metrics use plain 'cuda'
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
         raise UsageError(f'device {name!r} cannot be used: {one_line(error)}') from error
     return device
+
+
+def metric_options(args: argparse.Namespace) -> dict[str, Any]:
+    """The options on the command line that differ from their defaults, for `MACLIP`."""
+    given = {name: getattr(args, name) for name in FLAGS} | dict(args.option)
+    return {name: value for name, value in given.items() if value != DEFAULTS[name]}
 
 
 def load_metric(args: argparse.Namespace, device: torch.device) -> MACLIP:
@@ -188,28 +190,22 @@ def load_metric(args: argparse.Namespace, device: torch.device) -> MACLIP:
         return MACLIP(**options).to(device)
 
 
-def metric_options(args: argparse.Namespace) -> dict[str, Any]:
-    """The options on the command line that differ from their defaults, for `MACLIP`."""
-    given = {name: getattr(args, name) for name in FLAGS} | dict(args.option)
-    return {name: value for name, value in given.items() if value != DEFAULTS[name]}
-
-
-def load_metrics(args: argparse.Namespace, names: list[str]) -> tuple[MACLIP, dict[str, Callable[[Tensor], Tensor]]]:
-    """The metric, and other metrics by their names.
+def load_metrics(args: argparse.Namespace) -> tuple[MACLIP, dict[str, Callable[[Tensor], Tensor]]]:
+    """The metric, and those of --metrics by their names.
 
     Raises:
         as `load_metric`; UsageError also for names that pyiqa does not know
     """
     device = load_device(args.device)
-    if not names:
+    if not args.metrics:
         return load_metric(args, device), {}
     from ..scoring import others
 
     with usage_errors(ValueError):
-        others.check_metrics(names)
+        others.check_metrics(args.metrics)
     metric = load_metric(args, device)
     with contextlib.redirect_stdout(sys.stderr):  # pyiqa prints what it downloads
-        return metric, {name: _quiet(other) for name, other in others.load_metrics(names, device).items()}
+        return metric, {name: _quiet(other) for name, other in others.load_metrics(args.metrics, device).items()}
 
 
 def save_figure(image: Tensor, analysis: Analysis, path: str, of: str, backbone: str) -> None:

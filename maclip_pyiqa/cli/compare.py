@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import os
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from .._files import one_line
 from .._lazy import need
 from ..scoring.text import escape_path
-from .common import FAILED, OK, Parents, UsageError, load_metrics, say, split_names, usage_errors, whole_number
+from .common import (
+    CODES,
+    FAILED,
+    OK,
+    Parents,
+    UsageError,
+    load_metrics,
+    say,
+    split_names,
+    usage_errors,
+    whole_number,
+    writing,
+)
 
 __all__ = ['add', 'run']
 
@@ -39,15 +48,6 @@ zero. Otherwise it names the true difference that would have been shown with 80 
 verdict. Each interval holds for itself: of 20 quantities that do not differ, one is expected to seem to.
 """
 
-CODES = """\
-exit codes:
-  0    all images were scored
-  1    some could not be read or scored: see standard error
-  2    wrong use, no image in two versions, or a missing extra
-  3    no weights
-  130  interrupted; nothing is written
-"""
-
 
 def add(commands: Any, parents: Parents) -> None:
     """Add the parser of this command."""
@@ -57,42 +57,23 @@ def add(commands: Any, parents: Parents) -> None:
         help='which of several versions of the same images is better',
         description=DESCRIPTION,
         epilog=CODES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    option = parser.add_argument
+    option, count = parser.add_argument, whole_number
     option('versions', nargs='+', metavar='VERSION', help='folder, or table made by `score -o`; two or more')
-    option(
-        '-o',
-        '--output',
-        action='append',
-        default=[],
-        metavar='FILE',
-        help='FILE.csv: the statistics; FILE.html: a page; repeatable',
-    )
+    output = 'FILE.csv: the statistics; FILE.html: a page; repeatable'
+    option('-o', '--output', action='append', default=[], metavar='FILE', help=output)
     option('--pairs', metavar='FILE.csv', help='the values of each pair of images, and further text of tables')
     option('--by', metavar='COLUMN', help='column of the tables that pairs images (default: their paths)')
-    option(
-        '--lower-better',
-        default='',
-        metavar='A,B',
-        help="columns of tables where lower is better (known already: pyiqa's metrics)",
+    lower = "columns of tables where lower is better (known already: pyiqa's metrics)"
+    option('--lower-better', type=split_names, default=[], metavar='A,B', help=lower)
+    resamples = 'resamples of the bootstrap (default: %(default)s)'
+    option('--resamples', type=count(1), default=9999, metavar='N', help=resamples)
+    option('--seed', type=count(0), default=0, metavar='N', help='seed of the bootstrap (default: %(default)s)')
+    pictures = (
+        'on the page, show the images of N pairs: the largest differences of either sign, and evenly spread ones '
+        'between (default: %(default)s)'
     )
-    option(
-        '--resamples',
-        type=whole_number(1),
-        default=9999,
-        metavar='N',
-        help='resamples of the bootstrap (default: %(default)s)',
-    )
-    option('--seed', type=whole_number(0), default=0, metavar='N', help='seed of the bootstrap (default: %(default)s)')
-    option(
-        '--pictures',
-        type=whole_number(0),
-        default=60,
-        metavar='N',
-        help='on the page, show the images of N pairs: the largest differences of either sign, and evenly spread ones '
-        'between (default: %(default)s)',
-    )
+    option('--pictures', type=count(0), default=60, metavar='N', help=pictures)
     parser.set_defaults(run=run)
 
 
@@ -115,23 +96,22 @@ def run(args: argparse.Namespace) -> int:
         images = pair(versions)
         check_labels(versions)
     folders = not all(version.scored for version in versions)
-    others = split_names(args.metrics)
-    if others and not folders:
+    if args.metrics and not folders:
         raise UsageError('--metrics scores folders; tables are compared in all the columns that they have')
     for path in outputs:  # now rather than after hours of scoring
-        with _writing(path):
+        with writing(path):
             part = Path(f'{path}.part')
             part.touch()
             part.unlink()
     from ..comparison.verdict import compare_versions
 
-    metric, loaded = load_metrics(args, others) if folders else (None, None)
+    metric, loaded = load_metrics(args) if folders else (None, None)
     with usage_errors(ValueError):
         result = compare_versions(
             versions,
             images,
             metric,
-            lower_better=split_names(args.lower_better),
+            lower_better=args.lower_better,
             resamples=args.resamples,
             seed=args.seed,
             options={'others': loaded, 'batch': args.batch, 'workers': args.workers, 'max_pixels': args.max_pixels},
@@ -142,23 +122,15 @@ def run(args: argparse.Namespace) -> int:
     _list('failed and left out', [f'{name}: {row["path"]}: {row["error"]}' for name, row in result.failed])
     print(result)
     for path in args.output:
-        with _writing(path):
+        with writing(path):
             if path.lower().endswith('.html'):
                 result.to_html(path, args.pictures, {'command': args.command})
             else:
                 result.to_csv(path)
     if args.pairs is not None:
-        with _writing(args.pairs):
+        with writing(args.pairs):
             result.pairs_to_csv(args.pairs)
     return FAILED if result.failed else OK
-
-
-@contextlib.contextmanager
-def _writing(path: str) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise UsageError(f'{path} cannot be written: {one_line(error)}') from error
 
 
 def _list(what: str, lines: list[str]) -> None:

@@ -7,27 +7,29 @@ import os
 
 from .._files import one_line
 from .._lazy import need
-from ..demo import NOTE, PHOTO
+from ..backbone import NOTE
+from ..demo import PHOTO
 from ..scoring.find import check_file
 from ..scoring.text import escape_path
 from .common import FAILED, OK, Parents, UsageError, say
 
 __all__ = ['add', 'run']
 
+DESCRIPTION = """\
+Degrades a photo (reduced to 640 pixels) by blur, noise, JPEG, and blur of its right half, each in three steps; scores
+each step with the demonstration backbone in this package, and draws images, scores, maps, cues and attributes into
+DIR/demo.png; the numbers go to DIR/demo.csv. The demonstration backbone is a tiny one, trained on a few photos. Its
+scores are not those of MA-CLIP. Needs matplotlib.
+"""
+
 
 def add(commands: argparse._SubParsersAction, parents: Parents) -> None:
     """Add the parser of this command."""
-    demo = commands.add_parser(
-        'demo',
-        help='see it at work on one photo, without a download',
-        description='Degrades a photo (reduced to 640 pixels) by blur, noise, JPEG, and blur of its right half, each '
-        'in three steps; scores each step with the demonstration backbone in this package, and draws images, scores, '
-        'maps, cues and attributes into DIR/demo.png; the numbers go to DIR/demo.csv. The demonstration backbone is a '
-        'tiny one, trained on a few photos. Its scores are not those of MA-CLIP. Needs matplotlib.',
-    )
-    demo.add_argument('image', nargs='?', metavar='IMAGE', help='default: a photo in this package')
-    demo.add_argument('-o', '--output', default='maclip_demo', metavar='DIR', help='default: %(default)s')
-    demo.set_defaults(run=run)
+    help_ = 'see it at work on one photo, without a download'
+    parser = commands.add_parser('demo', help=help_, description=DESCRIPTION)
+    parser.add_argument('image', nargs='?', metavar='IMAGE', help='default: a photo in this package')
+    parser.add_argument('-o', '--output', default='maclip_demo', metavar='DIR', help='default: %(default)s')
+    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -3,14 +3,26 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .._lazy import need
-from .common import FAILED, INTERRUPTED, OK, Parents, UsageError, metric_options, say, usage_errors, whole_number
+from .common import (
+    CODES,
+    FAILED,
+    INTERRUPTED,
+    OK,
+    WORKERS,
+    Parents,
+    UsageError,
+    load_device,
+    metric_options,
+    say,
+    usage_errors,
+    whole_number,
+)
 
 if TYPE_CHECKING:  # seconds to import
     from ..evaluation.datasets import DataSet
@@ -38,26 +50,12 @@ and plots/ of each metric and data set, run.json (versions, options, fingerprint
 negated, as declared per data set, and so are scores of metrics where lower is better.
 """
 
-CODES = """\
-exit codes:
-  0    all images were scored
-  1    some could not be read or scored: see standard error, and the column `error` in scores/
-  2    wrong use, missing data sets, or a missing extra
-  3    no weights
-  130  interrupted; rerun the same command to resume
-"""
-
 
 def add(commands: Any, parents: Parents) -> None:
     """Register the command."""
-    raw = argparse.RawDescriptionHelpFormatter
+    help_ = 'agreement between metrics and human ratings on IQA data sets'
     parser = commands.add_parser(
-        'evaluate',
-        help='agreement between metrics and human ratings on IQA data sets',
-        description=DESCRIPTION,
-        epilog=CODES,
-        parents=[parents.options],
-        formatter_class=raw,
+        'evaluate', parents=[parents.options], help=help_, description=DESCRIPTION, epilog=CODES
     )
     option = parser.add_argument
     option('-m', '--metrics', nargs='+', default=['maclip'], metavar='NAME', help="pyiqa's names (default: maclip)")
@@ -76,16 +74,10 @@ def add(commands: Any, parents: Parents) -> None:
     own.add_argument('--ratings', choices=('mos', 'dmos'), help=ratings)
     how = parser.add_argument_group('computation')
     how.add_argument('--device', help='such as cpu or cuda (default: a GPU if there is one, one for each process)')
-    how.add_argument(
-        '--resamples', type=whole_number(0), default=1000, metavar='N', help='bootstrap (default: %(default)s)'
-    )
-    how.add_argument(
-        '--workers',
-        type=whole_number(0),
-        default=min(4, os.cpu_count() or 1),
-        metavar='N',
-        help='processes that read images, for each that computes; 0: that process itself (default: %(default)s)',
-    )
+    bootstrap = 'resamples of the bootstrap (default: %(default)s)'
+    how.add_argument('--resamples', type=whole_number(0), default=1000, metavar='N', help=bootstrap)
+    workers = 'processes that read images, for each that computes; 0: that process itself (default: %(default)s)'
+    how.add_argument('--workers', type=whole_number(0), default=WORKERS, metavar='N', help=workers)
     parser.set_defaults(run=run)
 
 
@@ -107,7 +99,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _run(args: argparse.Namespace, processes: Processes) -> int:
-    from ..evaluation.evaluate import check_results, evaluate, local_device
+    from ..evaluation.evaluate import check_results, evaluate
 
     for option, names in (('-m', args.metrics), ('-d', args.datasets)):
         again = [name for name, count in Counter(names).items() if count > 1]
@@ -118,7 +110,7 @@ def _run(args: argparse.Namespace, processes: Processes) -> int:
         check_results(args.output, datasets, args.metrics)
         from ..evaluation.metrics import load_metrics
 
-        device = local_device(args.device)
+        device = load_device(args.device)
         metrics = processes.one_first(lambda: load_metrics(args.metrics, device, **metric_options(args)))
     options = {name: str(value) for name, value in vars(args).items() if name != 'run' and value is not None}
     settings = {'device': device, 'resamples': args.resamples, 'workers': args.workers, 'processes': processes}

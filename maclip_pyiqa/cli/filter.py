@@ -6,7 +6,7 @@ import argparse
 import re
 
 from .._lazy import need
-from .common import FAILED, OK, Parents, UsageError, say, usage_errors
+from .common import FAILED, OK, Parents, UsageError, say, split_names, usage_errors
 
 __all__ = ['add', 'run']
 
@@ -30,27 +30,16 @@ exit codes:
 
 def add(commands: argparse._SubParsersAction, parents: Parents) -> None:
     """Add the parser of this command."""
-    parser = commands.add_parser(
-        'filter',
-        help='keep the best of many scored images',
-        description=DESCRIPTION,
-        epilog=CODES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument('scores', metavar='SCORES', help='a table, or a folder of tables, or the URL of one')
-    parser.add_argument('-o', '--output', metavar='FILE', help='.parquet, .csv, .jsonl or .txt (default: only count)')
-    parser.add_argument('--min-score', type=float, metavar='X', help='the least score to keep')
-    parser.add_argument('--max-score', type=float, metavar='X', help='the highest score to keep')
-    parser.add_argument(
-        '--top', type=_top, metavar='N|P%', help='only the N best, or the best P percent, of what passes the rest'
-    )
-    parser.add_argument(
-        '--without-flags',
-        type=_flags,
-        default=(),
-        metavar='A,B|all',
-        help='no images with these flags, such as flat,noise',
-    )
+    help_ = 'keep the best of many scored images'
+    parser = commands.add_parser('filter', help=help_, description=DESCRIPTION, epilog=CODES)
+    option = parser.add_argument
+    option('scores', metavar='SCORES', help='a table, or a folder of tables, or the URL of one')
+    option('-o', '--output', metavar='FILE', help='.parquet, .csv, .jsonl or .txt (default: only count)')
+    option('--min-score', type=float, metavar='X', help='the least score to keep')
+    option('--max-score', type=float, metavar='X', help='the highest score to keep')
+    option('--top', type=_top, metavar='N|P%', help='only the N best, or the best P percent, of what passes the rest')
+    flags = 'no images with these flags, such as flat,noise'
+    option('--without-flags', type=split_names, default=[], metavar='A,B|all', help=flags)
     parser.set_defaults(run=run)
 
 
@@ -60,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
     from ..scoring.filter import filter_scores
     from ..scoring.flags import FLAGS
 
-    words = list(FLAGS) if args.without_flags == ('all',) else list(args.without_flags)
+    words = list(FLAGS) if args.without_flags == ['all'] else args.without_flags
     unknown = [word for word in words if word not in FLAGS]
     if unknown:
         raise UsageError(f'--without-flags: unknown flag {unknown[0]!r}; expected some of {", ".join(FLAGS)}, or all')
@@ -82,7 +71,3 @@ def _top(text: str) -> int | float:
     if number and number[1].isdecimal() and not number[2] and int(number[1]) > 0:
         return int(number[1])
     raise argparse.ArgumentTypeError(f'{text!r} is neither a number of images nor a percentage such as 20%')
-
-
-def _flags(text: str) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(word.strip() for word in text.split(',') if word.strip()))

@@ -34,19 +34,16 @@ fitted to: they show how much a constant matters, not what fitting is worth.
 
 def add(commands: Any, parents: Parents) -> None:
     """Register the command."""
-    raw = argparse.RawDescriptionHelpFormatter
-    parser = commands.add_parser(
-        'fit', help='fit the constants to ratings, from cached features', description=DESCRIPTION, formatter_class=raw
-    )
+    help_ = 'fit the constants to ratings, from cached features'
+    parser = commands.add_parser('fit', help=help_, description=DESCRIPTION)
     parser.add_argument('results', type=Path, metavar='RESULTS', help='folder of `evaluate -o`')
     parser.add_argument('dataset', metavar='DATASET', help='its name, as given to `evaluate`')
     parser.add_argument('-m', '--metric', metavar='NAME', help='default: the only one with features of DATASET')
     parser.add_argument('-o', '--output', type=Path, metavar='DIR', help='default: RESULTS/fit')
     parser.add_argument('--weights', action='store_true', help='fit weights of the prompt pairs too')
     parser.add_argument('--folds', type=whole_number(2), default=5, metavar='N', help='default: %(default)s')
-    parser.add_argument(
-        '--resamples', type=whole_number(100), default=1000, metavar='N', help='bootstrap (default: %(default)s)'
-    )
+    bootstrap = 'resamples of the bootstrap (default: %(default)s)'
+    parser.add_argument('--resamples', type=whole_number(100), default=1000, metavar='N', help=bootstrap)
     parser.add_argument('--seed', type=whole_number(0), default=0, help='of folds and bootstrap (default: %(default)s)')
     parser.set_defaults(run=run)
 

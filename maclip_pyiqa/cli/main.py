@@ -7,6 +7,7 @@ import os
 import shlex
 import sys
 from importlib import import_module
+from typing import Any
 
 from .._lazy import NotInstalledError
 from .._version import __version__
@@ -84,9 +85,15 @@ def _let_idle_threads_sleep() -> None:
         os.environ['OMP_WAIT_POLICY'] = 'PASSIVE'  # read once, when torch is imported
 
 
+class _Parser(argparse.ArgumentParser):
+    """A parser, and parsers of commands, whose help has description and epilog as they stand."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **{'formatter_class': argparse.RawDescriptionHelpFormatter} | kwargs)
+
+
 def _parser() -> argparse.ArgumentParser:
-    raw = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser('maclip-pyiqa', description=DESCRIPTION, epilog=CODES, formatter_class=raw)
+    parser = _Parser('maclip-pyiqa', description=DESCRIPTION, epilog=CODES)
     parser.add_argument('--version', action='version', version=__version__)
     commands = parser.add_subparsers(metavar='COMMAND', required=True)
     parents = parent_parsers()

@@ -13,22 +13,20 @@ from .common import FAILED, OK, Parents, UsageError, load_device, load_metric, s
 
 __all__ = ['add', 'run']
 
+DESCRIPTION = """\
+Draws an image, its quality map, its attributes and its cues into one figure, and prints its score. Needs matplotlib.
+"""
+
 
 def add(commands: argparse._SubParsersAction, parents: Parents) -> None:
     """Add the parser of this command."""
-    draw = commands.add_parser(
-        'map',
-        parents=[parents.metric],
-        help='draw the quality map of an image',
-        description='Draws an image, its quality map, its attributes and its cues into one figure, and prints its '
-        'score. Needs matplotlib.',
-    )
-    draw.add_argument('image', metavar='IMAGE')
-    draw.add_argument('-o', '--output', required=True, metavar='FILE', help='.png, .pdf, .svg, ...')
-    draw.add_argument(
-        '--of', default='q', metavar='NAME', help="'q' (default), 'q_sim', 'q_mag', 'w_sim', or an attribute: 'sharp'"
-    )
-    draw.set_defaults(run=run)
+    help_ = 'draw the quality map of an image'
+    parser = commands.add_parser('map', parents=[parents.metric], help=help_, description=DESCRIPTION)
+    parser.add_argument('image', metavar='IMAGE')
+    parser.add_argument('-o', '--output', required=True, metavar='FILE', help='.png, .pdf, .svg, ...')
+    of = "'q' (default), 'q_sim', 'q_mag', 'w_sim', or an attribute: 'sharp'"
+    parser.add_argument('--of', default='q', metavar='NAME', help=of)
+    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:

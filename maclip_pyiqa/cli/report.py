@@ -6,7 +6,7 @@ import argparse
 
 from ..report import write_report
 from ..scoring.source import open_scores
-from .common import OK, Parents, UsageError, add_thumbnails, say, usage_errors
+from .common import OK, Parents, UsageError, say, usage_errors
 
 __all__ = ['add', 'run']
 
@@ -24,16 +24,11 @@ a URL. Further columns that you add to a table are shown too.
 
 def add(commands: argparse._SubParsersAction, parents: Parents) -> None:
     """Add the parser of this command."""
-    report = commands.add_parser(
-        'report',
-        help='show a table of scores as a page',
-        description=DESCRIPTION,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    report.add_argument('table', metavar='TABLE', help='.csv, .jsonl or .parquet, or the folder of a collection')
-    report.add_argument('-o', '--output', required=True, metavar='FILE', help='the page, .html')
-    add_thumbnails(report)
-    report.set_defaults(run=run)
+    help_ = 'show a table of scores as a page'
+    parser = commands.add_parser('report', parents=[parents.page], help=help_, description=DESCRIPTION)
+    parser.add_argument('table', metavar='TABLE', help='.csv, .jsonl or .parquet, or the folder of a collection')
+    parser.add_argument('-o', '--output', required=True, metavar='FILE', help='the page, .html')
+    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -7,7 +7,7 @@ import contextlib
 import math
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from .._files import one_line
@@ -19,18 +19,7 @@ from ..scoring.find import check_file, find_images, same_file
 from ..scoring.formats import CSVTable, JSONLTable, PlainTable, Table, open_table
 from ..scoring.schema import Label, column, columns, empty_row, label
 from ..scoring.text import escape_path
-from .common import (
-    CODES,
-    FAILED,
-    OK,
-    Parents,
-    UsageError,
-    add_thumbnails,
-    load_metrics,
-    save_figure,
-    say,
-    split_names,
-)
+from .common import CODES, FAILED, OK, Parents, UsageError, load_metrics, save_figure, say, usage_errors, writing
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -39,7 +28,6 @@ if TYPE_CHECKING:
 
 __all__ = ['add', 'run']
 
-Each = Callable[[dict[str, Any], 'Tensor', 'Analysis'], None]
 STREAMS = {None: PlainTable, 'csv': CSVTable, 'jsonl': JSONLTable}  # by --format
 
 DESCRIPTION = """\
@@ -72,90 +60,78 @@ that is not valid UTF-8 is written escaped, after the character U+FFFD; maclip_p
 
 def add(commands: argparse._SubParsersAction, parents: Parents) -> None:
     """Add the parser of this command."""
-    score = commands.add_parser(
+    parser = commands.add_parser(
         'score',
-        parents=[parents.metric, parents.files],
+        parents=[parents.metric, parents.files, parents.page],
         help='score images',
         description=DESCRIPTION,
         epilog=CODES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    score.add_argument('paths', nargs='+', metavar='PATH', help='file, folder, pattern, or - for a list on input')
-    score.add_argument(
-        '-0', '--null', action='store_true', help='the paths on standard input are separated by NUL, not by line breaks'
+    option = parser.add_argument
+    option('paths', nargs='+', metavar='PATH', help='file, folder, pattern, or - for a list on input')
+    null = 'the paths on standard input are separated by NUL, not by line breaks'
+    option('-0', '--null', action='store_true', help=null)
+    parser._has_negative_number_optionals.clear()  # -0 is no number, and --workers -1 is one
+    output = (
+        'write a table to FILE.csv, FILE.jsonl or FILE.parquet, a page to FILE.html, or - for standard output '
+        '(default); repeatable'
     )
-    score.add_argument(
-        '-o',
-        '--output',
-        action='append',
-        metavar='FILE',
-        help='write a table to FILE.csv, FILE.jsonl or FILE.parquet, a page to FILE.html, or - for standard output '
-        '(default); repeatable',
+    option('-o', '--output', action='append', metavar='FILE', help=output)
+    option('--format', choices=('csv', 'jsonl'), help='format of standard output (default: plain lines)')
+    option('--details', action='store_true', help='cues, weight and attributes too (means over the views)')
+    option('--maps', metavar='DIR', help='draw a map of each image, DIR/NAME.png (needs matplotlib)')
+    option('--sort', action='store_true', help='best first')
+    resume = (
+        'continue an earlier run with the same -o FILE, as after an interruption: paths that have a score in any of '
+        'these files are skipped, and in the end each file has all rows, your own columns among them, in their order'
     )
-    score.add_argument('--format', choices=('csv', 'jsonl'), help='of standard output (default: plain lines)')
-    score.add_argument('--details', action='store_true', help='cues, weight and attributes too (means over the views)')
-    score.add_argument('--maps', metavar='DIR', help='draw a map of each image, DIR/NAME.png (needs matplotlib)')
-    score.add_argument('--sort', action='store_true', help='best first')
-    score._has_negative_number_optionals.clear()  # -0 is no number, and --workers -1 is one
-    add_thumbnails(score)
-    score.add_argument(
-        '--resume',
-        action='store_true',
-        help='continue an earlier run with the same -o FILE: paths that have a score in any of these files are '
-        'skipped, and in the end each file has all rows, your own columns among them, in their order',
-    )
-    score.set_defaults(run=run)
+    option('--resume', action='store_true', help=resume)
+    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
     """Score, write tables, draw maps; -> exit code."""
     # all checks that need no torch come first
-    others = split_names(args.metrics)
-    try:
-        names = columns(attribute_names(args.prompts), others, args.details)
+    maps = Maps() if any(map(_is_page, args.output or [])) else None
+    with usage_errors(FileNotFoundError, ValueError):
+        names = columns(attribute_names(args.prompts), args.metrics, args.details)
         paths = find_images(args.paths, getattr(sys.stdin, 'buffer', None), null=args.null, warn=say)
-        maps = Maps()
         tables = _tables(args, names, maps)
-    except (FileNotFoundError, ValueError) as error:
-        raise UsageError(str(error)) from error
     if args.maps is not None:
         need('--maps', 'matplotlib', extra='plot')
-    if any(isinstance(table, PlainTable) for table in tables) and (args.details or others):
+    if any(isinstance(table, PlainTable) for table in tables) and (args.details or args.metrics):
         say('columns: ' + ', '.join(name for name in names if column(name).role not in ('image', 'error')))
+    if not args.resume and not any(map(os.path.isfile, paths)):
+        return _write(args, tables, None, paths, {}, map(_unreadable, paths), len(paths))
 
-    source, done = None, {}  # label of the tables; rows that an earlier run finished, see `same_file`
-    if args.resume or any(map(os.path.isfile, paths)):
-        metric, loaded = load_metrics(args, others)  # fails before any table is touched
-        source = label(metric)
-        if args.resume:
-            done = _finished(tables, paths, source)
-        todo = [path for path in paths if same_file(path) not in done]
+    metric, others = load_metrics(args)  # fails before any table is touched
+    source = label(metric)
+    done = _finished(tables, paths, source) if args.resume else {}
+    todo = [path for path in paths if same_file(path) not in done]
+    root = os.path.commonpath([os.path.dirname(os.path.abspath(path)) for path in paths])
 
-        from ..scoring.score import score_files
+    def each(row: dict[str, Any], image: Tensor, analysis: Analysis) -> None:
+        if maps is not None:
+            maps(row, image, analysis)
+        if args.maps is not None:  # in the same subfolders as the images are in
+            name = os.path.relpath(os.path.abspath(row['path']), root) + '.png'
+            try:
+                save_figure(image, analysis, os.path.join(args.maps, name), 'q', args.backbone)
+            except OSError as error:
+                raise OSError(f'map: {one_line(error)}') from error
 
-        each: list[Each] = [] if args.maps is None else [_drawer(args, paths)]
-        if any(isinstance(table, ReportTable) for table in tables):
-            each.append(maps)
+    from ..scoring.score import score_files
 
-        def all_each(row: dict[str, Any], image: Tensor, analysis: Analysis) -> None:
-            for call in each:
-                call(row, image, analysis)
-
-        rows = score_files(
-            metric,
-            todo,
-            batch=args.batch,
-            workers=args.workers,
-            max_pixels=args.max_pixels,
-            others=loaded,
-            each=all_each if each else None,
-        )
-    else:
-        todo, rows = paths, map(_unreadable, paths)
+    options = {'batch': args.batch, 'workers': args.workers, 'max_pixels': args.max_pixels}
+    rows = score_files(metric, todo, others=others, each=each, **options)
     return _write(args, tables, source, paths, done, rows, len(todo))
 
 
-def _tables(args: argparse.Namespace, names: tuple[str, ...], maps: Maps) -> list[Table]:
+def _is_page(path: str) -> bool:
+    return path.lower().endswith('.html')
+
+
+def _tables(args: argparse.Namespace, names: tuple[str, ...], maps: Maps | None) -> list[Table]:
     """Tables of -o, not yet begun; ValueError or ModuleNotFoundError for those that cannot be."""
     outputs = args.output or ['-']
     files = [path for path in outputs if path != '-']
@@ -166,7 +142,7 @@ def _tables(args: argparse.Namespace, names: tuple[str, ...], maps: Maps) -> lis
     if len(files) < len(outputs) - 1 or len({os.path.realpath(path) for path in files}) < len(files):
         raise ValueError(f'two tables cannot be written to one place: -o {" -o ".join(outputs)}')
     tables: list[Table] = []
-    for path in outputs:
+    for path in sorted(outputs, key=_is_page):  # pages are completed after the tables
         if path == '-':
             tables.append(STREAMS[args.format](sys.stdout, names))
         elif _is_page(path):
@@ -174,11 +150,7 @@ def _tables(args: argparse.Namespace, names: tuple[str, ...], maps: Maps) -> lis
             tables.append(ReportTable(path, names, maps=maps, thumbnails=args.thumbnails, source=source))
         else:
             tables.append(open_table(path, names))
-    return sorted(tables, key=lambda table: isinstance(table, ReportTable))  # completed after the tables
-
-
-def _is_page(path: str) -> bool:
-    return path.lower().endswith('.html')
+    return tables
 
 
 def _finished(tables: list[Table], paths: list[str], source: Label) -> dict[str, dict]:
@@ -258,27 +230,9 @@ def _write(
 
 @contextlib.contextmanager
 def _writing(table: Table) -> Iterator[None]:
-    """Clears the progress bar for lines on standard output; UsageError where a table cannot be written."""
+    """As `writing`; clears the progress bar for lines on standard output."""
     from tqdm import tqdm
 
-    try:
-        with contextlib.nullcontext() if table.path else tqdm.external_write_mode(sys.stdout, nolock=True):
-            yield
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        raise UsageError(f'{table.path or "standard output"} cannot be written: {one_line(error)}') from error
-
-
-def _drawer(args: argparse.Namespace, paths: list[str]) -> Each:
-    """Draws each image's map to --maps, into the same subfolders as the images are in."""
-    root = os.path.commonpath([os.path.dirname(os.path.abspath(path)) for path in paths])
-
-    def draw(row: dict[str, Any], image: Tensor, analysis: Analysis) -> None:
-        name = os.path.relpath(os.path.abspath(row['path']), root) + '.png'
-        try:
-            save_figure(image, analysis, os.path.join(args.maps, name), 'q', args.backbone)
-        except OSError as error:
-            raise OSError(f'map: {one_line(error)}') from error
-
-    return draw
+    bar = contextlib.nullcontext() if table.path else tqdm.external_write_mode(sys.stdout, nolock=True)
+    with writing(table.path or 'standard output'), bar:
+        yield

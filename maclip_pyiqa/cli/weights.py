@@ -11,23 +11,22 @@ from .common import FAILED, NO_WEIGHTS, OK, Parents, UsageError, say, usage_erro
 
 __all__ = ['add', 'run']
 
+DESCRIPTION = """\
+Lists CLIP's weights on this machine, where they are and whether their checksums match. Exit code 3 if those of
+--backbone and --pretrained are not among them. With --verify, scores four generated images and compares with published
+values: exit code 0 if all agree, 1 if not.
+"""
+
 
 def add(commands: argparse._SubParsersAction, parents: Parents) -> None:
     """Add the parser of this command."""
-    weights = commands.add_parser(
-        'weights',
-        parents=[parents.backbone],
-        help="CLIP's weights: what is on this machine, and where",
-        description="Lists CLIP's weights on this machine, where they are and whether their checksums match. Exit code "
-        '3 if those of --backbone and --pretrained are not among them. With --verify, scores four generated images and '
-        'compares with published values: exit code 0 if all agree, 1 if not.',
-    )
-    weights.add_argument('--fetch', action='store_true', help='download them if missing, or say why not and how')
-    weights.add_argument(
-        '--verify', action='store_true', help="check that these weights give the published scores of OpenAI's RN50"
-    )
-    weights.add_argument('--record', metavar='FILE.json', help='write scores of these weights, to compare with others')
-    weights.set_defaults(run=run)
+    help_ = "CLIP's weights: what is on this machine, and where"
+    parser = commands.add_parser('weights', parents=[parents.backbone], help=help_, description=DESCRIPTION)
+    parser.add_argument('--fetch', action='store_true', help='download them if missing, or say why not and how')
+    verify = "check that these weights give the published scores of OpenAI's RN50"
+    parser.add_argument('--verify', action='store_true', help=verify)
+    parser.add_argument('--record', metavar='FILE.json', help='write scores of these weights, to compare with others')
+    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:

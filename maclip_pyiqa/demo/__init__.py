@@ -2,8 +2,6 @@
 
 from pathlib import Path
 
-from ..backbone import NOTE
-
-__all__ = ['NOTE', 'PHOTO']
+__all__ = ['PHOTO']
 
 PHOTO = Path(__file__).parent / 'astronaut.jpg'  # NASA, public domain

@@ -29,7 +29,7 @@ if TYPE_CHECKING:  # seconds to import
 
     from .metrics import MetricAdapter, Scores
 
-__all__ = ['Processes', 'check_results', 'evaluate', 'local_device', 'score_dataset']
+__all__ = ['Processes', 'check_results', 'evaluate', 'score_dataset']
 
 logger = logging.getLogger(__name__)
 POLL = 0.05  # seconds
@@ -83,26 +83,6 @@ class Processes:
         result = do() if self.rank == 0 else None
         self.wait_for(range(1))
         return result if self.rank == 0 else do()
-
-
-def local_device(name: str | None = None) -> torch.device:
-    """A device by name; None: a GPU if there is one, else the CPU. 'cuda' and None are the GPU of the local rank.
-
-    Raises:
-        ValueError: a device that cannot be used
-    """
-    import torch
-
-    gpus = torch.cuda.device_count()
-    own = f'cuda:{int(os.environ.get("LOCAL_RANK", 0)) % gpus}' if gpus else 'cpu'
-    try:
-        device = torch.device(own if name is None or (name == 'cuda' and gpus) else name)
-        if device.type == 'cuda':
-            torch.cuda.set_device(device)  # some of pyiqa's metrics use plain 'cuda'
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise ValueError(f'device {name!r} cannot be used: {one_line(error)}') from error
-    return device
 
 
 def check_results(results: Path, datasets: Iterable[DataSet], metrics: Iterable[str]) -> None:

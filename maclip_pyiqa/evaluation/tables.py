@@ -159,11 +159,11 @@ def _markdown(results: Path) -> str:
         intervals = (_interval(row[name], row[f'{name}_low'], row[f'{name}_high']) for name in STATISTICS)
         cells.append((*names, *intervals, row['plcc_fit'], row['rmse_fit'], row['note']))
     lines = [*HEAD.splitlines(), '', *markdown_table(HEADINGS, cells), '## Metrics', '']
-    for row in rows.drop_duplicates(['metric', 'fingerprint']).to_dict('records'):
-        about = note(json.loads(row['config']))
-        lines.append(
-            f'- {row["metric"]}, fingerprint {row["fingerprint"]}: `{row["config"]}`' + f' ({about})' * bool(about)
-        )
+    metrics = rows.drop_duplicates(['metric', 'fingerprint'])
+    for name, fingerprint, config in zip(metrics.metric, metrics.fingerprint, metrics.config, strict=True):
+        lines.append(f'- {name}, fingerprint {fingerprint}: `{config}`')
+        if text := note(json.loads(config)):
+            lines[-1] += f' ({text})'
     lines.append('')
     differences = read_table(results / 'differences.csv', DIFFERENCES)
     if len(differences):

@@ -19,7 +19,7 @@ from typing import Any
 from .._files import replacing
 from .._lazy import need
 from .._version import __version__
-from ..backbone import NOTE
+from ..backbone import note
 
 __all__ = ['demo_note', 'json_block', 'provenance', 'save_page']
 
@@ -82,7 +82,7 @@ def json_block(value: Any) -> str:
 
 def demo_note(label: Mapping[str, Any] | None) -> str:
     """A sentence that says that scores are from the demonstration backbone; '' where they are not."""
-    return f'Scores are from the {NOTE}.' if label is not None and label['config']['backbone'] == 'demo' else ''
+    return f'Scores are from the {text}.' if (text := note(label and label['config'])) else ''
 
 
 def provenance(

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from maclip_pyiqa import demo
+from maclip_pyiqa.backbone import NOTE
 from maclip_pyiqa.demo.showcase import SHOWN, draw, run, steps, table
 
 
@@ -40,7 +40,7 @@ def test_the_figure_shows_the_table(clean, analyze):
     analyses = {kind: analyze(row) for kind, row in images.items()}
     rows = table(analyses)
     figure = draw(images, analyses)
-    assert demo.NOTE in figure.get_suptitle()
+    assert NOTE in figure.get_suptitle()
     titles = [axes.get_title() for axes in figure.axes]
     for row in rows:
         name = 'original' if row['step'] == 0 else f'{row["degradation"]} {row["step"]}'
@@ -62,7 +62,8 @@ def test_photos_of_other_sizes(size, tmp_path):
 def test_names_need_no_heavy_imports():
     code = """if True:
         import sys
-        from maclip_pyiqa.demo import NOTE, PHOTO
+        from maclip_pyiqa.backbone import NOTE
+        from maclip_pyiqa.demo import PHOTO
         assert PHOTO.is_file() and 'not the published metric' in NOTE
         assert not {'torch', 'numpy', 'PIL', 'matplotlib'} & set(sys.modules)
     """

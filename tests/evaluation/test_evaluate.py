@@ -20,7 +20,7 @@ from maclip_pyiqa import MACLIP
 from maclip_pyiqa.cli import main
 from maclip_pyiqa.evaluation.cache import load_features
 from maclip_pyiqa.evaluation.datasets import load_dataset, read_list
-from maclip_pyiqa.evaluation.evaluate import Processes, evaluate, local_device, score_dataset
+from maclip_pyiqa.evaluation.evaluate import Processes, evaluate, score_dataset
 from maclip_pyiqa.evaluation.metrics import MACLIPAdapter, PyiqaAdapter
 from maclip_pyiqa.evaluation.tables import COLUMNS
 
@@ -531,12 +531,6 @@ def test_missing_extra_is_told_before_scoring(monkeypatch, tmp_path):
     with pytest.raises(ModuleNotFoundError, match=r'maclip_pyiqa\[evaluation\]'):
         next(evaluate([], [], tmp_path / 'results'))
     assert not (tmp_path / 'results').exists()
-
-
-def test_device():
-    assert local_device('cpu') == torch.device('cpu')
-    with pytest.raises(ValueError, match="device 'nonsense' cannot be used"):
-        local_device('nonsense')
 
 
 @pytest.mark.parametrize(
