@@ -1,7 +1,5 @@
 """Stand-in CLIP weights for tests: random, but their scores differ between images.
 
-  python -m maclip_pyiqa.testing FILE.pt      write stand-in weights for RN50
-
 A freshly initialised CLIP gives every image the same score to 1e-5, so a test on it would pass whatever the code does.
 Here the batch norms take their statistics from images, and the image features are centred. Scores from such weights
 say nothing about quality; they show whether two programs compute the same thing, and how fast.
@@ -14,7 +12,6 @@ Example::
 
 from __future__ import annotations
 
-import argparse
 import json
 import warnings
 from pathlib import Path
@@ -26,12 +23,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 __all__ = [
-    'TINY',
-    'images_without_content',
-    'make_clip',
-    'save_folder',
-    'save_torchscript',
-    'state_dict',
+    *('TINY', 'images_without_content', 'make_clip', 'save_folder', 'save_torchscript', 'state_dict'),
     'synthetic_images',
 ]
 
@@ -72,15 +64,12 @@ def make_clip(config: dict | str, images: list[Tensor], seed: int = 0) -> nn.Mod
 
         size = clip.visual.image_size
         size = size if isinstance(size, int) else size[0]
-        crops = torch.cat([_crops(image, size) for image in images])
-        crops = (crops - 0.45) / 0.27
+        crops = (torch.cat([_crops(image, size) for image in images]) - 0.45) / 0.27
         norms = [m for m in clip.modules() if isinstance(m, nn.BatchNorm2d)]
         for norm in norms:
-            norm.momentum = None
-            norm.train()
+            norm.train().momentum = None
         clip.visual(crops)
-        for norm in norms:
-            norm.eval()
+        clip.eval()
         mean = clip.visual(crops).mean(0)
         if hasattr(clip.visual, 'attnpool'):
             clip.visual.attnpool.c_proj.bias -= mean
@@ -104,10 +93,9 @@ def state_dict(clip: nn.Module, half: bool = True) -> dict[str, Tensor]:
         half: half precision for the weights of convolutions, linear layers and projections, as OpenAI stores them
     """
     state = {k: v.clone() for k, v in clip.state_dict().items()}
-    if not half:
-        return state
     full = ('bn', 'ln_', 'positional_embedding', 'class_embedding', 'token_embedding', 'logit_scale', 'downsample.1')
-    return {k: v if any(f in k for f in full) or not v.is_floating_point() else v.half() for k, v in state.items()}
+    halved = {k for k, v in state.items() if half and v.is_floating_point() and not any(name in k for name in full)}
+    return {k: v.half() if k in halved else v for k, v in state.items()}
 
 
 def save_torchscript(state: dict[str, Tensor], path: Path) -> None:
@@ -118,8 +106,8 @@ def save_torchscript(state: dict[str, Tensor], path: Path) -> None:
             return None
 
     root = Tree()
-    extra = {'input_resolution': 224, 'context_length': 77, 'vocab_size': 49408}
-    for name, tensor in (state | {k: torch.tensor(v) for k, v in extra.items()}).items():
+    integers = {'input_resolution': 224, 'context_length': 77, 'vocab_size': 49408}
+    for name, tensor in (state | {name: torch.tensor(value) for name, value in integers.items()}).items():
         *parents, leaf = name.split('.')
         node = root
         for parent in parents:
@@ -171,13 +159,12 @@ def images_without_content(seed: int = 0) -> dict[str, Tensor]:
     """
     generator = torch.Generator().manual_seed(seed)
     noise = torch.randn(3, 384, 512, generator=generator)
-    ramp = torch.linspace(0, 1, 512).expand(3, 384, 512)
     checks = ((torch.arange(384)[:, None] // 8 + torch.arange(512) // 8) % 2).float().expand(3, -1, -1)
     return {
         'black': torch.zeros(3, 384, 512),
         'grey': torch.full((3, 384, 512), 0.5),
         'white': torch.ones(3, 384, 512),
-        'ramp': ramp,
+        'ramp': torch.linspace(0, 1, 512).expand(3, 384, 512),
         'checkerboard, 8 pixels': checks,
         'noise, standard deviation 0.1': (0.5 + 0.1 * noise).clamp(0, 1),
         'noise, uniform': torch.rand(3, 384, 512, generator=generator),
@@ -186,23 +173,3 @@ def images_without_content(seed: int = 0) -> dict[str, Tensor]:
         'noise, uniform, 8x8': torch.rand(3, 8, 8, generator=generator),
         'noise, uniform, 32x32': torch.rand(3, 32, 32, generator=generator),
     }
-
-
-def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        'python -m maclip_pyiqa.testing', description='Write random stand-in weights. Scores from them mean nothing.'
-    )
-    parser.add_argument('file', type=Path, help='where to write the state dict (.pt)')
-    parser.add_argument('--backbone', default='RN50', help='an open_clip architecture (default: %(default)s)')
-    parser.add_argument('--seed', type=int, default=0, help='seed of the weights (default: %(default)s)')
-    args = parser.parse_args(argv)
-    try:
-        torch.save(state_dict(make_clip(args.backbone, synthetic_images(), args.seed)), args.file)
-    except (OSError, RuntimeError, ValueError) as error:  # torch.save raises RuntimeError for a missing folder
-        parser.error(str(error))
-    print(f'{args.file}: stand-in weights for {args.backbone}; scores from them mean nothing')
-    return 0
-
-
-if __name__ == '__main__':
-    raise SystemExit(main())

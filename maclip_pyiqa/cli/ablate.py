@@ -38,7 +38,6 @@ def add(commands: Any, parents: Parents) -> None:
     parser.add_argument('-o', '--output', type=Path, metavar='DIR', help='default: RESULTS/ablation')
     bootstrap = 'resamples of the bootstrap for an interval of `change`: low, high (default: no interval)'
     parser.add_argument('--resamples', type=whole_number(0), default=0, metavar='N', help=bootstrap)
-    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -74,7 +74,6 @@ def add(commands: Any, parents: Parents) -> None:
         'between (default: %(default)s)'
     )
     option('--pictures', type=count(0), default=60, metavar='N', help=pictures)
-    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -29,7 +29,6 @@ def add(commands: argparse._SubParsersAction, parents: Parents) -> None:
     parser = commands.add_parser('demo', help=help_, description=DESCRIPTION)
     parser.add_argument('image', nargs='?', metavar='IMAGE', help='default: a photo in this package')
     parser.add_argument('-o', '--output', default='maclip_demo', metavar='DIR', help='default: %(default)s')
-    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -78,7 +78,6 @@ def add(commands: Any, parents: Parents) -> None:
     how.add_argument('--resamples', type=whole_number(0), default=1000, metavar='N', help=bootstrap)
     workers = 'processes that read images, for each that computes; 0: that process itself (default: %(default)s)'
     how.add_argument('--workers', type=whole_number(0), default=WORKERS, metavar='N', help=workers)
-    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -40,7 +40,6 @@ def add(commands: argparse._SubParsersAction, parents: Parents) -> None:
     option('--top', type=_top, metavar='N|P%', help='only the N best, or the best P percent, of what passes the rest')
     flags = 'no images with these flags, such as flat,noise'
     option('--without-flags', type=split_names, default=[], metavar='A,B|all', help=flags)
-    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:

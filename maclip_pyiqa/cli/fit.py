@@ -45,7 +45,6 @@ def add(commands: Any, parents: Parents) -> None:
     bootstrap = 'resamples of the bootstrap (default: %(default)s)'
     parser.add_argument('--resamples', type=whole_number(100), default=1000, metavar='N', help=bootstrap)
     parser.add_argument('--seed', type=whole_number(0), default=0, help='of folds and bootstrap (default: %(default)s)')
-    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:

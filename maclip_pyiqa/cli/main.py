@@ -15,8 +15,8 @@ from .common import CODES, FAILED, INTERRUPTED, NO_WEIGHTS, USAGE, UsageError, p
 
 __all__ = ['COMMANDS', 'main']
 
-# Modules of this package, in the order of --help. Each has add(commands, parents), which adds its parser, whose default
-# `run` is its function run(args) -> exit code. They import torch and the like within functions only.
+# Modules of this package, in the order of --help. Each has add(commands, parents), which adds its parser, and
+# run(args) -> exit code. They import torch and the like within functions only.
 COMMANDS = (
     *('demo', 'score', 'score_collection', 'filter', 'report', 'compare', 'map', 'evaluate', 'ablate', 'fit'),
     'weights',
@@ -98,5 +98,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(metavar='COMMAND', required=True)
     parents = parent_parsers()
     for name in COMMANDS:
-        import_module(f'.{name}', __package__).add(commands, parents)
+        command = import_module(f'.{name}', __package__)
+        command.add(commands, parents)
+        commands.choices[name.replace('_', '-')].set_defaults(run=command.run)
     return parser

@@ -26,7 +26,6 @@ def add(commands: argparse._SubParsersAction, parents: Parents) -> None:
     parser.add_argument('-o', '--output', required=True, metavar='FILE', help='.png, .pdf, .svg, ...')
     of = "'q' (default), 'q_sim', 'q_mag', 'w_sim', or an attribute: 'sharp'"
     parser.add_argument('--of', default='q', metavar='NAME', help=of)
-    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:

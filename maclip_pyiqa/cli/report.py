@@ -28,7 +28,6 @@ def add(commands: argparse._SubParsersAction, parents: Parents) -> None:
     parser = commands.add_parser('report', parents=[parents.page], help=help_, description=DESCRIPTION)
     parser.add_argument('table', metavar='TABLE', help='.csv, .jsonl or .parquet, or the folder of a collection')
     parser.add_argument('-o', '--output', required=True, metavar='FILE', help='the page, .html')
-    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:

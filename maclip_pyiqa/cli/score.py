@@ -86,7 +86,6 @@ def add(commands: argparse._SubParsersAction, parents: Parents) -> None:
         'these files are skipped, and in the end each file has all rows, your own columns among them, in their order'
     )
     option('--resume', action='store_true', help=resume)
-    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:

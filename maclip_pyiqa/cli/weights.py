@@ -26,7 +26,6 @@ def add(commands: argparse._SubParsersAction, parents: Parents) -> None:
     verify = "check that these weights give the published scores of OpenAI's RN50"
     parser.add_argument('--verify', action='store_true', help=verify)
     parser.add_argument('--record', metavar='FILE.json', help='write scores of these weights, to compare with others')
-    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +12,7 @@ from PIL import Image
 from ..backbone import NOTE
 from ..metric import MACLIP, Analysis
 from ..report.figures import TITLES, save
+from ..scoring.formats import write_csv
 from ..scoring.read import to_tensor
 from .degradations import blur, half_blur, jpeg, noise
 
@@ -118,9 +118,6 @@ def run(photo: Image.Image, folder: Path) -> list[dict[str, str | int | float]]:
     with torch.inference_mode():
         analyses = {kind: metric.analyze([to_tensor(np.array(i)) for i in row]) for kind, row in images.items()}
     rows = table(analyses)
-    with open(folder / 'demo.csv', 'w', newline='', encoding='utf-8') as file:
-        writer = csv.DictWriter(file, list(rows[0]), lineterminator='\n')
-        writer.writeheader()
-        writer.writerows({k: f'{v:.6f}' if isinstance(v, float) else v for k, v in row.items()} for row in rows)
+    write_csv(folder / 'demo.csv', rows)
     save(draw(images, analyses), folder / 'demo.png')
     return rows

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from functools import partial
-from itertools import zip_longest
+from itertools import islice, zip_longest
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -74,25 +74,21 @@ class MACLIPFilter(Filter):
         """Add the stats to samples, a dict of columns."""
         from ..scoring import score_read
 
+        cells: dict[int, list[Any]] = {}  # images of each sample: bytes where there are any, or else paths
         stats = samples[Fields.stats]
-        todo = [i for i, stat in enumerate(stats) if SCORES not in stat]
+        for i in [i for i, stat in enumerate(stats) if SCORES not in stat]:
+            sample = {name: column[i] for name, column in samples.items()}
+            paths, contents = (sample.get(key) or [] for key in (self.image_key, self.image_bytes_key))
+            cells[i] = [{'bytes': data, 'path': path} if data else path for path, data in zip_longest(paths, contents)]
         metric = get_model(self.load, rank, self.use_cuda())
-        files, owners = [], []
-        for i in todo:
-            cells = self._cells({name: column[i] for name, column in samples.items()})
-            files += cells
-            owners += [i] * len(cells)
-        scores: dict[int, list[float]] = {i: [] for i in todo}
-        errors: dict[int, list[str]] = {i: [] for i in todo}
-        window = metric.backbone.window
-        rows = score_read(metric, (_read(cell, window) for cell in files))
-        for i, row in zip(owners, rows, strict=True):
-            scores[i].append(np.nan if row['error'] else row['score'])
-            if row['error']:
-                errors[i].append(': '.join(filter(None, (row['path'], row['error']))))
-                logger.warning(f'maclip_filter rejects a sample: {errors[i][-1]}')
-        for i in todo:
-            stats[i][SCORES], stats[i][ERROR] = np.array(scores[i], np.float64), '; '.join(errors[i])
+        rows = score_read(metric, (_read(cell, metric.backbone.window) for images in cells.values() for cell in images))
+        for i, images in cells.items():
+            own = list(islice(rows, len(images)))
+            errors = [': '.join(filter(None, (row['path'], row['error']))) for row in own if row['error']]
+            for error in errors:
+                logger.warning(f'maclip_filter rejects a sample: {error}')
+            stats[i][SCORES] = np.array([np.nan if row['error'] else row['score'] for row in own], np.float64)
+            stats[i][ERROR] = '; '.join(errors)
         return samples
 
     def compute_stats_single(self, sample: dict[str, Any], rank: int | None = None, context: bool = False):
@@ -107,11 +103,6 @@ class MACLIPFilter(Filter):
             return False
         keeps = [self.get_keep_boolean(score, self.min_score, self.max_score) for score in stats[SCORES]]
         return not keeps or bool((any if self.any else all)(keeps))
-
-    def _cells(self, sample: dict[str, Any]) -> list[Any]:
-        """The images of a sample: bytes where there are any, or else paths."""
-        paths, contents = (sample.get(key) or [] for key in (self.image_key, self.image_bytes_key))
-        return [{'bytes': data, 'path': path} if data else path for path, data in zip_longest(paths, contents)]
 
 
 def _with_options() -> inspect.Signature:
