@@ -158,11 +158,7 @@ def guided_step(
 
 
 def check_options(generator: torch.Generator | None, weight: float = 0.0, through: str = 'x0') -> None:
-    """Check what the functions here and those built on them have in common.
-
-    Raises:
-        TypeError, ValueError: an option out of range
-    """
+    """Check options that the functions here and those built on them share; TypeError or ValueError if out of range."""
     if generator is not None and (not isinstance(generator, torch.Generator) or generator.device.type != 'cpu'):
         raise TypeError(f'generator={generator!r}; expected a torch.Generator on the CPU')
     if number('weight', weight) < 0:

@@ -28,8 +28,7 @@ class MACLIPLoss(nn.Module):
 
     x is clamped to [0, 1] first, as an image is when it is saved, so that values outside get no gradient from this
     loss. More than 1 % of the values outside by more than 0.5 are an error: a network whose output is in [-1, 1] needs
-    (x + 1) / 2. The
-    module has no parameters and an empty state dict, and follows `.to()`.
+    (x + 1) / 2. The module has no parameters and an empty state dict, and follows `.to()`.
 
     Args:
         loss_weight: factor of the loss
@@ -92,7 +91,7 @@ class MACLIPLoss(nn.Module):
         """The target's score, (N, 1), without gradient."""
         if target is None:
             raise ValueError('paired=True without a target; pass the reference images, or use paired=False')
-        sizes, expected = _sizes(target), _sizes(x)
+        sizes, expected = ([tuple(getattr(image, 'shape', ())) for image in images] for images in (target, x))
         if sizes != expected:
             raise ValueError(f'the target has the shapes {sizes}, x has {expected}; expected the same')
         if self.metric.options.sample_views is None or not wants_grad(x):
@@ -104,7 +103,3 @@ class MACLIPLoss(nn.Module):
         score = self.metric([image.detach().requires_grad_() for image in target]).detach()
         torch.set_rng_state(state)
         return score
-
-
-def _sizes(images: Images) -> list[tuple[int, ...]]:
-    return [tuple(getattr(image, 'shape', ())) for image in images]

@@ -149,9 +149,6 @@ def load_device(name: str | None) -> torch.device:
     """The device of --device; None: a GPU if there is one, else the CPU.
 
     With several GPUs, None and 'cuda' are the one of the process's local rank under torchrun.
-
-    Raises:
-        UsageError: it cannot be used
     """
     import torch
 
@@ -174,12 +171,7 @@ def metric_options(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def load_metric(args: argparse.Namespace, device: torch.device) -> MACLIP:
-    """The metric of the options on the command line.
-
-    Raises:
-        UsageError: options that do not fit
-        WeightsError: no weights
-    """
+    """The metric of the options on the command line; UsageError for options that do not fit, WeightsError."""
     from ..backbone import note
     from ..metric import MACLIP
 
@@ -191,11 +183,7 @@ def load_metric(args: argparse.Namespace, device: torch.device) -> MACLIP:
 
 
 def load_metrics(args: argparse.Namespace) -> tuple[MACLIP, dict[str, Callable[[Tensor], Tensor]]]:
-    """The metric, and those of --metrics by their names.
-
-    Raises:
-        as `load_metric`; UsageError also for names that pyiqa does not know
-    """
+    """The metric, and those of --metrics by their names; UsageError also for names that pyiqa does not know."""
     device = load_device(args.device)
     if not args.metrics:
         return load_metric(args, device), {}
@@ -209,12 +197,7 @@ def load_metrics(args: argparse.Namespace) -> tuple[MACLIP, dict[str, Callable[[
 
 
 def save_figure(image: Tensor, analysis: Analysis, path: str, of: str, backbone: str) -> None:
-    """Draw an analysis into a file; its folder is created if it does not exist.
-
-    Raises:
-        OSError: the file cannot be written
-        ValueError: a format that matplotlib does not know
-    """
+    """Draw an analysis into a file; ValueError for a format that matplotlib does not know."""
     from ..backbone import note
     from ..report.figures import plot_analysis, save
 
@@ -232,17 +215,14 @@ def _backbone(name: str) -> str:
 
 
 def _prompts(text: str) -> tuple[tuple[str, str], ...]:
-    try:
-        return parse(f'prompts={text}')[1]
-    except (TypeError, ValueError) as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
+    return _option(f'prompts={text}', FLAGS)[1]
 
 
-def _option(text: str) -> tuple[str, Any]:
+def _option(text: str, allowed: tuple[str, ...] = OTHERS) -> tuple[str, Any]:
     name = text.partition('=')[0]
-    if name in FLAGS:
+    if name in FLAGS and name not in allowed:
         raise argparse.ArgumentTypeError(f'{text!r}; use --{name.replace("_", "-")}')
-    if name in DEFAULTS and name not in OTHERS:
+    if name in DEFAULTS and name not in allowed:
         raise argparse.ArgumentTypeError(f'{name} moves no score; expected one of {", ".join(OTHERS)}')
     try:
         return parse(text)

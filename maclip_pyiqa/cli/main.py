@@ -46,7 +46,10 @@ def main(argv: list[str] | None = None) -> int:
     Returns:
         the exit code: 0 all scored, 1 some files failed, 2 wrong use, 3 no weights, 130 interrupted
     """
-    _let_idle_threads_sleep()
+    # Idle OpenMP threads of torch spin by default, and keep cores from those that work: on a busy machine scoring took
+    # 2.5 times the CPU time (benchmarks/files.py). Unless the user has chosen how they wait, they sleep.
+    if not {'OMP_WAIT_POLICY', 'GOMP_SPINCOUNT', 'KMP_BLOCKTIME'} & os.environ.keys() and 'torch' not in sys.modules:
+        os.environ['OMP_WAIT_POLICY'] = 'PASSIVE'  # read once, when torch is imported
     for stream in (sys.stdout, sys.stderr):  # file names that are not UTF-8 are written as the bytes they are
         if hasattr(stream, 'reconfigure'):
             stream.reconfigure(encoding='utf-8', errors='surrogateescape')
@@ -73,16 +76,6 @@ def main(argv: list[str] | None = None) -> int:
             raise
         say(f'error: {error}')
         return NO_WEIGHTS
-
-
-def _let_idle_threads_sleep() -> None:
-    """Have torch's OpenMP threads wait asleep, unless the user has chosen how they wait.
-
-    By default they spin, and on a machine busy with other work a thread that spins keeps the core from the one that it
-    waits for: scoring took 2.5 times the CPU time (benchmarks/files.py).
-    """
-    if not {'OMP_WAIT_POLICY', 'GOMP_SPINCOUNT', 'KMP_BLOCKTIME'} & os.environ.keys() and 'torch' not in sys.modules:
-        os.environ['OMP_WAIT_POLICY'] = 'PASSIVE'  # read once, when torch is imported
 
 
 class _Parser(argparse.ArgumentParser):

@@ -122,13 +122,9 @@ class MACLIPGuidance(PipelineCallback):
                 f'start_step_ratio={start_step_ratio!r}; expected a float from 0 to below cutoff_step_ratio, '
                 f'{cutoff_step_ratio}'
             )
-        self.metric = metric
-        self.weight = weight
+        self.metric, self.weight, self.through, self.generator = metric, weight, through, generator
         self.every = integer('every', every)
-        self.start_step_ratio = start_step_ratio
-        self.cutoff_step_ratio = cutoff_step_ratio
-        self.through = through
-        self.generator = generator
+        self.start_step_ratio, self.cutoff_step_ratio = start_step_ratio, cutoff_step_ratio
         self.history: list[GuidedStep] = []
         self._draws = generator  # of one call of a pipeline
         self._first_step = 0  # index among the scheduler's timesteps: image-to-image starts late
@@ -194,18 +190,13 @@ class MACLIPGuidance(PipelineCallback):
         def predict(x: Tensor) -> Tensor:
             return denoiser.predict_clean(x, scheduler.timesteps[step], level)
 
-        def decode(clean: Tensor) -> Tensor:
-            return _decode(vae, denoiser.unpack(clean))
+        def image(x: Tensor) -> Tensor:
+            return _decode(vae, denoiser.unpack(x if self.through == 'x0' else predict(x)))
 
         with torch.inference_mode(False), _upcast(vae), _frozen(vae), _frozen(denoiser.module):
-            if self.through == 'x0':
-                with torch.no_grad():
-                    clean = predict(latents)
-                grad, score, norm = score_gradient(self.metric, clean, decode, generator=self._draws)
-            else:
-                grad, score, norm = score_gradient(
-                    self.metric, latents, lambda x: decode(predict(x)), generator=self._draws
-                )
+            with torch.no_grad():
+                start = predict(latents) if self.through == 'x0' else latents
+            grad, score, norm = score_gradient(self.metric, start, image, generator=self._draws)
         timestep = float(scheduler.timesteps[step - 1])
         self.history.append(GuidedStep(step_index, timestep, score.flatten().tolist(), norm.tolist()))
         length = self.weight * (level.sigma - level.alpha * level_after.sigma / level_after.alpha) / level.scale
@@ -221,11 +212,7 @@ class _NoiseLevel(NamedTuple):
 
 
 def _noise_kind(scheduler: Any) -> str:
-    """-> a value of SCHEDULERS.
-
-    Raises:
-        ValueError: a scheduler that is not supported
-    """
+    """-> a value of SCHEDULERS; ValueError for a scheduler that is not supported."""
     name = next((c.__name__ for c in type(scheduler).__mro__ if c.__name__ in SCHEDULERS), None)
     config, remedy = scheduler.config, 'pipe.scheduler = EulerDiscreteScheduler.from_config(pipe.scheduler.config)'
     if name is None:
@@ -266,15 +253,11 @@ def _noise_level(scheduler: Any, step: int) -> _NoiseLevel:
 
 
 class _Denoiser:
-    """A pipeline's denoiser, and how the pipeline first called it since `called` was set to False.
-
-    A hook records that call; it is removed when this object is deleted.
-    """
+    """A pipeline's denoiser, and its first call since `called` was set to False: recorded by a hook, which is removed
+    when this object is deleted."""
 
     def __init__(self, pipeline: Any) -> None:
-        self.pipeline = pipeline
-        self.module = _find_denoiser(pipeline)
-        self.called = False
+        self.pipeline, self.module, self.called = pipeline, _find_denoiser(pipeline), False
         this = weakref.proxy(self)
         hook = self.module.register_forward_pre_hook(lambda _, *call: this._record(*call), with_kwargs=True)
         weakref.finalize(self, hook.remove)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
@@ -98,15 +98,8 @@ def export(
             torch.export.save(program, os.fspath(path))
         else:
             weights = sum(b.numel() * b.element_size() for b in metric.buffers())
-            converted = torch.onnx.export(
-                program,
-                (),
-                dynamo=True,
-                dynamic_shapes=shapes,  # for their names
-                verbose=False,
-                input_names=['images'],
-                output_names=['scores'],
-            )
+            names: dict[str, Any] = {'input_names': ['images'], 'output_names': ['scores'], 'dynamic_shapes': shapes}
+            converted = torch.onnx.export(program, (), dynamo=True, verbose=False, **names)
             assert converted is not None  # as it is not written to a file
             if size is None:
                 _refuse_below(converted.model, shortest)
@@ -134,12 +127,9 @@ def _refuse_below(model: ir.Model, side: int) -> None:
 
 
 class _Batched(nn.Module):
-    """The score of a batch without a loop over its images and without a check of its values.
+    """The score of a batch without a loop over its images and without a check of its values; by the metric's parts.
 
-    Args:
-        metric: metric whose parts it uses
-        size: height and width of the images, pixels; None: any, with windows placed by index arithmetic, since their
-            number depends on the size
+    Where the size is None, windows are placed by index arithmetic, since their number depends on the size.
     """
 
     def __init__(self, metric: MACLIP, size: tuple[int, int] | None) -> None:
