@@ -215,15 +215,19 @@ def _backbone(name: str) -> str:
 
 
 def _prompts(text: str) -> tuple[tuple[str, str], ...]:
-    return _option(f'prompts={text}', FLAGS)[1]
+    return _parse(f'prompts={text}')[1]
 
 
-def _option(text: str, allowed: tuple[str, ...] = OTHERS) -> tuple[str, Any]:
+def _option(text: str) -> tuple[str, Any]:
     name = text.partition('=')[0]
-    if name in FLAGS and name not in allowed:
+    if name in FLAGS:
         raise argparse.ArgumentTypeError(f'{text!r}; use --{name.replace("_", "-")}')
-    if name in DEFAULTS and name not in allowed:
+    if name in DEFAULTS and name not in OTHERS:
         raise argparse.ArgumentTypeError(f'{name} moves no score; expected one of {", ".join(OTHERS)}')
+    return _parse(text)
+
+
+def _parse(text: str) -> tuple[str, Any]:
     try:
         return parse(text)
     except (TypeError, ValueError) as error:

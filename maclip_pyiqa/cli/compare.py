@@ -120,15 +120,14 @@ def run(args: argparse.Namespace) -> int:
     _list(f'not in all of {", ".join(result.names)}', [f'{k} (in {", ".join(v)})' for k, v in result.unpaired.items()])
     _list('failed and left out', [f'{name}: {row["path"]}: {row["error"]}' for name, row in result.failed])
     print(result)
-    for path in args.output:
+    for path in outputs:
         with writing(path):
-            if path.lower().endswith('.html'):
+            if path not in args.output:
+                result.pairs_to_csv(path)
+            elif path.lower().endswith('.html'):
                 result.to_html(path, args.pictures, {'command': args.command})
             else:
                 result.to_csv(path)
-    if args.pairs is not None:
-        with writing(args.pairs):
-            result.pairs_to_csv(args.pairs)
     return FAILED if result.failed else OK
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections import Counter
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -70,8 +71,9 @@ def add(commands: Any, parents: Parents) -> None:
     own.add_argument('--name', help="name of the data set in the results (default: the list's)")
     own.add_argument('--file-column', metavar='COLUMN', help='default: a usual name, such as img_path')
     own.add_argument('--rating-column', metavar='COLUMN', help='default: a usual name, such as mos')
-    ratings = 'mos: higher is better (default); dmos: lower is better'
-    own.add_argument('--ratings', choices=('mos', 'dmos'), help=ratings)
+    own.add_argument(
+        '--ratings', choices=('mos', 'dmos'), help='mos: higher is better (default); dmos: lower is better'
+    )
     how = parser.add_argument_group('computation')
     how.add_argument('--device', help='such as cpu or cuda (default: a GPU if there is one, one for each process)')
     bootstrap = 'resamples of the bootstrap (default: %(default)s)'
@@ -113,12 +115,10 @@ def _run(args: argparse.Namespace, processes: Processes) -> int:
         metrics = processes.one_first(lambda: load_metrics(args.metrics, device, **metric_options(args)))
     options = {name: str(value) for name, value in vars(args).items() if name != 'run' and value is not None}
     settings = {'device': device, 'resamples': args.resamples, 'workers': args.workers, 'processes': processes}
+    command = {'command': sys.argv, 'options': options}
     failed = 0
     with usage_errors(OSError):
-        done = evaluate(
-            datasets, metrics, args.output, **settings, run={'command': sys.argv, 'options': options}, warn=say
-        )
-        for dataset, failures in done:
+        for dataset, failures in evaluate(datasets, metrics, args.output, **settings, run=command, warn=say):
             failed += failures
             if processes.rank == 0:
                 print(f'{dataset.name}: {len(dataset.paths)} images, {failures} failures')
@@ -141,7 +141,7 @@ def _datasets(args: argparse.Namespace, processes: Processes) -> list[DataSet]:
         columns = (args.file_column, args.rating_column)
         datasets.append(read_list(args.list, images, args.name, *columns, lower_better))
     for name in dict.fromkeys(args.datasets):
-        load = lambda name=name: load_dataset(name, args.protocol, args.data_root, args.download)  # noqa: E731
+        load = partial(load_dataset, name, args.protocol, args.data_root, args.download)
         datasets.append(processes.one_first(load))
     names = [dataset.name for dataset in datasets]
     if len(set(names)) < len(names):

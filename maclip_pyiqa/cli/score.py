@@ -40,21 +40,14 @@ as 'photos/**/*.jpg', or - for paths on standard input, one a line, or separated
 One file is one row, however many paths lead to it. Images in formats that are not read are counted on standard error;
 the extra `formats` reads .heic, .heif and .jxl.
 
--o FILE writes a table instead: .csv, .jsonl (an object a line) or .parquet (needs the extra `parquet`). All have the
-columns path, score, width, height, flags, error, with --details the cues and attributes, and one for each of --metrics.
-`flags` are words for images whose score means little: flat, noise, enlarged, clipped, border. Plain lines have the path
-and the scores only. A label in FILE.meta.json, or in the metadata of the Parquet file, says which metric the scores are
-from.
-
-FILE.excel.csv is written with the byte order mark by which Excel recognises UTF-8.
+-o FILE writes a table instead: .csv (.excel.csv with the byte order mark that Excel needs), .jsonl (an object a line)
+or .parquet (needs the extra `parquet`), with the columns path, score, width, height, flags, error, with --details the
+cues and attributes, and one for each of --metrics. `flags` are words for images whose score means little: flat, noise,
+enlarged, clipped, border. FILE.meta.json, or the metadata of the Parquet file, says which metric the scores are from.
+CSV keeps text as it is: import it as text, since a path such as '=1+1.png' would run as a formula in a spreadsheet.
 
 -o FILE.html writes all of it as one page to look at and choose from, with pictures and quality maps (needs the extra
 `report`). `maclip-pyiqa report` makes one from a table.
-
-`maclip-pyiqa score-collection` scores Parquet files, WebDataset shards (.tar) and URLs, on many cores or machines.
-
-CSV keeps text as it is: a path such as '=1+1.png' would run as a formula in a spreadsheet, so import it as text. A path
-that is not valid UTF-8 is written escaped, after the character U+FFFD; maclip_pyiqa.open_scores reverses that.
 """
 
 

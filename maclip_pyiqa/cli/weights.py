@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+from pathlib import Path
 
 from ..backbone.names import architecture
 from .common import FAILED, NO_WEIGHTS, OK, Parents, UsageError, say, usage_errors
@@ -85,6 +86,5 @@ def _verify(args: argparse.Namespace) -> int:
             code = OK if verification.ok else FAILED
         if args.record:
             text = json.dumps(record(args.backbone, args.pretrained), indent=2)
-            with open(args.record, 'w', encoding='utf-8') as file:
-                file.write(text + '\n')
+            Path(args.record).write_text(text + '\n', 'utf-8')
     return code

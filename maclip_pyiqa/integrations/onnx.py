@@ -58,9 +58,7 @@ def export(
         export(MACLIP(), 'small.onnx', size=(240, 320))
     """
     if not isinstance(metric, MACLIP):
-        raise TypeError(
-            f'metric is a {type(metric).__name__}; expected a MACLIP (of a metric of pyiqa, its attribute net)'
-        )
+        raise TypeError(f'metric is a {type(metric).__name__}; expected a MACLIP (attribute net of a metric of pyiqa)')
     suffix = '' if path is None else Path(path).suffix.lower()
     if path is not None and suffix not in ('.pt2', '.onnx'):
         raise ValueError(f'path={os.fspath(path)!r}; expected a name that ends in .pt2 or .onnx')
@@ -72,10 +70,8 @@ def export(
             size = integer('height', height), integer('width', width)
         except (TypeError, ValueError):
             raise ValueError(f'size={size!r}; expected (height, width) in pixels') from None
-
     if path is not None and not Path(path).parent.is_dir():
         raise FileNotFoundError(f'{os.fspath(path)}: no such folder to write to')
-
     if size is None and metric.options.max_views is not None and metric.options.views == 'windows':
         raise ValueError('a metric with max_views cannot be exported for any size; give size=(height, width)')
     window, mean = metric.backbone.window, metric.backbone.mean
