@@ -58,7 +58,7 @@ def add(commands: Any, parents: Parents) -> None:
         description=DESCRIPTION,
         epilog=CODES,
     )
-    option, count = parser.add_argument, whole_number
+    option = parser.add_argument
     option('versions', nargs='+', metavar='VERSION', help='folder, or table made by `score -o`; two or more')
     output = 'FILE.csv: the statistics; FILE.html: a page; repeatable'
     option('-o', '--output', action='append', default=[], metavar='FILE', help=output)
@@ -67,13 +67,13 @@ def add(commands: Any, parents: Parents) -> None:
     lower = "columns of tables where lower is better (known already: pyiqa's metrics)"
     option('--lower-better', type=split_names, default=[], metavar='A,B', help=lower)
     resamples = 'resamples of the bootstrap (default: %(default)s)'
-    option('--resamples', type=count(1), default=9999, metavar='N', help=resamples)
-    option('--seed', type=count(0), default=0, metavar='N', help='seed of the bootstrap (default: %(default)s)')
+    option('--resamples', type=whole_number(1), default=9999, metavar='N', help=resamples)
+    option('--seed', type=whole_number(0), default=0, metavar='N', help='seed of the bootstrap (default: %(default)s)')
     pictures = (
         'on the page, show the images of N pairs: the largest differences of either sign, and evenly spread ones '
         'between (default: %(default)s)'
     )
-    option('--pictures', type=count(0), default=60, metavar='N', help=pictures)
+    option('--pictures', type=whole_number(0), default=60, metavar='N', help=pictures)
 
 
 def run(args: argparse.Namespace) -> int:
