@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all, and what an error says in one line."""
+"""Files, local or at URLs: opened, or written whole or not at all; and what an error says in one line."""
 
 from __future__ import annotations
 
@@ -6,8 +6,34 @@ import contextlib
 import os
 import uuid
 from collections.abc import Iterator
+from typing import IO, TYPE_CHECKING
 
-__all__ = ['one_line', 'replacing']
+if TYPE_CHECKING:
+    import fsspec
+
+__all__ = ['file_size', 'file_system', 'is_local', 'is_url', 'one_line', 'open_binary', 'replacing', 'write_binary']
+
+
+def is_url(path: str) -> bool:
+    """Whether a path is a URL that fsspec opens, such as s3://bucket/name."""
+    return '://' in path
+
+
+def open_binary(path: str) -> IO[bytes]:
+    """Open a file for reading; URLs need fsspec."""
+    if not is_url(path):
+        return open(path, 'rb')
+    import fsspec
+
+    return fsspec.open(path, 'rb').open()
+
+
+def file_system(path: str | os.PathLike[str]) -> tuple[fsspec.AbstractFileSystem, str]:
+    """The file system of a path or URL, and the path in it; needs fsspec."""
+    import fsspec
+
+    fs, root = fsspec.core.url_to_fs(os.fspath(path))
+    return fs, root.rstrip('/') or root
 
 
 @contextlib.contextmanager
@@ -30,6 +56,28 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[str]:
         with contextlib.suppress(FileNotFoundError):
             os.remove(part)
         raise
+
+
+def file_size(path: str) -> int:
+    """Size of a file in bytes; needs fsspec."""
+    fs, root = file_system(path)
+    return fs.size(root)
+
+
+def is_local(fs: fsspec.AbstractFileSystem) -> bool:
+    """Whether a file system is that of this machine."""
+    return 'file' in (fs.protocol if isinstance(fs.protocol, tuple) else (fs.protocol,))
+
+
+def write_binary(fs: fsspec.AbstractFileSystem, path: str, data: bytes) -> None:
+    """Write a file whole or not at all: renamed on a local file system, one put on an object store."""
+    if not is_local(fs):
+        fs.pipe_file(path, data)
+        return
+    with replacing(path) as part, open(part, 'wb') as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def one_line(error: BaseException, most: int = 1000) -> str:

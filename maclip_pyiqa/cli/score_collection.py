@@ -34,8 +34,7 @@ def add(commands: argparse._SubParsersAction, parents: Parents) -> None:
         parents=[parents.metric],
         help='score Parquet files, tars, URLs, or very many images, on Ray',
         description=DESCRIPTION,
-        epilog=CODES.replace('finished rows are written, and --resume continues', 'the same command again continues'),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog=CODES,
     )
     parser.add_argument('inputs', nargs='+', metavar='INPUT', help='file, folder, pattern, URL, or - for a list')
     parser.add_argument('-o', '--output', required=True, metavar='OUT', help='folder of the scores')
@@ -74,12 +73,11 @@ def add(commands: argparse._SubParsersAction, parents: Parents) -> None:
     parser.add_argument(
         '--batch', type=whole_number(1), default=16, metavar='N', help='at most N images at once (default: 16)'
     )
-    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
     """Score a collection; -> exit code."""
-    need('score-collection', 'ray', 'pyarrow', 'fsspec', extra='ray')
+    need('score-collection', 'ray', 'pyarrow', 'filelock', 'fsspec', extra='ray')
     output = args.output
     if os.path.isfile(output) or output.endswith(('.csv', '.jsonl', '.parquet', '.html')):
         raise UsageError(f'-o {output} is a file; expected a folder, such as -o scores/')

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from .._lazy import need
-from ..collections.inputs import plain_column
 from ..metric import MACLIP
 from ..scoring.batch import read_cell
 from ..scoring.find import MAX_PIXELS
+from ..scoring.formats.arrow import plain_column
 from ..scoring.formats.parquet import to_table
 from ..scoring.schema import LABEL_KEY, arrow_schema, columns, label
 from ..scoring.score import score_read

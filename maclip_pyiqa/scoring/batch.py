@@ -1,13 +1,15 @@
-"""Reading files ahead in other processes, and grouping them into batches of bounded size."""
+"""Reading files ahead in other processes or threads, and grouping them into batches of bounded size."""
 
 from __future__ import annotations
 
+import itertools
 import multiprocessing
 import os
 import signal
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,7 +21,7 @@ from .find import MAX_PIXELS
 from .flags import find_flags
 from .read import read_pixels
 
-__all__ = ['GROUP_PIXELS', 'FileRead', 'groups', 'read_cell', 'read_file', 'read_files', 'start_worker']
+__all__ = ['GROUP_PIXELS', 'FileRead', 'groups', 'map_ahead', 'read_cell', 'read_file', 'read_files', 'start_worker']
 
 GROUP_PIXELS = 16_000_000  # of a group: bounds memory where images are large
 
@@ -109,6 +111,17 @@ def read_files(
         worker_init_fn=start_worker,
         generator=torch.Generator(),  # for the workers' seeds, so that the caller's random state stays as it is
     )
+
+
+def map_ahead(function: Callable[[Any], Any], items: Iterator[Any], threads: int) -> Iterator[Any]:
+    """`map` in so many threads, which work on as many items while others are used."""
+    with ThreadPoolExecutor(threads) as pool:
+        ready: Iterator[Any] = iter(())
+        while group := list(itertools.islice(items, threads)):
+            following = pool.map(function, group)
+            yield from ready
+            ready = following
+        yield from ready
 
 
 def groups(files: Iterable[FileRead], batch: int = 16) -> Iterator[list[FileRead]]:

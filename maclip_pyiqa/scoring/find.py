@@ -1,4 +1,4 @@
-"""Finding image files: in folders, by patterns and in lists."""
+"""Finding image files: in folders, by patterns, in lists and at URLs."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ from fnmatch import fnmatchcase
 from functools import lru_cache
 from typing import IO
 
+from .._files import file_system
 from .._lists import as_paths
 
 __all__ = [
-    *('MAX_PIXELS', 'SOFTWARE', 'SUFFIXES', 'check_file', 'describe', 'files_below', 'find_images', 'is_image'),
-    *('matching', 'same_file', 'suffixes', 'unread'),
+    *('MAX_PIXELS', 'SOFTWARE', 'SUFFIXES', 'check_file', 'describe', 'find_images', 'find_urls'),
+    *('is_image', 'same_file', 'suffixes', 'unread'),
 ]
 
 SUFFIXES = (
@@ -81,6 +82,7 @@ def find_images(
     listing: IO[bytes] | None = None,
     *,
     null: bool = False,
+    more: tuple[str, ...] = (),
     warn: Callable[[str], None] = logger.warning,
 ) -> list[str]:
     """Image files in folders, matched by patterns, listed in a stream, or named; each once, in the order given.
@@ -98,6 +100,7 @@ def find_images(
         paths: files, folders, patterns such as 'photos/**/*.jpg', or '-' for the paths in `listing`
         listing: paths of files and folders, one a line, or separated by NUL
         null: whether the paths in `listing` are separated by NUL even if there is only one
+        more: suffixes, in lower case, of other files to return
         warn: function that is told what was left out: images in formats that are not read, by suffix, and paths of
             files that are there already
 
@@ -113,7 +116,7 @@ def find_images(
         find_images(['photos', 'more/*.png'])
     """
     _real_folder.cache_clear()  # links may have changed
-    walk, paths = _Walk(), as_paths(paths)
+    walk, paths = _Walk(more), as_paths(paths)
     found: list[str] = []
     for path in paths:
         if path == '-':
@@ -131,19 +134,54 @@ def find_images(
     for path in dict.fromkeys(found):
         once.setdefault(same_file(path), path)
     other_names = len(dict.fromkeys(found)) - len(once)
-    if walk.skipped:
-        skipped = Counter(walk.skipped.values())
-        kinds = ', '.join(f'{count} {suffix}' for suffix, count in sorted(skipped.items()))
-        hint = "; pip install 'maclip_pyiqa[formats]' reads .heic, .heif and .jxl" * any(
-            map(FORMATS.__contains__, skipped)
-        )
-        warn(f'left out, image formats that are not read: {kinds}{hint}')
+    _warn_of_unread(walk.skipped.values(), warn)
     if other_names:
         warn(f'left out, other paths of files that are there already: {other_names}')
     if not once:
         where = ', '.join(paths)
         raise FileNotFoundError(f'no images found in {where[:200]}; expected files with suffixes such as .jpg or .png')
     return list(once.values())
+
+
+def find_urls(url: str, more: tuple[str, ...] = ()) -> dict[str, int]:
+    """Image files at a URL of fsspec: in a folder, matched by a pattern, or named; no hidden ones.
+
+    Args:
+        url: URL
+        more: suffixes, in lower case, of other files to return
+
+    Returns:
+        URLs, each with the file's size in bytes; that of an image that is named itself is 0
+
+    Raises:
+        FileNotFoundError: a pattern matches nothing
+    """
+    fs, root = file_system(url)
+    is_pattern = glob.has_magic(root)
+    if not is_pattern and not fs.isdir(root):
+        name = url if '::' in url else fs.unstrip_protocol(root)  # one spelling for one file
+        return {name: fs.size(root) if name.lower().endswith(more) else 0}
+    found = fs.glob(root, detail=True) if is_pattern else fs.find(root, detail=True)
+    if is_pattern and not found:
+        raise FileNotFoundError(f'no file matches the pattern {url!r}')
+    files = {file: info['size'] for file, info in sorted(found.items()) if info['type'] != 'directory'}
+    known, left_out = (*more, *suffixes()), unread()
+    _warn_of_unread(suffix for file in files if (suffix := os.path.splitext(file)[1].lower()) in left_out)
+
+    def takes(file: str) -> bool:
+        parts = (os.path.basename(file) if is_pattern else file.removeprefix(root)).split('/')
+        return file.lower().endswith(known) and not any(part.startswith('.') for part in parts)
+
+    return {fs.unstrip_protocol(file): size for file, size in files.items() if takes(file)}
+
+
+def _warn_of_unread(suffixes: Iterable[str], warn: Callable[[str], None] = logger.warning) -> None:
+    """Tell `warn` how many images in formats that are not read are left out, from their suffixes."""
+    counts = Counter(suffixes)
+    if counts:
+        kinds = ', '.join(f'{count} {suffix}' for suffix, count in sorted(counts.items()))
+        hint = "; pip install 'maclip_pyiqa[formats]' reads .heic, .heif and .jxl" if {*FORMATS} & {*counts} else ''
+        warn(f'left out, image formats that are not read: {kinds}{hint}')
 
 
 def same_file(path: str) -> str:
@@ -240,14 +278,14 @@ def matching(pattern: str) -> list[str]:
 
 
 class _Walk:
-    """A search through folders.
+    """A search through folders, for images and files with the suffixes `more`.
 
     Attributes:
         skipped: suffixes of images that are not read, see `same_file`
     """
 
-    def __init__(self) -> None:
-        self.skipped: dict[str, str] = {}
+    def __init__(self, more: tuple[str, ...]) -> None:
+        self.more, self.skipped = more, dict[str, str]()
 
     def folder(self, folder: str) -> Iterator[str]:
         """Images in a folder and its subfolders; subfolders that cannot be searched last."""
@@ -267,6 +305,8 @@ class _Walk:
         """Whether a file that was found is an image to score. Counts those that should be and cannot."""
         if os.path.islink(path) and _is_system(os.path.realpath(path)):
             return False
+        if path.lower().endswith(self.more):
+            return os.path.isfile(path)
         suffix = os.path.splitext(path)[1].lower()
         if is_image(path):
             return not (suffix == '.png' and _is_figure(path))

@@ -6,14 +6,15 @@ import contextlib
 import json
 import os
 import tempfile
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from datetime import datetime, timezone
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from .._files import one_line
+from .._files import file_system, is_url, one_line
 from .._lazy import need
 from .formats import TABLES, read_label, read_table
+from .formats.arrow import plain_type
 from .formats.cells import Cells, unique, values
 from .formats.parquet import journal, read_metadata
 from .formats.table import LABEL_SUFFIX
@@ -21,11 +22,10 @@ from .schema import Label, Row, column
 from .text import escape_cell, escape_text, unescape_text
 
 if TYPE_CHECKING:
-    import fsspec
     import pyarrow as pa
     import pyarrow.dataset as ds
 
-__all__ = ['MANIFEST', 'ScoreSource', 'open_scores']
+__all__ = ['MANIFEST', 'ScoreSource', 'open_scores', 'read_manifest']
 
 MANIFEST = '_manifest.json'  # in a folder that `score-collection` writes; says whether it is complete
 
@@ -49,7 +49,7 @@ def open_scores(path: str | os.PathLike[str]) -> ScoreSource:
     path = os.fspath(path)
     if os.path.splitext(path)[1].lower() in TABLES and not os.path.isdir(path):
         return _Table(path)
-    return _Folder(path) if '://' in path or os.path.isdir(path) else _Table(path)
+    return _Folder(path) if is_url(path) or os.path.isdir(path) else _Table(path)
 
 
 class ScoreSource:
@@ -101,7 +101,7 @@ class ScoreSource:
 class _Table(ScoreSource):
     def __init__(self, path: str) -> None:
         self.path = self.file = path
-        if '://' in path:
+        if is_url(path):
             self._copy()
         self.label = read_label(self.file)
         is_begun = not os.path.exists(self.file) and os.path.exists(journal(self.file))
@@ -111,9 +111,7 @@ class _Table(ScoreSource):
     def _copy(self) -> None:
         """Copy a table that a URL names, and its label, to a folder that is removed with this object."""
         need('a table at a URL', 'fsspec', extra='ray')
-        import fsspec
-
-        fs, root = fsspec.core.url_to_fs(self.path)
+        fs, root = file_system(self.path)
         self.folder = tempfile.TemporaryDirectory()
         self.file = os.path.join(self.folder.name, os.path.basename(root))
         fs.get_file(root, self.file)
@@ -151,29 +149,26 @@ class _Table(ScoreSource):
 
 
 class _Folder(ScoreSource):
+    files: Sequence[str] = ()
+
     def __init__(self, path: str) -> None:
         need('a folder of scores', 'pyarrow', 'fsspec', extra='ray')
-        import fsspec
         import pyarrow.parquet as pq
 
         self.path = path
-        self.fs, self.root = fsspec.core.url_to_fs(path)
-        self.files = sorted(_parquet_files(self.fs, self.root))
-        manifest: dict[str, Any] = {}
+        self.fs, root = file_system(path)
+        self.fs.invalidate_cache()
+        with contextlib.suppress(FileNotFoundError):
+            self.files = sorted(file for file in self.fs.ls(root, detail=False) if file.endswith('.parquet'))
         try:
-            manifest = json.loads(self.fs.cat_file(f'{self.root}/{MANIFEST}'))
+            manifest = read_manifest(path)
         except FileNotFoundError:
             if not self.files:
-                raise FileNotFoundError(
-                    f'{path} is not a folder of scores; expected one that `maclip-pyiqa score-collection` wrote, or a '
-                    f'table {", ".join(TABLES)}'
-                ) from None
-        except ValueError as error:
-            raise ValueError(f'{path}/{MANIFEST} is not JSON: {error}') from error
+                raise
+            manifest = {}
         if not self.files:
             raise FileNotFoundError(f'{path} has no finished table yet; rerun the command that writes it')
-        with self.fs.open(self.files[0], 'rb') as file:
-            self.schema = pq.read_schema(file)
+        self.schema = pq.read_schema(self.files[0], filesystem=self.fs)
         self.label = read_metadata(self.schema)
         self.is_complete = manifest.get('complete', True)
         self.changed = manifest.get('updated', '')
@@ -185,13 +180,32 @@ class _Folder(ScoreSource):
         return _plain(ds.dataset(self.files, schema=self.schema, format='parquet', filesystem=self.fs))
 
 
-def _parquet_files(fs: fsspec.AbstractFileSystem, folder: str) -> Iterator[str]:
-    """Paths of the Parquet files directly in a folder."""
-    fs.invalidate_cache()
+def read_manifest(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """The manifest of a folder that `score-collection` wrote.
+
+    Args:
+        path: path or URL of the folder
+
+    Returns:
+        `label`; `inputs`, `column`, `keep`, `shard_rows`; `complete`, whether all that the last run found is scored;
+        `updated`; `rows`, `failed` (rows without a score); `shards`, each with `source`, `rows`, `failed`, `seconds`
+        and `lost`, which says what could not be read behind its rows; `missing`, shards that gave no file, each with
+        its `error`; `unmatched`, suffixes of `keep` that no image of the last run's tars has a member with
+
+    Raises:
+        FileNotFoundError: not such a folder
+        ValueError: the manifest cannot be read
+    """
+    fs, root = file_system(path)
     try:
-        yield from (file for file in fs.ls(folder.rstrip('/'), detail=False) if file.endswith('.parquet'))
+        return json.loads(fs.cat_file(f'{root}/{MANIFEST}'))
     except FileNotFoundError:
-        return
+        raise FileNotFoundError(
+            f'{os.fspath(path)} is not a folder of scores, it holds no {MANIFEST}; expected one that `maclip-pyiqa '
+            'score-collection` wrote'
+        ) from None
+    except ValueError as error:
+        raise ValueError(f'{os.fspath(path)}/{MANIFEST} is not JSON: {error}') from error
 
 
 def _plain(data: ds.FileSystemDataset) -> ds.FileSystemDataset:
@@ -200,10 +214,9 @@ def _plain(data: ds.FileSystemDataset) -> ds.FileSystemDataset:
     import pyarrow.dataset as ds
 
     def plain(kind: pa.DataType) -> pa.DataType:
-        kind = kind.value_type if pa.types.is_dictionary(kind) else kind
-        if pa.types.is_large_string(kind) or pa.types.is_null(kind) or str(kind) == 'string_view':
-            return pa.string()
-        return pa.float32() if pa.types.is_float16(kind) else kind
+        if isinstance(kind, pa.BaseExtensionType):  # Python has values of their own for some, as for UUIDs
+            return kind
+        return pa.string() if pa.types.is_null(kind) else plain_type(kind)
 
     schema = pa.schema([field.with_type(plain(field.type)) for field in data.schema], data.schema.metadata)
     return ds.dataset(data.files, schema, data.format, data.filesystem)

@@ -16,7 +16,6 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from maclip_pyiqa.collections import inputs
 from maclip_pyiqa.collections.inputs import Shard, cut_files, cut_table, find_inputs, read, read_shard, shard_name
 from maclip_pyiqa.scoring.formats.parquet import to_table
 from maclip_pyiqa.scoring.schema import arrow_schema, columns
@@ -190,6 +189,8 @@ def test_one_path_is_a_list_of_one(tmp_path):
 def test_what_is_refused(folder):
     with pytest.raises(ValueError, match=r'holds 1 Parquet files and 1 tars; expected one kind\. .*2/\*\.tar'):
         find_inputs([f'{folder}/2'])
+    with pytest.raises(ValueError, match=r'holds 1 Parquet files and 1 tars; expected one kind\. .*2/\*\.tar'):
+        find_inputs([f'{folder}/2/*'])
     with pytest.raises(FileNotFoundError, match='no file matches'):
         find_inputs([f'{folder}/x/*.webp'])
     with pytest.raises(FileNotFoundError):
@@ -203,6 +204,13 @@ def test_the_output_is_no_input(tmp_path):
     (tmp_path / 'out' / '_partial' / 'files_00001.parquet').write_bytes(b'')
     assert find_inputs([tmp_path], output=tmp_path / 'out') == ([str(tmp_path / 'a.png')], {}, {})
 
+    (tmp_path / 'a.tar').write_bytes(b'abc')  # what is named is an input wherever it is
+    assert find_inputs([tmp_path / 'a.tar', f'{tmp_path}/*.png'], output=tmp_path) == (
+        [str(tmp_path / 'a.png')],
+        {},
+        {str(tmp_path / 'a.tar'): 3},
+    )
+
     fs = fsspec.filesystem('memory')
     for name in ('/own/a.parquet', '/own/out/files_00000.parquet'):
         fs.pipe_file(name, b'')
@@ -214,6 +222,9 @@ def test_a_listing(tmp_path):
     (tmp_path / 'a.png').write_bytes(png(0))
     listing = io.BytesIO(f'{tmp_path}/a.png\nnone.png\n'.encode())
     assert find_inputs(['-'], listing).files == [f'{tmp_path}/a.png', 'none.png']
+    (tmp_path / 'b.tar').write_bytes(b'abc')
+    listing = io.BytesIO(f'{tmp_path}/b.tar\n{tmp_path}/a.png\n'.encode())
+    assert find_inputs(['-'], listing) == ([f'{tmp_path}/a.png'], {}, {f'{tmp_path}/b.tar': 3})
 
 
 def test_names_are_unlike_and_do_not_depend_on_how_a_path_is_written(tmp_path, monkeypatch):
@@ -446,8 +457,8 @@ def test_links(tmp_path, compression):
         ('deep/2.png', (SYMBOLIC, '0.png')),
         ('deep/2.json', (SYMBOLIC, 'gone.json')),
         ('deep/3.png', (SYMBOLIC, '../deep/../blobs/abc')),  # to one without a suffix, by way of
-        ('blobs/abc', (HARD, 'blobs/' + 'long' * 50)),  # a link, to one with a long name
         ('blobs/' + 'long' * 50, png(3)),
+        ('blobs/abc', (HARD, 'blobs/' + 'long' * 50)),  # a link, to one with a long name
         ('gone.png', (HARD, 'none/0.png')),
         ('outside.png', (SYMBOLIC, '../../0.png')),
         ('round.png', (SYMBOLIC, 'circle.png')),
@@ -571,7 +582,6 @@ def test_images_that_are_not_read_are_rows(tmp_path):
 @pytest.mark.parametrize('keep', [(), ('json',)])
 def test_memory_is_bounded(tmp_path, monkeypatch, compression, keep):
     """Also where all members have one key."""
-    monkeypatch.setattr(inputs, 'HELD', 2_000_000)
     members = {f'photo.{n:02d}.jpg': bytes([n]) * 1_000_000 for n in range(40)}
     write_tar(tmp_path / 'whole.tar', members | {'photo.39.json': b''})
     path = tmp_path / 'a.tar'

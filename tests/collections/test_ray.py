@@ -26,7 +26,7 @@ from PIL import Image
 from maclip_pyiqa import MACLIP, WeightsError, score_files
 from maclip_pyiqa.cli import main
 from maclip_pyiqa.collections import ray as driver
-from maclip_pyiqa.collections import read_manifest, score_collection, tasks
+from maclip_pyiqa.collections import read_manifest, score_collection
 from maclip_pyiqa.collections.folder import Collection, Plan
 from maclip_pyiqa.collections.inputs import Shard, cut_table, find_inputs
 from maclip_pyiqa.scoring import find_images, open_scores
@@ -126,13 +126,13 @@ def test_two_tars_and_a_resume(cluster, folder, plain, tiny, tmp_path):
 def score(tiny, monkeypatch):
     """Scores a shard in this process, as a task does."""
     monkeypatch.setattr(signal, 'signal', lambda *args: None)
-    monkeypatch.setattr(tasks, '_metrics', {})
+    monkeypatch.setattr(driver, '_metrics', {})
     metric = MACLIP(backbone=tiny)
     threads = torch.get_num_threads()
 
     def score(shard, names=(), schema=None, **options):
-        job = tasks.Job(metric.config, metric.fingerprint(), os.getcwd(), 4, None, names, 0)
-        return tasks.score_shard(job, shard, schema or arrow_schema(columns(metric.attribute_names)), **options)
+        job = driver.Job(metric.config, metric.fingerprint(), os.getcwd(), 4, None, names, 0)
+        return driver.score_shard(job, shard, schema or arrow_schema(columns(metric.attribute_names)), **options)
 
     yield score
     torch.set_num_threads(threads)
@@ -144,7 +144,7 @@ def test_a_task_scores_a_shard(score, folder, plain, tmp_path):
     assert about['lost'] == ''
     check(table.to_pylist(), plain)
     assert score(shard)[0] == table
-    assert len(tasks._metrics) == 1  # built once
+    assert len(driver._metrics) == 1  # built once
 
 
 def test_a_task_returns_what_lies_before_damage(score, folder, tmp_path):
