@@ -11,7 +11,8 @@ from typing import IO, TYPE_CHECKING
 if TYPE_CHECKING:
     import fsspec
 
-__all__ = ['file_size', 'file_system', 'is_local', 'is_url', 'one_line', 'open_binary', 'replacing', 'write_binary']
+__all__ = ['check_writable', 'file_size', 'file_system', 'is_local', 'is_url', 'one_line', 'open_binary', 'replacing']
+__all__ += ['write_binary']
 
 
 def is_url(path: str) -> bool:
@@ -56,6 +57,13 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[str]:
         with contextlib.suppress(FileNotFoundError):
             os.remove(part)
         raise
+
+
+def check_writable(path: str | os.PathLike[str]) -> None:
+    """Check that a file can be written, now rather than after hours; OSError if not. The file stays as it is."""
+    part = f'{os.path.realpath(path)}.{uuid.uuid4().hex[:8]}.part'
+    open(part, 'wb').close()
+    os.remove(part)
 
 
 def file_size(path: str) -> int:

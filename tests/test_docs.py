@@ -47,7 +47,7 @@ def write_yaml(example):
 BLOCKS = Sybil([PythonCodeBlockParser(), CodeBlockParser('yaml', write_yaml)])
 
 
-SLOW = {'docs/integrations.md': pytest.mark.slow}  # exports programs
+SLOW = dict.fromkeys(('docs/collections.md', 'docs/integrations.md'), pytest.mark.slow)  # Ray; exported programs
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import logging
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -40,6 +41,9 @@ exit codes:
 FLAGS = ('backbone', 'pretrained', 'prompts', 'max_views')  # options of the metric that have a flag of their own
 OTHERS = tuple(name for name, e in ENTRIES.items() if e.metadata['moves'] != 'nothing' and name not in FLAGS)
 WORKERS = min(4, os.cpu_count() or 1)
+
+
+INCOMPLETE = 'the run that writes these scores is not complete; rerun its command, and then this one'
 
 
 class UsageError(Exception):
@@ -114,6 +118,13 @@ def whole_number(least: int) -> Callable[[str], int]:
 def split_names(text: str) -> list[str]:
     """Names of an option such as --metrics: each once, without blanks."""
     return list(dict.fromkeys(name.strip() for name in text.split(',') if name.strip()))
+
+
+class LogToSay(logging.Handler):
+    """Warnings of the package, such as images in formats that are not read, as messages of the command."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        say(record.getMessage())
 
 
 def say(message: str) -> None:

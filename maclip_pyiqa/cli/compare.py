@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from pathlib import Path
 from typing import Any
 
+from .._files import check_writable
 from .._lazy import need
 from ..scoring.text import escape_path
 from .common import (
@@ -97,11 +97,9 @@ def run(args: argparse.Namespace) -> int:
     folders = not all(version.scored for version in versions)
     if args.metrics and not folders:
         raise UsageError('--metrics scores folders; tables are compared in all the columns that they have')
-    for path in outputs:  # now rather than after hours of scoring
+    for path in outputs:
         with writing(path):
-            part = Path(f'{path}.part')
-            part.touch()
-            part.unlink()
+            check_writable(path)
     from ..comparison.verdict import compare_versions
 
     metric, loaded = load_metrics(args) if folders else (None, None)

@@ -6,7 +6,7 @@ import argparse
 import re
 
 from .._lazy import need
-from .common import FAILED, OK, Parents, UsageError, say, split_names, usage_errors
+from .common import FAILED, INCOMPLETE, OK, Parents, UsageError, say, split_names, usage_errors
 
 __all__ = ['add', 'run']
 
@@ -58,7 +58,7 @@ def run(args: argparse.Namespace) -> int:
             without_flags=words,
         )  # fmt: skip
     if not kept.is_complete:
-        say('the run that writes these scores is not complete; rerun its command, and then this one')
+        say(INCOMPLETE)
     print(kept)
     return OK if kept.kept else FAILED
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import shlex
 import sys
@@ -11,7 +12,7 @@ from typing import Any
 
 from .._lazy import NotInstalledError
 from .._version import __version__
-from .common import CODES, FAILED, INTERRUPTED, NO_WEIGHTS, USAGE, UsageError, parent_parsers, say
+from .common import CODES, FAILED, INTERRUPTED, NO_WEIGHTS, USAGE, LogToSay, UsageError, parent_parsers, say
 
 __all__ = ['COMMANDS', 'main']
 
@@ -58,6 +59,8 @@ def main(argv: list[str] | None = None) -> int:
         args.command = shlex.join(['maclip-pyiqa', *(sys.argv[1:] if argv is None else argv)])
     except SystemExit as stop:
         return int(stop.code or 0)
+    logger, handler = logging.getLogger('maclip_pyiqa'), LogToSay(logging.WARNING)
+    logger.addHandler(handler)
     try:
         return args.run(args)
     except (NotInstalledError, UsageError) as error:
@@ -76,6 +79,8 @@ def main(argv: list[str] | None = None) -> int:
             raise
         say(f'error: {error}')
         return NO_WEIGHTS
+    finally:
+        logger.removeHandler(handler)
 
 
 class _Parser(argparse.ArgumentParser):

@@ -6,7 +6,7 @@ import argparse
 
 from ..report import write_report
 from ..scoring.source import open_scores
-from .common import OK, Parents, UsageError, say, usage_errors
+from .common import INCOMPLETE, OK, Parents, UsageError, say, usage_errors
 
 __all__ = ['add', 'run']
 
@@ -41,7 +41,10 @@ def run(args: argparse.Namespace) -> int:
                 f'{args.table} holds {count:,} images, and a page at most {MOST:,}; choose some with `maclip-pyiqa '
                 f'filter {args.table} -o kept.parquet`'
             )
-        source = {'table': f'{args.table}, of {scores.changed}', 'command': args.command}
+        if not scores.is_complete:
+            say(INCOMPLETE)
+        changed = f', of {scores.changed}' * bool(scores.changed)
+        source = {'table': f'{args.table}{changed}', 'command': args.command}
         write_report(scores.rows(), args.output, label=scores.label, thumbnails=args.thumbnails, source=source)
     say(f'{args.output}: {count:,} images')
     return OK

@@ -100,7 +100,8 @@ def run(args: argparse.Namespace) -> int:
     source = label(metric)
     done = _finished(tables, paths, source) if args.resume else {}
     todo = [path for path in paths if same_file(path) not in done]
-    root = os.path.commonpath([os.path.dirname(os.path.abspath(path)) for path in paths])
+    folders = [os.path.dirname(os.path.abspath(path)) for path in paths]
+    root = '' if args.maps is None else os.path.commonpath(folders)
 
     def each(row: dict[str, Any], image: Tensor, analysis: Analysis) -> None:
         if maps is not None:

@@ -166,12 +166,14 @@ class Plan:
         self.names = [name if column(name).role == 'other' else f'input_{name}' for name in keep]
         self.schema = folder.schema()  # that of the first shard; the kept columns of later ones are converted to it
         done: set[str] = set()  # image files
+        sizes = {shard_name(path): size for path, size in found.tables.items()}
         left: dict[tuple[str, int], int] = {}  # rows of Parquet files, by name and size, found without opening them
         for name, entry in folder.shards.items():
             if entry['kind'] == 'files' and found.files:
                 done.update(absolute(path, entry['cwd']) for path in folder.paths(name))
             elif entry['kind'] == 'parquet' and not entry['lost']:
                 source = re.sub(r'-\d{10}$', '', name), entry['size']
+                self._check_size(entry, sizes.get(source[0], entry['size']))
                 left[source] = left.get(source, entry['of']) - entry['rows']
         self.files = [path for path in found.files if absolute(path) not in done]
         self.tables = {path: size for path, size in found.tables.items() if left.get((shard_name(path), size)) != 0}
@@ -225,9 +227,12 @@ class Plan:
         entry = self.folder.shards.get(name)
         if entry is None or entry['lost']:
             return False
+        self._check_size(entry, size)
+        return True
+
+    def _check_size(self, entry: Mapping[str, Any], size: int) -> None:
         if entry['size'] != size:
             raise ValueError(
                 f'{entry["source"]} had {entry["size"]} bytes when it was scored and has {size} now; expected the same '
                 f'file. To score it again, remove {shard_name(entry["source"])}*.parquet from {self.folder.path}.'
             )
-        return True

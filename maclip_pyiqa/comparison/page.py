@@ -11,8 +11,7 @@ from typing import Any
 
 from .._lazy import need
 from ..report.html import demo_note, provenance, save_page
-from ..report.pictures import choose, thumbnail
-from ..scoring.read import read_pixels
+from ..report.pictures import choose, read_picture
 from ..scoring.schema import Row, column
 
 __all__ = ['write_page']
@@ -107,12 +106,12 @@ def _picture(row: Row | None, maps: Mapping[str, Mapping[str, Any]]) -> dict[str
     """The picture of a row's file; None where it cannot be read."""
     if row is None:
         return None
-    try:
-        pixels = read_pixels(row['path'])
-    except (OSError, ValueError):
+    picture = read_picture(row['path'], LONGEST, QUALITY)
+    if picture is None:
         return None
+    jpeg, (height, width) = picture
     return {
-        'jpeg': base64.b64encode(thumbnail(pixels, LONGEST, QUALITY)).decode(),
-        'size': [pixels.shape[1], pixels.shape[0]],
+        'jpeg': base64.b64encode(jpeg).decode(),
+        'size': [width, height],
         'windows': maps.get(row['path']),
     }

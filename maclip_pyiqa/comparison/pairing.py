@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise, takewhile
 from typing import Any
 
+from .._files import is_url
 from .._lists import as_names
 from ..scoring.find import find_images
 from ..scoring.formats import TABLES
@@ -42,6 +43,7 @@ class Version:
         scored: whether the rows have scores
         label: label of the scores; None: unknown
         by: column that the keys are from; None: they are paths
+        is_complete: whether the run that writes the scores has finished, as far as is known
     """
 
     name: str
@@ -51,6 +53,7 @@ class Version:
     scored: bool
     label: Label | None = None
     by: str | None = None
+    is_complete: bool = True
 
 
 def read_versions(
@@ -129,11 +132,13 @@ def _read(source: Source, name: str, by: str | None) -> Version:
         if by is not None:
             raise ValueError(f'{path} is a folder, which has no column {by!r}; expected tables, or pair by path')
         return Version(name, path, [os.path.relpath(file, path) for file in files], [{'path': f} for f in files], False)
-    if '://' not in path and not os.path.isdir(path) and os.path.splitext(path)[1].lower() not in TABLES:
+    if not is_url(path) and not os.path.isdir(path) and os.path.splitext(path)[1].lower() not in TABLES:
         problem = 'is neither a folder nor a table' if os.path.lexists(path) else 'does not exist'
         raise ValueError(f'{path} {problem}; expected a folder of images, or a table {", ".join(TABLES)}')
     scores = open_scores(path)
-    return _scored(name, path, scores.rows(() if by is None else (by,)), by, scores.label)
+    version = _scored(name, path, scores.rows(() if by is None else (by,)), by, scores.label)
+    version.is_complete = scores.is_complete
+    return version
 
 
 def _images(folder: str) -> list[str]:

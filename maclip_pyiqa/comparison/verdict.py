@@ -264,7 +264,13 @@ def compare_versions(
     if not values:
         raise ValueError('no two versions have images and a column of numbers in common; expected scores in both')
     foreign = {quantity for _, _, quantity, _ in values if column(quantity).role == 'other'}
-    lower = {*as_names('lower_better', lower_better)} | known_lower_better(foreign)
+    named = as_names('lower_better', lower_better)
+    if unknown := {*named} - {quantity for _, _, quantity, _ in values}:
+        raise ValueError(
+            f'lower_better names {", ".join(sorted(unknown))}, which is not compared; expected some of '
+            f'{", ".join(dict.fromkeys(quantity for _, _, quantity, _ in values))}'
+        )
+    lower = {*named} | known_lower_better(foreign)
     results = []
     for a, b, quantity, pairs in values:
         found = paired(*pairs.T, lower_better=quantity in lower, resamples=resamples, seed=seed)
@@ -321,6 +327,8 @@ def _notes(versions: Sequence[Version], unknown: Collection[str]) -> Iterator[st
     for version in versions:
         if version.scored and version.label is None:
             yield f'{version.name}: no label says which metric the scores are from'
+        if not version.is_complete:
+            yield f'{version.name}: the run that writes these scores is not complete; rerun its command first'
     if unknown and find_spec('pyiqa') is None:
         taken = ', '.join(sorted(unknown))
         yield f'{taken}: higher is taken for better, as pyiqa, which knows its metrics, is not installed'

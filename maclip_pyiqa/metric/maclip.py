@@ -197,8 +197,10 @@ class MACLIP(FrozenModule):
         cues = self.cues(features)
         scores = _mean_of_views(cues.q, plans).split(1)  # N of (1, 1)
         of_views = (cue[None].split([plan.views for plan in plans], 1) for cue in cues)  # N of (1, V) or (1, V, P)
-        parts = zip(scores, *of_views, [self.attribute_names] * len(plans), plans, strict=True)
-        each = [Analysis(*part) for part in parts]
+        each = []
+        for q, plan, *parts in zip(scores, plans, *of_views, strict=True):
+            c = Cues(*parts)
+            each.append(Analysis(q, c.q, c.q_sim, c.q_mag, c.w_sim, c.attributes, self.attribute_names, plan))
         return Analysis.cat(each) if isinstance(x, Tensor) else each
 
     def cues(self, features: Tensor, **constants: float) -> Cues:

@@ -9,9 +9,9 @@ import os
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from numbers import Real
-from pathlib import Path
 from typing import Any
 
+from .._files import check_writable
 from .._lazy import need
 from ..scoring.formats import Table
 from ..scoring.schema import Label, Row, column, in_order
@@ -100,9 +100,7 @@ class ReportTable(Table):
 
     def fill(self, rows: Iterable[Row] = (), label: Label | None = None) -> None:
         self.rows, self.label = list(rows), label
-        part = Path(f'{self.path}.part')  # now rather than after hours of scoring: can it be written?
-        part.touch()
-        part.unlink()
+        check_writable(self.path)
 
     def write(self, row: Row) -> None:
         self.rows.append(row)
@@ -155,6 +153,6 @@ def _pictures(rows: list[Row], maps: Mapping[str, Mapping[str, Any]], count: int
     pictures = {}
     for i in choose(scored, count):
         path = rows[i]['path']
-        if jpeg := read_picture(path):
-            pictures[str(i)] = {'jpeg': base64.b64encode(jpeg).decode(), 'windows': maps.get(path)}
+        if picture := read_picture(path):
+            pictures[str(i)] = {'jpeg': base64.b64encode(picture[0]).decode(), 'windows': maps.get(path)}
     return pictures

@@ -82,12 +82,13 @@ def thumbnail(pixels: np.ndarray, longest: int = LONGEST, quality: int = 80) -> 
     return file.getvalue()
 
 
-def read_picture(path: str) -> bytes | None:
-    """The picture of a file, a JPEG; None where it cannot be read."""
+def read_picture(path: str, longest: int = LONGEST, quality: int = 80) -> tuple[bytes, tuple[int, int]] | None:
+    """The picture of a file, a JPEG, and height and width of the image; None where it cannot be read."""
     from ..scoring.read import read_pixels
 
     try:
-        return thumbnail(read_pixels(path))
+        pixels = read_pixels(path)
+        return thumbnail(pixels, longest, quality), pixels.shape[:2]
     except (OSError, ValueError, MemoryError):
         return None
 

@@ -1,4 +1,4 @@
-"""Many files: find, read, batch, score, rows, tables. Nothing here knows a command line."""
+"""Many files: find, read, batch, score, rows, tables."""
 
 from typing import TYPE_CHECKING
 

@@ -1,6 +1,6 @@
 """The best of many scored images: what passes some conditions, as a list, counts and a histogram.
 
-The scores alone are held in memory, about 10 bytes an image; all else is read twice, batch by batch.
+The scores alone are held in memory, about 20 bytes an image; all else is read twice, batch by batch.
 """
 
 from __future__ import annotations

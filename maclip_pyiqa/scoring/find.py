@@ -13,7 +13,7 @@ from fnmatch import fnmatchcase
 from functools import lru_cache
 from typing import IO
 
-from .._files import file_system
+from .._files import file_system, is_url
 from .._lists import as_paths
 
 __all__ = [
@@ -52,8 +52,8 @@ HINTS = {  # what a file is that is no image, and which command takes it; by suf
         'report`, `filter` and `compare` read the scores in it'
     ),
     ('.csv', '.jsonl', '.tsv', '.txt', '.list'): (
-        'text; `maclip-pyiqa report`, `filter` and `compare` read tables of scores, and `maclip-pyiqa score - < FILE` '
-        'scores the files of a list, one path a line'
+        'text; `maclip-pyiqa report`, `filter` and `compare` read scores in .csv and .jsonl files, and `maclip-pyiqa '
+        'score - < FILE` scores the files of a list, one path a line'
     ),
     ('.html', '.htm'): 'a page; open it in a browser',
     ('.zip', '.7z', '.rar', '.zst'): 'an archive; unpack it and score the folder',
@@ -199,7 +199,7 @@ def check_file(path: str | os.PathLike[str]) -> None:
         OSError: it does not exist, is not a regular file, is a URL, or by its suffix a camera raw file
     """
     text = os.fsdecode(path)
-    if '://' in text and not os.path.lexists(text):
+    if is_url(text) and not os.path.lexists(text):
         raise OSError(
             'a URL; `maclip-pyiqa score-collection URL -o FOLDER/` scores images at URLs, or download it first'
         )

@@ -1,5 +1,5 @@
-"""The columns of a table of scores, and its label. No other module knows a column but `path`, `score` and those that it
-fills itself.
+"""The columns of a table of scores, and its label: names, types, words for people, order. Other modules know `path` and
+`score`, and the columns that they fill or that they are about, such as `flags` in filter.py.
 
 A row is a dict by the names of columns. `columns` gives the names in the order of a table; `column` what a name stands
 for; `arrow_schema` its types in Arrow. All numbers but pixels are rounded to 6 decimals, so that a row is the same in
@@ -29,10 +29,8 @@ if TYPE_CHECKING:
 
     from ..metric import MACLIP
 
-__all__ = [
-    *('LABEL_KEY', 'Column', 'Label', 'Row', 'arrow_schema', 'column', 'columns', 'complete_words', 'empty_row'),
-    *('in_order', 'label', 'label_difference', 'now', 'rounded', 'versions'),
-]
+__all__ = ['LABEL_KEY', 'Column', 'Label', 'Row', 'arrow_schema', 'as_label', 'column', 'columns', 'complete_words']
+__all__ += ['empty_row', 'in_order', 'label', 'label_difference', 'now', 'rounded', 'versions']
 
 Row = dict[str, Any]
 LABEL_KEY = 'maclip_pyiqa'  # of the metadata of Parquet files
@@ -115,7 +113,7 @@ def columns(attributes: Iterable[str], others: Iterable[str] = (), details: bool
 
 
 def empty_row(path: str, error: str = '') -> Row:
-    """The row of an image of which nothing is known but why."""
+    """The row of an image that was not read, with the reason."""
     return {'path': path, 'score': None, **{each.name: None for each in LAST}, 'error': error}
 
 
@@ -173,6 +171,11 @@ class Label(TypedDict, total=False):
 def label(metric: MACLIP) -> Label:
     """The label of what a metric scores from now on."""
     return Label(config=metric.config, fingerprint=metric.fingerprint(), versions=versions(), date=now())
+
+
+def as_label(found: Any) -> Any:
+    """The label that was read from a file; None: there is none that says which metric the scores are from."""
+    return found if isinstance(found, dict) and found.keys() >= {'config', 'fingerprint'} else None
 
 
 def label_difference(old: Label, new: Label) -> str:

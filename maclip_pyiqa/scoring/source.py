@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 from .._files import file_system, is_url, one_line
 from .._lazy import need
-from .formats import TABLES, read_label, read_table
+from .formats import TABLES, read_columns, read_label, read_table
 from .formats.arrow import plain_type
 from .formats.cells import Cells, unique, values
 from .formats.parquet import journal, read_metadata
 from .formats.table import LABEL_SUFFIX
-from .schema import Label, Row, column
+from .schema import Label, Row, as_label, column
 from .text import escape_cell, escape_text, unescape_text
 
 if TYPE_CHECKING:
@@ -144,7 +144,7 @@ class _Table(ScoreSource):
             if not views and pa.types.is_floating(kinds.get('score', pa.float64())):
                 return data
         rows = self.rows()
-        names = list(rows[0]) if rows else ['path', 'score', 'error']
+        names = list(rows[0]) if rows else read_columns(self.file)
         return ds.dataset(pa.table({escape_text(name): _array(name, [row[name] for row in rows]) for name in names}))
 
 
@@ -169,7 +169,7 @@ class _Folder(ScoreSource):
         if not self.files:
             raise FileNotFoundError(f'{path} has no finished table yet; rerun the command that writes it')
         self.schema = pq.read_schema(self.files[0], filesystem=self.fs)
-        self.label = read_metadata(self.schema)
+        self.label = as_label(read_metadata(self.schema))
         self.is_complete = manifest.get('complete', True)
         self.changed = manifest.get('updated', '')
 

@@ -9,7 +9,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from maclip_pyiqa.collections import read_manifest
-from maclip_pyiqa.collections.folder import SHARD, Collection
+from maclip_pyiqa.collections.folder import SHARD, Collection, Plan
+from maclip_pyiqa.collections.inputs import Inputs
 from maclip_pyiqa.scoring.formats import read_label
 from maclip_pyiqa.scoring.formats.parquet import to_table
 from maclip_pyiqa.scoring.schema import arrow_schema, columns
@@ -166,3 +167,20 @@ def test_paths_are_text_whatever_file_names_are(tmp_path):
     run.finish('a', table, ABOUT)
     run.close()
     assert run.paths('a') == ['a\udcff\x00.png']
+
+
+@pytest.mark.parametrize(('before', 'after'), [(2, 9), (9, 2), (9, 10)])  # rows; a shard has 3
+def test_a_parquet_file_that_has_changed_is_refused(tmp_path, before, after):
+    source, out = str(tmp_path / 'x.parquet'), tmp_path / 'out'
+
+    def plan(count):
+        pq.write_table(pa.table({'path': [f'{i}.png' for i in range(count)]}), source)
+        found = Inputs([], {source: os.path.getsize(source)}, {})
+        return Plan(Collection(out, LABEL, OPTIONS), found, ['sharp'], None, [])
+
+    first = plan(before)
+    for shard, schema in first.shards(3, 3):
+        first.folder.finish(shard.name, schema.empty_table(), {**shard.about, 'seconds': 0.0, 'lost': ''})
+    first.folder.close()
+    with pytest.raises(ValueError, match='bytes when it was scored and has'):
+        plan(after)

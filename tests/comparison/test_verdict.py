@@ -148,7 +148,11 @@ def test_folders_of_tables(tmp_path, monkeypatch):
     """And URLs of them, which `open_scores` reads."""
     tables = {tmp_path: rows(np.linspace(0.2, 0.9, 8)), 's3://b/scores': rows(np.linspace(0.3, 1.0, 8))}
     (tmp_path / 'part.parquet').touch()
-    source = lambda path: SimpleNamespace(label=None, rows=lambda text: tables[Path(path) if path[0] == '/' else path])  # noqa: E731
+
+    def source(path):
+        rows_of = tables[Path(path) if path[0] == '/' else path]
+        return SimpleNamespace(label=None, is_complete=True, rows=lambda text: rows_of)
+
     monkeypatch.setattr('maclip_pyiqa.comparison.pairing.open_scores', source)
     result = compare(tmp_path, 's3://b/scores')
     assert result.results[0].verdict == f'scores above {tmp_path.name}'
@@ -237,3 +241,24 @@ def test_csv(tmp_path):
 
 def test_public_name():
     assert maclip_pyiqa.compare is compare
+
+
+def test_lower_better_names_what_is_compared(tmp_path):
+    tables = [rows(np.linspace(0.2, 0.9, 8)), rows(np.linspace(0.3, 1.0, 8))]
+    with pytest.raises(ValueError, match='lower_better names nique, which is not compared; expected some of score'):
+        compare(*tables, lower_better=['nique'])
+
+
+def test_scores_of_a_run_that_is_not_complete(tmp_path):
+    from maclip_pyiqa.scoring.formats.parquet import to_bytes, to_table
+    from maclip_pyiqa.scoring.schema import arrow_schema
+
+    for name in ('a', 'b'):
+        (tmp_path / name).mkdir()
+        table = to_table(rows(np.linspace(0.2, 0.9, 8)), arrow_schema(['path', 'score']))
+        (tmp_path / name / 'x.parquet').write_bytes(to_bytes(table, None))
+        (tmp_path / name / '_manifest.json').write_text('{"complete": %s}' % ('false' if name == 'b' else 'true'))
+    notes = compare(tmp_path / 'a', tmp_path / 'b').notes
+    assert [note for note in notes if 'not complete' in note] == [
+        'b: the run that writes these scores is not complete; rerun its command first'
+    ]

@@ -39,7 +39,7 @@ def jpeg(colour):
 def write(rows, path, picture, **options):
     """A page on which all images look alike: no file is read."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr('maclip_pyiqa.report.page.read_picture', lambda path: picture)
+        patch.setattr('maclip_pyiqa.report.page.read_picture', lambda path: (picture, (134, 192)))
         write_report(rows, path, **options)
 
 

@@ -120,7 +120,7 @@ def test_maps_are_collected_while_scoring(save, tiny_metric, photo_files):
     found = held(save(rows, label=label(tiny_metric), maps=maps), 'pictures')
     assert set(found) == {'0', '1', '2', '3'}
     for i, row in enumerate(rows):
-        assert base64.b64decode(found[str(i)]['jpeg']) == read_picture(row['path'])
+        assert base64.b64decode(found[str(i)]['jpeg']) == read_picture(row['path'])[0]
         assert found[str(i)]['windows'] == maps[row['path']]
 
 

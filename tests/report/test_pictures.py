@@ -38,7 +38,8 @@ def test_nothing_of_the_file_but_its_pixels_is_in_a_thumbnail(tmp_path, photo_fi
     photo = Image.open(photo_files[0])
     photo.save(tmp_path / 'a.jpg', exif=exif, comment=b'a secret', icc_profile=b'a secret')
     assert b'a secret' in (tmp_path / 'a.jpg').read_bytes()
-    jpeg = read_picture(str(tmp_path / 'a.jpg'))
+    jpeg, size = read_picture(str(tmp_path / 'a.jpg'))
+    assert size == (512, 384)
     assert b'a secret' not in jpeg and not opened(jpeg).getexif()
     assert opened(jpeg).size == (144, 192)  # turned as a viewer shows it
 

@@ -300,3 +300,17 @@ def test_scores_that_are_text_are_named(tmp_path):
     pq.write_table(pa.table({'path': ['a', 'b'], 'score': ['0.5', 'half']}), tmp_path / 'a.parquet')
     with pytest.raises(ValueError, match=r"a\.parquet, row 2: 'half' in the column score is not a number"):
         filter_scores(tmp_path / 'a.parquet')
+
+
+def test_a_table_without_a_label(tmp_path):
+    """What is filtered from it has none either, for report and compare."""
+    (tmp_path / 'a.csv').write_text('path,score,flags\na.png,0.5,\nb.png,0.7,flat\n')
+    for output in ('kept.csv', 'kept.parquet'):
+        filter_scores(tmp_path / 'a.csv', tmp_path / output, min_score=0.1)
+        assert open_scores(tmp_path / output).label is None and len(open_scores(tmp_path / output).rows()) == 2
+
+
+def test_a_table_of_a_header_alone(tmp_path):
+    (tmp_path / 'a.csv').write_text('path,score,flags\n')
+    assert open_scores(tmp_path / 'a.csv').columns == ('path', 'score', 'flags')
+    assert filter_scores(tmp_path / 'a.csv', tmp_path / 'kept.csv', without_flags=['flat']).rows == 0

@@ -30,6 +30,7 @@ __all__ = [
     'PlainTable',
     'Table',
     'open_table',
+    'read_columns',
     'read_label',
     'read_table',
     'write_csv',
@@ -84,6 +85,11 @@ def read_table(path: str | os.PathLike[str], text: Collection[str] = ()) -> list
     """
     cells = _format(path, TABLES).read(os.path.realpath(path))
     return values(os.fspath(path), cells, as_names('text', text))
+
+
+def read_columns(path: str | os.PathLike[str]) -> tuple[str, ...]:
+    """Names of the columns of a table; none where nothing is written yet."""
+    return _format(path, TABLES).read(os.path.realpath(path)).names
 
 
 def read_label(path: str | os.PathLike[str]) -> Label | None:

@@ -48,9 +48,9 @@ def values(path: str, cells: Cells, text: Collection[str] = ()) -> list[Row]:
     Raises:
         ValueError: a cell of the column `score` that is no number
     """
-    rows = cells.rows
+    rows: list[Row] = [{} for _ in cells.rows]
     for name in cells.names:
-        known, cells_of = column(name), [row.get(name) for row in rows]
+        known, cells_of = column(name), [row.get(name) for row in cells.rows]
         found: Sequence[Any]
         if known.role == 'key' or name in text:
             found = ['' if cell is None else unescape_text(str(cell)) for cell in cells_of]

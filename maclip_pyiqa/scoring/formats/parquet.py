@@ -15,7 +15,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from ..._files import one_line, replacing
 from ..._lazy import need
-from ..schema import LABEL_KEY, Label, Row, arrow_schema, column, rounded
+from ..schema import LABEL_KEY, Label, Row, arrow_schema, as_label, column, rounded
 from ..text import escape_cell, escape_text, unescape_text
 from .cells import Cells, unique
 from .jsonl import JSONLTable
@@ -114,7 +114,7 @@ class ParquetTable(Table):
         import pyarrow.parquet as pq
 
         with _complete(path):
-            return read_metadata(pq.read_schema(path))
+            return as_label(read_metadata(pq.read_schema(path)))
 
     @classmethod
     def label_place(cls, path: str) -> str:

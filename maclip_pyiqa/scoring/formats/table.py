@@ -13,7 +13,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from ..._files import replacing
 from ..find import same_file
-from ..schema import Label, Row, column, label_difference
+from ..schema import Label, Row, as_label, column, label_difference
 from ..text import unescape_text
 from .cells import Cells, values
 
@@ -63,7 +63,6 @@ class Table:
             cells = self.read(self.path)
         except FileNotFoundError:
             return []
-        given = [dict(row) for row in cells.rows]
         names, rows = cells.names, values(self.path, cells)
         required = {name for name in self.columns if column(name).role not in ('image', 'error')}
         ours = {name for name in names if column(name).role in ('quality', 'detail')}
@@ -82,7 +81,7 @@ class Table:
         self.own = tuple(name for name in names if name not in self.columns)
         self.columns = (*names, *(name for name in self.columns if name not in names))
         if self.own:
-            self._keep_cells(given, rows, cells.mark)
+            self._keep_cells(cells.rows, rows, cells.mark)
         if again is None:
             return [row for row in rows if row['score'] is not None]
         return [row for row in rows if row['score'] is not None or same_file(row['path']) not in again]
@@ -200,7 +199,7 @@ class Table:
         """
         try:
             with open(path + LABEL_SUFFIX, encoding='utf-8') as file:
-                return json.load(file)
+                return as_label(json.load(file))
         except FileNotFoundError:
             return None
 
