@@ -21,13 +21,14 @@ from .analysis import Analysis
 from .checks import RangeCheck, as_images, wants_grad
 from .chunks import encode
 from .cues import DEFINITION, Cues, cosine_cue, fuse, magnitude_cue
-from .options import DEFAULTS, Options, describe
+from .options import DEFAULTS, Options, describe, with_options_as_attributes
 from .prompts import PROMPTS, attribute_names, summary_columns
 from .views import ViewPlan
 
 __all__ = ['MACLIP', 'PROMPTS']
 
 
+@with_options_as_attributes
 class MACLIP(FrozenModule):
     """Magnitude-aware CLIP: a score of an image's quality without a reference and without training.
 
@@ -197,10 +198,8 @@ class MACLIP(FrozenModule):
         cues = self.cues(features)
         scores = _mean_of_views(cues.q, plans).split(1)  # N of (1, 1)
         of_views = (cue[None].split([plan.views for plan in plans], 1) for cue in cues)  # N of (1, V) or (1, V, P)
-        each = []
-        for q, plan, *parts in zip(scores, plans, *of_views, strict=True):
-            c = Cues(*parts)
-            each.append(Analysis(q, c.q, c.q_sim, c.q_mag, c.w_sim, c.attributes, self.attribute_names, plan))
+        parts = zip(scores, (Cues(*each) for each in zip(*of_views, strict=True)), plans, strict=True)
+        each = [Analysis(q, *cues, names=self.attribute_names, plan=plan) for q, cues, plan in parts]
         return Analysis.cat(each) if isinstance(x, Tensor) else each
 
     def cues(self, features: Tensor, **constants: float) -> Cues:

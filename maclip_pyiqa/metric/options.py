@@ -14,12 +14,13 @@ import os
 import textwrap
 from collections.abc import Callable
 from dataclasses import Field, dataclass, field, fields
+from operator import attrgetter
 from typing import Any, Literal
 
 from .._values import flag, integer, number
 from .prompts import PROMPTS, read_prompts
 
-__all__ = ['DEFAULTS', 'ENTRIES', 'Options', 'describe', 'option', 'parse', 'table']
+__all__ = ['DEFAULTS', 'ENTRIES', 'Options', 'describe', 'option', 'parse', 'table', 'with_options_as_attributes']
 
 Check = Callable[[str, Any], Any]  # of an option's name and value -> the value in its usual type
 Moved = Literal['weights', 'features', 'cues', 'nothing']
@@ -173,6 +174,13 @@ class Options:
 
 ENTRIES = {entry.name: entry for entry in fields(Options)}
 DEFAULTS: dict[str, Any] = {name: entry.default for name, entry in ENTRIES.items()}
+
+
+def with_options_as_attributes(cls: Any) -> Any:
+    """A class of metrics with `options`, which are read-only attributes of the metric too."""
+    for name in DEFAULTS.keys() - {'backbone', 'prompt_weights'}:  # a module and a buffer
+        setattr(cls, name, property(attrgetter(f'options.{name}')))
+    return cls
 
 
 def parse(text: str) -> tuple[str, Any]:

@@ -371,6 +371,7 @@ def test_paths_that_overlap_give_one_row(run, folder, tmp_path, monkeypatch):
     assert 'left out, other paths of files that are there already' in err
 
 
+@pytest.mark.slow
 def test_what_a_run_writes_into_the_folder_is_no_image_of_the_next(run, folder):
     def paths():
         return [line.split('\t')[0] for line in run(folder)[1].splitlines()]

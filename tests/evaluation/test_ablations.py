@@ -171,6 +171,7 @@ def save(results, features, dataset='mine', groups=True, **config):
     save_run(results, dataset, 'maclip', run)
 
 
+@pytest.mark.slow
 def test_command(tmp_path, features, scores, capsys):
     save(tmp_path, features)
     save(tmp_path, features, 'ungrouped', groups=False)

@@ -181,6 +181,7 @@ def test_a_perfect_line_is_a_fit(slope):
     assert not found.problem and found.plcc == pytest.approx(1) and found.rmse == pytest.approx(0, abs=1e-5)
 
 
+@pytest.mark.slow
 def test_a_mirrored_metric_fits_as_well():
     """Saturated scores that fall with the rating: from a single start the fit ends in a poorer minimum."""
     for seed in range(10):

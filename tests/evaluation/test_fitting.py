@@ -53,6 +53,7 @@ def test_scores_are_the_metrics(tiny, photos, options):
         np.testing.assert_allclose(got, metric(images)[:, 0], atol=5e-6)
 
 
+@pytest.mark.slow
 def test_known_constants_are_found(cues, groups):
     ratings = cues.scores(**TRUE)
     found = fit_constants(cues, ratings, groups, resamples=200)
@@ -63,6 +64,7 @@ def test_known_constants_are_found(cues, groups):
     assert len(found.folds) == 5 and all(options == pytest.approx(TRUE, abs=0.3) for options in found.folds)
 
 
+@pytest.mark.slow
 def test_known_weights_are_found(cues):
     ratings = cues.scores(prompt_weights=[0.8, 0.1, 0.1])
     found = fit_constants(cues, ratings, weights=True, folds=3, resamples=100)

@@ -155,6 +155,7 @@ def test_wrong_arguments(tiny_metric, arguments, error, say):
         export(tiny_metric, **arguments)
 
 
+@pytest.mark.slow
 def test_what_cannot_be_exported(tiny, monkeypatch):
     with pytest.raises(TypeError, match=r'Linear.*attribute net'):
         export(torch.nn.Linear(1, 1))

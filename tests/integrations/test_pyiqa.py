@@ -58,6 +58,7 @@ def test_builtin_is_offered(tiny):
         ARCH_REGISTRY.register(torch.nn.Linear, name='MACLIP')
 
 
+@pytest.mark.slow
 def test_no_import_is_needed_and_ranges_are_told(tiny):
     """Our scores are not clamped; pyiqa's metric keeps pyiqa's range, however often we register."""
     show = 'print([DEFAULT_CONFIGS[n]["score_range"] for n in ("maclip", "maclip_demo", "maclip_builtin")])'

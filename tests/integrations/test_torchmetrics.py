@@ -178,6 +178,7 @@ def test_two_processes(tiny, images, scores, tmp_path):
         assert after == own  # the state is the process's own again
 
 
+@pytest.mark.slow
 def test_the_package_needs_no_extras():
     code = """
 import sys

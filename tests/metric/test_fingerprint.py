@@ -184,6 +184,7 @@ FEATURES = [
 ]
 
 
+@pytest.mark.slow
 def test_different_for_each_option(tiny):
     """And features are shared where they are the same."""
     metrics = [MACLIP(backbone=tiny, **options) for options in ({}, *AFTER_FEATURES, *FEATURES)]

@@ -253,6 +253,7 @@ def test_search(opened):
     assert opened.paths() == [] and opened.status == '0 of 40 images with a score'
 
 
+@pytest.mark.slow
 def test_the_range_is_dragged(opened):
     from selenium.webdriver import ActionChains
 
