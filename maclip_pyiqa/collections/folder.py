@@ -25,10 +25,14 @@ from .inputs import Inputs, Shard, absolute, cut_files, cut_table, shard_name
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ['SHARD', 'Collection', 'Plan', 'read_manifest']
+__all__ = ['SHARD', 'BuildError', 'Collection', 'Plan', 'read_manifest']
 
 SHARD = 'maclip_pyiqa.shard'  # key of the metadata of Parquet files
 SAVE_SECONDS = 60.0  # between two writes of the manifest
+
+
+class BuildError(RuntimeError):
+    """Processes of a run cannot build the metric."""
 
 
 class Collection:

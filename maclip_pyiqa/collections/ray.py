@@ -31,7 +31,7 @@ from ..scoring.find import MAX_PIXELS
 from ..scoring.formats.parquet import to_table
 from ..scoring.schema import Row, empty_row, label
 from ..scoring.score import score_read
-from .folder import Collection, Plan
+from .folder import BuildError, Collection, Plan
 from .inputs import Image, Shard, find_inputs, read, read_shard
 
 if TYPE_CHECKING:
@@ -156,7 +156,7 @@ def _run(folder: Collection, plan: Plan, job: Job, count: int, shard_rows: int, 
                     try:
                         folder.finish(shard.name, *ray.get(reference))
                     except ray.exceptions.RayTaskError as error:
-                        if isinstance(error.cause, RuntimeError):  # of the weights, so all shards will fail
+                        if isinstance(error.cause, (BuildError, WeightsError)):  # so all shards will fail
                             raise error.cause from None
                         folder.miss(shard.name, shard.source, one_line(error.cause))
                     except ray.exceptions.RayError as error:  # its process died, or its machine
@@ -271,7 +271,7 @@ def _one_by_one(job: Job, images: Iterable[Image]) -> Iterable[Row]:
     try:
         ray.get(task.remote(job, []))
     except deaths as error:
-        raise RuntimeError(f'processes die while they build the metric: {one_line(error)}') from error
+        raise BuildError(f'processes die while they build the metric: {one_line(error)}') from error
     for image in images:
         try:
             yield from ray.get(task.remote(job, [image]))

@@ -264,12 +264,15 @@ def compare_versions(
     if not values:
         raise ValueError('no two versions have images and a column of numbers in common; expected scores in both')
     foreign = {quantity for _, _, quantity, _ in values if column(quantity).role == 'other'}
-    named = as_names('lower_better', lower_better)
+    named, notes = as_names('lower_better', lower_better), list[str]()
     if unknown := {*named} - {quantity for _, _, quantity, _ in values}:
-        raise ValueError(
+        problem = (
             f'lower_better names {", ".join(sorted(unknown))}, which is not compared; expected some of '
             f'{", ".join(dict.fromkeys(quantity for _, _, quantity, _ in values))}'
         )
+        if metric is None:
+            raise ValueError(problem)
+        notes.append(problem)  # scores are not lost for it
     lower = {*named} | known_lower_better(foreign)
     results = []
     for a, b, quantity, pairs in values:
@@ -285,7 +288,7 @@ def compare_versions(
             for rows in images.values()
             if (row := rows[place]) is not None and row.get('error')
         ],
-        notes=list(_notes(versions, foreign - lower)),
+        notes=[*notes, *_notes(versions, foreign - lower)],
         label=next((known for known in (source, *(version.label for version in versions)) if known is not None), None),
         settings={'resamples': resamples, 'seed': seed},
         maps=maps,

@@ -22,6 +22,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from .._lists import as_names
+from .._version import __version__
 from ..metric.prompts import summary_columns
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ __all__ += ['empty_row', 'in_order', 'label', 'label_difference', 'now', 'rounde
 
 Row = dict[str, Any]
 LABEL_KEY = 'maclip_pyiqa'  # of the metadata of Parquet files
-LIBRARIES = ('maclip_pyiqa', 'torch', 'torchvision', 'open_clip_torch', 'pyiqa', 'numpy', 'scipy', 'Pillow')
+LIBRARIES = ('torch', 'torchvision', 'open_clip_torch', 'pyiqa', 'numpy', 'scipy', 'Pillow')
 
 
 @dataclass(frozen=True)
@@ -191,7 +192,7 @@ def label_difference(old: Label, new: Label) -> str:
 
 def versions(*more: str) -> dict[str, str]:
     """Versions of Python, of the libraries that scores depend on, and of more packages, of those that are installed."""
-    found = {'python': platform.python_version()}
+    found = {'python': platform.python_version(), 'maclip_pyiqa': __version__}
     for library in (*LIBRARIES, *more):
         try:
             found[library] = version(library)

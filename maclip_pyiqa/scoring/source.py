@@ -16,7 +16,7 @@ from .._lazy import need
 from .formats import TABLES, read_columns, read_label, read_table
 from .formats.arrow import plain_type
 from .formats.cells import Cells, unique, values
-from .formats.parquet import journal, read_metadata
+from .formats.parquet import has_journal, journal, read_metadata
 from .formats.table import LABEL_SUFFIX
 from .schema import Label, Row, as_label, column
 from .text import escape_cell, escape_text, unescape_text
@@ -118,8 +118,12 @@ class _Table(ScoreSource):
         with contextlib.suppress(FileNotFoundError):
             fs.get_file(root + LABEL_SUFFIX, self.file + LABEL_SUFFIX)
 
+    @property
+    def columns(self) -> tuple[str, ...]:
+        return read_columns(self.file)  # without pyarrow
+
     def __len__(self) -> int:
-        return len(self._rows)  # without pyarrow
+        return len(self._rows)
 
     def rows(self, text: Collection[str] = ()) -> list[Row]:
         return read_table(self.file, text) if text else self._rows
@@ -133,15 +137,14 @@ class _Table(ScoreSource):
         import pyarrow as pa
         import pyarrow.dataset as ds
 
-        if self.file.lower().endswith('.parquet') and os.path.isfile(self.file):
+        if self.file.lower().endswith('.parquet') and os.path.isfile(self.file) and not has_journal(self.file):
             try:
                 data = ds.dataset(self.file, format='parquet')
                 views = any(str(kind).endswith('_view') for kind in data.schema.types)  # not all pyarrows search them
                 data = _plain(data)
             except pa.ArrowInvalid as error:
                 raise ValueError(f'{self.path} is not a complete Parquet file: {one_line(error)}') from error
-            kinds = {field.name: field.type for field in data.schema}
-            if not views and pa.types.is_floating(kinds.get('score', pa.float64())):
+            if not views and all(map(_is_plain, data.schema)):
                 return data
         rows = self.rows()
         names = list(rows[0]) if rows else read_columns(self.file)
@@ -222,6 +225,20 @@ def _plain(data: ds.FileSystemDataset) -> ds.FileSystemDataset:
     return ds.dataset(data.files, schema, data.format, data.filesystem)
 
 
+def _is_plain(field: pa.Field) -> bool:
+    """Whether a known column has the kind of type that it should have; pandas makes others of columns with gaps."""
+    import pyarrow.types as types
+
+    known = column(field.name)
+    if known.is_text:
+        return types.is_string(field.type)
+    return (
+        types.is_integer(field.type)
+        if known.kind == 'integer'
+        else field.name != 'score' or types.is_floating(field.type)
+    )
+
+
 def _array(name: str, cells: list[Any]) -> pa.Array:
     """Values of a column of `read_table`, as Arrow has them."""
     import pyarrow as pa
@@ -229,6 +246,6 @@ def _array(name: str, cells: list[Any]) -> pa.Array:
     cells = [escape_cell(name, cell) if isinstance(cell, str) else cell for cell in cells]
     try:
         array = pa.array(cells, pa.string() if column(name).is_text else None)
-    except (pa.ArrowInvalid, pa.ArrowTypeError):  # of several types, as JSON has them
+    except (OverflowError, pa.ArrowInvalid, pa.ArrowTypeError):  # of several types, as JSON has them
         array = pa.array([None if cell is None else str(cell) for cell in cells])
     return array.cast(pa.float64()) if pa.types.is_null(array.type) or name == 'score' else array

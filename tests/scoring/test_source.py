@@ -5,6 +5,7 @@ import json
 import fsspec
 import pytest
 
+from maclip_pyiqa.scoring.filter import filter_scores
 from maclip_pyiqa.scoring.formats import open_table, read_table
 from maclip_pyiqa.scoring.formats.parquet import to_bytes, to_table
 from maclip_pyiqa.scoring.schema import arrow_schema, columns
@@ -104,3 +105,22 @@ def test_the_journal_of_a_table_that_is_being_written(tmp_path):
     assert scores.rows() == ROWS[:2] and scores.label == LABEL and len(scores) == 2
     table.close()
     assert open_scores(tmp_path / 'o.parquet').rows() == read_table(tmp_path / 'o.parquet') == ROWS[:2]
+
+
+def test_columns_that_pandas_gave_other_types(tmp_path):
+    """Of flags that are all missing, and of pixels with one missing."""
+    pa, pq = pytest.importorskip('pyarrow'), pytest.importorskip('pyarrow.parquet')
+    cells = {'path': ['a', 'b'], 'score': [0.5, 0.7], 'width': [64.0, None], 'flags': pa.nulls(2, pa.float64())}
+    pq.write_table(pa.table(cells), tmp_path / 'a.parquet')
+    kept = filter_scores(tmp_path / 'a.parquet', tmp_path / 'k.csv', without_flags=['flat'])
+    assert kept.kept == 2 and (tmp_path / 'k.csv').read_text().splitlines()[1:] == ['a,0.500000,64,', 'b,0.700000,,']
+
+
+def test_a_journal_beside_an_older_file(tmp_path):
+    table = open_table(tmp_path / 'o.parquet', NAMES)
+    table.fill(ROWS[:1], LABEL)
+    table.close()
+    table.fill(ROWS[:1], LABEL)
+    table.write(ROWS[1])
+    scores = open_scores(tmp_path / 'o.parquet')
+    assert len(scores) == sum(map(len, scores.batches(['path']))) == filter_scores(tmp_path / 'o.parquet').rows == 2

@@ -24,7 +24,7 @@ from .table import LABEL_SUFFIX, Table, remove
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ['ParquetTable', 'journal', 'read_metadata', 'to_bytes', 'to_table']
+__all__ = ['ParquetTable', 'has_journal', 'journal', 'read_metadata', 'to_bytes', 'to_table']
 
 GROUP_ROWS, GROUP_BYTES = 100_000, 1 << 27  # what a group of rows holds, at most about
 
@@ -96,7 +96,7 @@ class ParquetTable(Table):
 
     @classmethod
     def read(cls, path: str) -> Cells:
-        if _has_journal(path):
+        if has_journal(path):
             return JSONLTable.read(journal(path))
         need('a Parquet table', 'pyarrow', extra='parquet')
         import pyarrow.parquet as pq
@@ -108,7 +108,7 @@ class ParquetTable(Table):
 
     @classmethod
     def read_label(cls, path: str) -> Label | None:
-        if _has_journal(path):
+        if has_journal(path):
             return JSONLTable.read_label(journal(path))
         need('a Parquet table', 'pyarrow', extra='parquet')
         import pyarrow.parquet as pq
@@ -175,7 +175,7 @@ def journal(path: str) -> str:
     return path + '.journal.jsonl'
 
 
-def _has_journal(path: str) -> bool:
+def has_journal(path: str) -> bool:
     """Whether a Parquet file is not complete: the journal has all rows then, those of a resumed file too."""
     try:
         changed = os.path.getmtime(journal(path))
