@@ -95,7 +95,7 @@ def provenance(
         pairs.append(('metric', 'unknown: the scores have no label'))
     else:
         config, versions = dict(label['config']), dict(label['versions'])
-        pairs.append(('metric', f'MA-CLIP of maclip_pyiqa {versions.pop("maclip_pyiqa")}'))
+        pairs.append(('metric', f'MA-CLIP of maclip_pyiqa {versions.pop("maclip_pyiqa", "(unknown)")}'))
         prompts = '; '.join(' / '.join(map(str, pair)) for pair in config.pop('prompts', None) or ())
         options = ', '.join(f'{name}={value!r}' for name, value in config.items() if value is not None)
         pairs += [('options', options), ('prompts', prompts), ('fingerprint', label['fingerprint'])]

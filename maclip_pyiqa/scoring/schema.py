@@ -176,7 +176,7 @@ def label(metric: MACLIP) -> Label:
 
 def as_label(found: Any) -> Any:
     """The label that was read from a file; None: there is none that says which metric the scores are from."""
-    return found if isinstance(found, dict) and found.keys() >= {'config', 'fingerprint'} else None
+    return found if isinstance(found, dict) and found.keys() >= {'config', 'fingerprint', 'versions'} else None
 
 
 def label_difference(old: Label, new: Label) -> str:
@@ -185,15 +185,15 @@ def label_difference(old: Label, new: Label) -> str:
     names = [name for name in {**before, **now} if before.get(name) != now.get(name)]
     if names:
         return '; '.join(f'{name} was {before.get(name)!r} and is {now.get(name)!r}' for name in names)
-    releases = old['versions'].get('maclip_pyiqa'), new['versions'].get('maclip_pyiqa')
+    releases = [each['versions'].get('maclip_pyiqa') for each in (old, new)]
     changed = '' if releases[0] == releases[1] else f', or maclip_pyiqa, which was {releases[0]} and is {releases[1]}'
     return f'the options are the same, so the weights differ{changed}'
 
 
-def versions(*more: str) -> dict[str, str]:
-    """Versions of Python, of the libraries that scores depend on, and of more packages, of those that are installed."""
+def versions() -> dict[str, str]:
+    """Versions of Python, of this package, and of the libraries that scores depend on, as far as they are installed."""
     found = {'python': platform.python_version(), 'maclip_pyiqa': __version__}
-    for library in (*LIBRARIES, *more):
+    for library in LIBRARIES:
         try:
             found[library] = version(library)
         except PackageNotFoundError:

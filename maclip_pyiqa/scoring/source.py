@@ -120,7 +120,9 @@ class _Table(ScoreSource):
 
     @property
     def columns(self) -> tuple[str, ...]:
-        return read_columns(self.file)  # without pyarrow
+        if self.file.lower().endswith('.parquet'):
+            return super().columns
+        return tuple(self._rows[0]) if self._rows else read_columns(self.file)  # without pyarrow
 
     def __len__(self) -> int:
         return len(self._rows)
