@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
+from numbers import Integral
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -97,6 +98,9 @@ def filter_scores(
     without_flags = as_names('without_flags', without_flags)
     need('filter', 'pyarrow', extra='parquet')
     scores = open_scores(source)
+    # of NumPy too, which JSON does not know
+    min_score, max_score = (None if limit is None else float(limit) for limit in (min_score, max_score))
+    top = int(top) if isinstance(top, Integral) else None if top is None else float(top)
     if top is not None and not (0 < top <= 1 or (isinstance(top, int) and top > 1)):
         raise ValueError(f'top={top}; expected a whole number of images above 0, or a share in (0, 1]')
     table = None

@@ -94,9 +94,18 @@ def score_read(
 
 def _score_group(metric: MACLIP, group: list[FileRead], others, each) -> Iterator[dict[str, Any]]:
     device = metric.backbone.mean.device
-    with torch.inference_mode():
-        images = [to_tensor(file.pixels).to(device) for file in group if file.pixels is not None]
-        scored = zip(images, analyze_each(metric, images), strict=True)
+    images: list[Tensor] = []
+    try:
+        with torch.inference_mode():
+            images += (to_tensor(file.pixels).to(device) for file in group if file.pixels is not None)
+            scored = zip(images, analyze_each(metric, images), strict=True)
+    except (MemoryError, RuntimeError) as error:  # not even the images fit into memory
+        images.clear()
+        if len(group) > 1:
+            for file in group:
+                yield from _score_group(metric, [file], others, each)
+            return
+        scored = zip([torch.empty(0)], [error], strict=True)
     for file in group:
         row = empty_row(file.path, file.error)
         if file.pixels is not None:

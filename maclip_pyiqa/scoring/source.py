@@ -125,7 +125,7 @@ class _Table(ScoreSource):
         return tuple(self._rows[0]) if self._rows else read_columns(self.file)  # without pyarrow
 
     def __len__(self) -> int:
-        return len(self._rows)
+        return super().__len__() if self.file.lower().endswith('.parquet') else len(self._rows)
 
     def rows(self, text: Collection[str] = ()) -> list[Row]:
         return read_table(self.file, text) if text else self._rows

@@ -74,6 +74,7 @@ CASES = [
     {'low': 0.501},
     {'low': 0.301, 'high': 0.599},
     {'top': 3},
+    {'top': np.int64(3), 'low': np.float32(0.25)},
     {'top': 0.2},
     {'top': 1000},
     {'without': ['noise']},

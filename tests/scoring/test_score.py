@@ -13,7 +13,7 @@ from PIL import Image
 
 from maclip_pyiqa import MACLIP, score_files
 from maclip_pyiqa.scoring import batch
-from maclip_pyiqa.scoring.read import read_image
+from maclip_pyiqa.scoring.read import read_image, to_tensor
 from maclip_pyiqa.scoring.score import score_read
 
 
@@ -104,6 +104,21 @@ def test_an_image_that_does_not_fit_into_memory_fails_alone(tiny_metric, files, 
 
     monkeypatch.setattr(MACLIP, 'analyze', tight)
     assert [row['error'] for row in score_files(tiny_metric, files)] == ['', 'out of memory', '']
+
+
+@pytest.mark.parametrize('error', [RuntimeError, MemoryError])
+def test_an_image_that_does_not_fit_as_a_tensor_fails_alone(tiny_metric, files, monkeypatch, error):
+    def tight(pixels):
+        if pixels.shape[1] == 80:
+            raise error('out of memory')
+        return to_tensor(pixels)
+
+    expected = list(score_files(tiny_metric, files))
+    monkeypatch.setattr('maclip_pyiqa.scoring.score.to_tensor', tight)
+    first, failed, last = score_files(tiny_metric, files)
+    assert failed['error'] == 'out of memory' and failed['score'] is None and failed['width'] == 80
+    for row, alone in ((first, expected[0]), (last, expected[2])):
+        assert row['error'] == '' and row['score'] == pytest.approx(alone['score'], abs=1e-5)
 
 
 @pytest.mark.parametrize('workers', [0, 1])
