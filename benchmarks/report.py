@@ -75,7 +75,7 @@ def made(count: int):
     views = generator.integers(0, 10_000, (8, GRID**2)).tolist()
     values = dict(zip((*names[:3], *names[4:9]), views, strict=True))
     windows = {'size': [3000, 4000], 'rows': spans, 'columns': spans, 'values': values}
-    return rows, dict.fromkeys([row['path'] for row in rows], windows), file.getvalue()
+    return rows, dict.fromkeys([row['path'] for row in rows], windows), (file.getvalue(), (3000, 4000))
 
 
 def chromium():
