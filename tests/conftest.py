@@ -9,6 +9,7 @@ import time
 
 # before torch is imported: its threads sleep while they wait, so that the suite is not slowed by what else runs
 os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')
+os.environ.setdefault('RAY_worker_niceness', '0')  # by default they starve while other tests run
 if processes := int(os.environ.get('PYTEST_XDIST_WORKER_COUNT', 0)):  # of pytest -n, which share the cores
     os.environ.setdefault('OMP_NUM_THREADS', str(max((os.cpu_count() or 1) // processes, 1)))
 
