@@ -124,3 +124,11 @@ def test_a_journal_beside_an_older_file(tmp_path):
     table.write(ROWS[1])
     scores = open_scores(tmp_path / 'o.parquet')
     assert len(scores) == sum(map(len, scores.batches(['path']))) == filter_scores(tmp_path / 'o.parquet').rows == 2
+
+
+def test_the_length_of_a_parquet_table_is_known_without_its_rows(tmp_path, monkeypatch):
+    table = open_table(tmp_path / 'o.parquet', NAMES)
+    table.fill(ROWS, LABEL)
+    table.close()
+    monkeypatch.setattr('maclip_pyiqa.scoring.source.read_table', None)  # so that reading the rows would fail
+    assert len(open_scores(tmp_path / 'o.parquet')) == len(ROWS)
