@@ -24,6 +24,7 @@ from PIL import Image, ImageOps
 
 from maclip_pyiqa import MACLIP, Analysis, ViewPlan
 from maclip_pyiqa.demo import PHOTO
+from maclip_pyiqa.metric.head import Head
 from maclip_pyiqa.testing import TINY, make_clip, save_folder, save_torchscript, state_dict
 
 settings.register_profile('tests', deadline=None, derandomize=True)  # no timings, and the same examples each time
@@ -110,6 +111,27 @@ def tiny(tiny_clip, tmp_path_factory) -> str:
 @pytest.fixture
 def tiny_metric(tiny) -> MACLIP:
     return MACLIP(backbone=tiny)
+
+
+@pytest.fixture(scope='session')
+def save_head() -> Callable[..., Path]:
+    """Writes a head of random numbers for a metric; returns the path."""
+
+    def save_head(metric: MACLIP, path: Path, seed: int = 0, ratings=(1.0, 5.0)) -> Path:
+        generator = torch.Generator().manual_seed(seed)
+        weight = torch.randn(metric.backbone.text.shape[-1], generator=generator)
+        identity = {name: getattr(metric.backbone, name) for name in ('image_digest', 'text_digest')}
+        about = {'config': metric.config, 'ratings': list(ratings), 'fitted_on': {'dataset': 'random numbers'}}
+        Head(weight, torch.tensor([0.7, -0.2]), torch.tensor(0.3), about | identity).save(path)
+        return path
+
+    return save_head
+
+
+@pytest.fixture(scope='session')
+def tiny_head(tiny, save_head, tmp_path_factory) -> Path:
+    """A head for `tiny`."""
+    return save_head(MACLIP(backbone=tiny), tmp_path_factory.mktemp('head') / 'tiny.safetensors')
 
 
 @pytest.fixture(scope='session')

@@ -13,9 +13,10 @@ if TYPE_CHECKING:
     from .loading import DEMO
     from .weights import WeightsError
 
-__all__ = ['DEMO', 'NOTE', 'Backbone', 'FrozenModule', 'WeightsError', 'note']
+__all__ = ['DEMO', 'FITTED', 'NOTE', 'Backbone', 'FrozenModule', 'WeightsError', 'note']
 
 NOTE = 'demonstration backbone: not CLIP, and not the published metric'
+FITTED = 'metric with a head fitted to ratings: not MA-CLIP as published'
 
 __getattr__ = lazy(
     __name__, {'Backbone': 'clip', 'FrozenModule': 'frozen', 'DEMO': 'loading', 'WeightsError': 'weights'}
@@ -23,9 +24,12 @@ __getattr__ = lazy(
 
 
 def note(config: Mapping[str, Any] | None) -> str:
-    """The note that belongs beside each score of the demonstration backbone; '' for other backbones.
+    """The note that belongs beside each score that is not the published metric's for its backbone or its head; '' for
+    others.
 
     Args:
         config: options of a metric, as `MACLIP.config` gives them; None: unknown
     """
-    return NOTE if config and config.get('backbone') == 'demo' else ''
+    config = config or {}
+    notes = [NOTE] * (config.get('backbone') == 'demo') + [FITTED] * (config.get('head') is not None)
+    return '; '.join(notes)

@@ -38,7 +38,13 @@ exit codes:
   130  interrupted
 """
 
-FLAGS = ('backbone', 'pretrained', 'prompts', 'max_views')  # options of the metric that have a flag of their own
+FLAGS = (
+    'backbone',
+    'pretrained',
+    'prompts',
+    'max_views',
+    'head',
+)  # options of the metric that have a flag of their own
 OTHERS = tuple(name for name, e in ENTRIES.items() if e.metadata['moves'] != 'nothing' and name not in FLAGS)
 WORKERS = min(4, os.cpu_count() or 1)
 
@@ -66,8 +72,9 @@ def parent_parsers() -> Parents:
     _add_flag(backbone, 'backbone', 'RN50', 'NAME', _backbone)
     _add_flag(backbone, 'pretrained', 'openai', 'TAG|FILE')
     options = argparse.ArgumentParser(add_help=False, parents=[backbone])
-    _add_flag(options, 'prompts', 'maclip', 'NAME|FILE.yml', _prompts)
+    _add_flag(options, 'prompts', 'maclip', 'NAME,...|FILE.yml', _prompts)
     _add_flag(options, 'max_views', None, 'N', whole_number(1))
+    _add_flag(options, 'head', None, 'FILE')
     other = (
         f'another option of the metric, such as cue=sim; may be repeated; NAME is one of {", ".join(OTHERS)}: see '
         'docs/metric.md'
@@ -207,13 +214,13 @@ def load_metrics(args: argparse.Namespace) -> tuple[MACLIP, dict[str, Callable[[
         return metric, {name: _quiet(other) for name, other in others.load_metrics(args.metrics, device).items()}
 
 
-def save_figure(image: Tensor, analysis: Analysis, path: str, of: str, backbone: str) -> None:
+def save_figure(image: Tensor, analysis: Analysis, path: str, of: str, config: dict[str, Any]) -> None:
     """Draw an analysis into a file; ValueError for a format that matplotlib does not know."""
     from ..backbone import note
     from ..report.figures import plot_analysis, save
 
     os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
-    save(plot_analysis(image, analysis, of, note({'backbone': backbone})), path)
+    save(plot_analysis(image, analysis, of, note(config)), path)
 
 
 def _backbone(name: str) -> str:

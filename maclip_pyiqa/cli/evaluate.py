@@ -71,6 +71,8 @@ def add(commands: Any, parents: Parents) -> None:
     own.add_argument('--name', help="name of the data set in the results (default: the list's)")
     own.add_argument('--file-column', metavar='COLUMN', help='default: a usual name, such as img_path')
     own.add_argument('--rating-column', metavar='COLUMN', help='default: a usual name, such as mos')
+    group = 'equal for all versions of one photo (default: a usual name, such as ref_name)'
+    own.add_argument('--group-column', metavar='COLUMN', help=group)
     own.add_argument(
         '--ratings', choices=('mos', 'dmos'), help='mos: higher is better (default); dmos: lower is better'
     )
@@ -86,8 +88,9 @@ def run(args: argparse.Namespace) -> int:
     """Run the command; -> the exit code."""
     if not args.datasets and not args.list:
         raise UsageError('no data set; name some with -d, or pass a list of images and ratings with --list')
-    if not args.list and any((args.images, args.name, args.file_column, args.rating_column, args.ratings)):
-        raise UsageError('--images, --name, --file-column, --rating-column and --ratings need --list')
+    of_list = ('images', 'name', 'file_column', 'rating_column', 'group_column', 'ratings')
+    if not args.list and any(getattr(args, name) for name in of_list):
+        raise UsageError(f'--{", --".join(of_list).replace("_", "-")} need --list')
     need('evaluate', 'filelock', 'matplotlib', 'pandas', 'pyiqa', extra='evaluation')
     from ..evaluation.evaluate import Processes
 
@@ -139,7 +142,7 @@ def _datasets(args: argparse.Namespace, processes: Processes) -> list[DataSet]:
         if not images.is_dir():
             raise UsageError(f'--images {images}: no such folder')
         columns = (args.file_column, args.rating_column)
-        datasets.append(read_list(args.list, images, args.name, *columns, lower_better))
+        datasets.append(read_list(args.list, images, args.name, *columns, lower_better, args.group_column))
     for name in dict.fromkeys(args.datasets):
         load = partial(load_dataset, name, args.protocol, args.data_root, args.download)
         datasets.append(processes.one_first(load))

@@ -54,7 +54,7 @@ def run(args: argparse.Namespace) -> int:
             say(f'{escape_path(args.image)}: {one_line(error).removeprefix("image 0: ")}')
             return FAILED
         try:
-            save_figure(image, analysis, args.output, args.of, args.backbone)
+            save_figure(image, analysis, args.output, args.of, metric.config)
         except (OSError, ValueError) as error:
             raise UsageError(f'{args.output}: {one_line(error)}') from error
     print(f'{escape_path(args.image)}\t{float(analysis.q):.6f}')

@@ -109,7 +109,7 @@ def run(args: argparse.Namespace) -> int:
         if args.maps is not None:  # in the same subfolders as the images are in
             name = os.path.relpath(os.path.abspath(row['path']), root) + '.png'
             try:
-                save_figure(image, analysis, os.path.join(args.maps, name), 'q', args.backbone)
+                save_figure(image, analysis, os.path.join(args.maps, name), 'q', metric.config)
             except OSError as error:
                 raise OSError(f'map: {one_line(error)}') from error
 

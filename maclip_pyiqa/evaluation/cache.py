@@ -41,8 +41,9 @@ class Features:
         ratings: ratings of which higher is better (DMOS ratings are negated), (N,)
         groups: group of each image, equal for all versions of one photo; None if the data set does not say
         names: names of the images, (N,)
-        metadata: plain data: metric, config (`MACLIP.config`), fingerprint (`MACLIP.fingerprint()`), dataset, protocol,
-            preparation
+        keys: keys of the images, equal for entries of one file, (N,)
+        metadata: plain data: metric, config (`MACLIP.config`), fingerprint (`MACLIP.fingerprint()`), image_digest and
+            text_digest of its backbone, dataset, protocol, preparation, lower_better (of the ratings as given)
     """
 
     features: list[Tensor]
@@ -52,6 +53,7 @@ class Features:
     ratings: np.ndarray
     groups: list[str] | None
     names: list[str]
+    keys: list[str]
     metadata: dict[str, Any]
 
     @property
@@ -154,7 +156,8 @@ def load_features(results: Path, dataset: str, metric: str | None = None) -> Fea
         ratings=0 - ratings if run['lower_better'] else ratings,  # 0 - 0 is 0, not -0
         groups=None if None in groups else groups,
         names=[image['name'] for image in images],
-        metadata=run['metadata'],
+        keys=[image['key'] for image in images],
+        metadata=run['metadata'] | {name: run[name] for name in ('image_digest', 'text_digest', 'lower_better')},
     )
 
 

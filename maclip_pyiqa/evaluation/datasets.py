@@ -146,6 +146,7 @@ def read_list(
     file_column: str | None = None,
     rating_column: str | None = None,
     lower_better: bool | None = None,
+    group_column: str | None = None,
 ) -> DataSet:
     """A data set from a table of files and ratings.
 
@@ -156,6 +157,8 @@ def read_list(
         file_column, rating_column: names of the columns; None: the first usual names that the table has
         lower_better: direction of the ratings; None: higher is better, but a column called dmos must be declared, as
             data sets differ there
+        group_column: name of the column of groups, equal for all versions of one photo; None: a usual name, if the
+            table has one and it is filled
 
     Raises:
         OSError, ValueError: a table that cannot be read or lacks a column, ratings that are not numbers, no images, or
@@ -170,11 +173,16 @@ def read_list(
             f'{table} looks like a table of `maclip-pyiqa score`, whose column score is no human rating; name the '
             'column of the ratings with --rating-column'
         )
-    group = next((columns[c] for c in GROUP if c in columns), None)
+    group = _column(table, columns, GROUP, group_column, 'group') if group_column or {*GROUP} & {*columns} else None
     if lower_better is None and rating.strip().lower() == 'dmos':
         raise ValueError(
             f'{table}: the direction of {rating!r} is ambiguous; pass --ratings dmos if low values mean good images, '
             'else --ratings mos'
+        )
+    gaps = [i for i, row in enumerate(rows) if group and not row.get(group)]
+    if group_column and gaps:
+        raise ValueError(
+            f'{table}: entry {gaps[0] + 1} has no {group}; expected one in each, or leave --group-column out'
         )
     name = name or table.stem
     if not re.fullmatch(r'[\w+-][\w.+-]*', name):
@@ -187,7 +195,7 @@ def read_list(
         paths=[str(images / n) for n in names],
         names=names,
         ratings=[_number(str(table), i, row.get(rating)) for i, row in enumerate(rows)],
-        groups=[str(row[group]) for row in rows] if group and all(row.get(group) for row in rows) else None,
+        groups=[str(row[group]) for row in rows] if group and not gaps else None,
         lower_better=bool(lower_better),
     )
 

@@ -1,15 +1,12 @@
-"""Fit the metric's constants to ratings, cross-validated, and say whether the gain is real.
+"""Fit the metric to ratings, cross-validated: what is the gain, is it real, and how many ratings are enough?
 
-Fitted are lambda of the Box-Cox transform, alpha, the base constants and, if asked for, weights of the prompt pairs.
-Only the difference of the base constants counts in the fusion's softmax, so base_norm stays and base_cos moves.
-A fitted metric is not MA-CLIP as published: say so where you report it.
+Two models, one mechanism: `RidgeHead` fits a `Head`, `Constants` those of the cues and of their fusion. A fitted metric
+is not MA-CLIP as published: say so where you report it.
 """
 
 from __future__ import annotations
 
 import math
-import os
-from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -17,317 +14,265 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 import yaml
-from matplotlib.figure import Figure
-from scipy import interpolate, optimize, special
-from torch import Tensor
+from scipy import interpolate, optimize
+from sklearn.linear_model import Ridge
+from sklearn.model_selection import GroupKFold, cross_val_predict
 
 from ..metric.cues import cosine_cue, fuse, magnitude_cue
+from ..metric.head import Head
+from ..scoring.schema import now, versions
 from .cache import Features
 from .correlations import interval, srcc
-from .tables import save_figure
+from .tables import save_table
 
-__all__ = ['PAPER', 'CueTable', 'FittedConstants', 'curves', 'fit_constants', 'fit_features']
+__all__ = ['MODELS', 'Constants', 'Fit', 'RidgeHead', 'cross_validate', 'fit_features']
 
-PAPER = {'box_lam': 0.5, 'base_cos': 1.0, 'base_norm': 0.6, 'alpha': 1.0}
-BOUNDS = {'box_lam': (-2.0, 2.0), 'difference': (-4.0, 4.0), 'alpha': (0.0, 8.0)}
+SIZES = [first * 10**power for power in range(1, 7) for first in (1, 2, 5)]  # of the learning curve, ratings
+PENALTIES = np.logspace(-1, 5, 7)  # of the ridge regression
+# of lambda, of the difference of the base constants, and of alpha: the least, the greatest, a first step, and a grid
+LOW, HIGH, STEP = np.array([-2.0, -4.0, 0.0]), np.array([2.0, 4.0, 8.0]), np.array([0.4, 0.7, 0.7])
+GRID = ((-1.5, -0.75, 0.0, 0.75, 1.5), (-3.0, -1.5, 0.0, 1.5, 3.0), (0.0, 1.0, 3.0, 6.0))
 NODES = 16  # of lambda: q_mag is a mean of entire functions of it; a polynomial through these nodes is right to 1e-6
-AXES = {'box_lam': r'Box-Cox $\lambda$', 'alpha': r'fusion $\alpha$'}  # of `curves`
 
 
-class CueTable:
-    """Cues of all views of a data set, to be fused with any constants.
+class _Data:
+    """Features and ratings of N images, with the group of each, (N,); what `evaluate` cached of a data set."""
 
-    Args:
-        features: features of each image's views before L2 normalisation, N tensors (V, D)
-        text: L2-normalised prompt features, (P, 2, D)
-        scale: exp(logit_scale), ()
-        shares: share of each view in its image's score, N tensors (V,); None: equal
+    def __init__(self, features: Features) -> None:
+        self.about, self.config = features.metadata, features.metadata['config']
+        if self.config['cue'] != 'both' or self.config.get('head'):
+            raise ValueError(f'{self.about["metric"]} has one cue or a head; expected a metric that fuses both cues')
+        self.ratings = np.asarray(features.ratings, float)
+        if np.ptp(self.ratings) == 0:
+            raise ValueError(f'{self.about["dataset"]}: all ratings are equal; expected different ones')
+        # entries of one file are one scene too
+        self.group = np.unique(features.groups or features.keys, return_inverse=True)[1]
+        self.features, self.shares, self.start = features.features, features.shares, self.config.copy()
+        weights = torch.tensor(self.config['prompt_weights'] or [1 / len(features.text)] * len(features.text))
+        self.q_sim = [cosine_cue(f, features.text, features.scale) @ weights for f in features.features]  # N of (V,)
 
-    Raises:
-        ValueError: no images, or shapes that do not fit
-    """
 
-    def __init__(
-        self, features: Sequence[Tensor], text: Tensor, scale: Tensor | float, shares: Sequence[Tensor] | None = None
-    ) -> None:
-        if not len(features) or any(f.ndim != 2 or not len(f) or f.shape[1] != text.shape[-1] for f in features):
-            shapes = [tuple(f.shape) for f in features][:3]
-            raise ValueError(
-                f'the features have shapes {shapes}...; expected (V, {text.shape[-1]}) with V > 0 for each of N > 0 '
-                'images'
-            )
-        with torch.no_grad():
-            self.attributes = torch.cat([cosine_cue(f, text, scale) for f in features]).double().cpu()  # (views, P)
-            nodes = BOUNDS['box_lam'][1] * np.polynomial.chebyshev.chebpts1(NODES)
-            rows = [torch.cat([magnitude_cue(f, lam) for f in features]).double().cpu() for lam in nodes.tolist()]
-        self._magnitude = interpolate.BarycentricInterpolator(nodes, torch.stack(rows).numpy())
-        counts = torch.tensor([len(f) for f in features])
-        self._image = torch.arange(len(counts)).repeat_interleave(counts)  # (views,)
-        shares = shares or [torch.ones(len(f)) for f in features]
-        self._shares = torch.cat([share.double() / share.sum() for share in shares])  # (views,)
+class RidgeHead(_Data):
+    """Ridge regression of ratings on normalised features and cues. A head is linear, so an image's score is that of the
+    means over its views. Parameters: the regression."""
 
-    def __len__(self) -> int:
-        return int(self._image[-1]) + 1
+    suffix = '.safetensors'
 
-    def scores(
-        self,
-        box_lam: float = 0.5,
-        base_cos: float = 1.0,
-        base_norm: float = 0.6,
-        alpha: float = 1.0,
-        prompt_weights: Sequence[float] | None = None,
-    ) -> np.ndarray:
-        """Scores of the images, (N,), float64, as `MACLIP` with these options gives them.
+    def __init__(self, features: Features) -> None:
+        super().__init__(features)
+        fusion, means = [self.config[name] for name in ('base_cos', 'base_norm', 'alpha')], []
+        for f, q_sim, shares in zip(self.features, self.q_sim, self.shares, strict=True):
+            q_mag = magnitude_cue(f, self.config['box_lam'])
+            cues = torch.stack([q_sim, q_mag, fuse(q_sim, q_mag, *fusion)[0]], 1)
+            means.append(shares @ torch.cat([F.normalize(f, dim=-1), cues], 1))
+        columns = torch.stack(means).double().numpy()
+        x, self.base = columns[:, :-1], columns[:, -1]  # (N, D + 2); scores of the unfitted metric, (N,)
+        # cues and, together, the dimensions of the feature: those that vary little would be mostly noise
+        std = np.append(np.full(x.shape[1] - 2, np.sqrt(x[:, :-2].var(0).mean())), x[:, -2:].std(0))
+        self.scale = np.where(std > 1e-9, std, 1.0)
+        self.x, self.worst, self.best = x / self.scale, self.ratings.min(), self.ratings.max()
 
-        Raises:
-            ValueError: box_lam outside [-2, 2], or the wrong number of weights
-        """
-        low, high = BOUNDS['box_lam']
-        if not low <= box_lam <= high:
-            raise ValueError(f'box_lam={box_lam}; expected a number in [{low}, {high}]')
-        pairs = self.attributes.shape[1]
-        weights = np.ones(pairs) if prompt_weights is None else np.asarray(prompt_weights, float)
-        if weights.shape != (pairs,):
-            raise ValueError(f'prompt_weights={prompt_weights!r}; expected {pairs} numbers')
-        q_sim = self.attributes @ torch.from_numpy(weights / weights.sum())
-        q_mag = torch.from_numpy(np.ascontiguousarray(self._magnitude(box_lam)))
-        q, _ = fuse(q_sim, q_mag, base_cos, base_norm, alpha)  # (views,)
-        return torch.zeros(len(self), dtype=q.dtype).index_add(0, self._image, q * self._shares).numpy()
+    def fit(self, images: np.ndarray) -> Ridge:
+        """Regression on the images of these indices, (n,), with the penalty of the least error in folds of them."""
+        x, group = self.x[images], self.group[images]
+        y = (self.ratings[images] - self.worst) / (self.best - self.worst)
+        groups = len(np.unique(group))
+        folds, group = GroupKFold(min(3, groups if groups > 1 else len(y))), group if groups > 1 else np.arange(len(y))
+        each = np.repeat(y[:, None], len(PENALTIES), 1)  # all penalties at once
+        tried = cross_val_predict(Ridge(alpha=PENALTIES, solver='cholesky'), x, each, groups=group, cv=folds)
+        return Ridge(alpha=PENALTIES[((tried - each) ** 2).sum(0).argmin()], solver='cholesky').fit(x, y)
+
+    def scores(self, parameters: Any, images: np.ndarray) -> np.ndarray:
+        """Scores of the images of these indices, (n,)."""
+        return parameters.predict(self.x[images])
+
+    def save(self, parameters: Any, path: Path, about: dict[str, Any]) -> None:
+        """Write a `Head`."""
+        about = {name: self.about[name] for name in ('config', 'image_digest', 'text_digest')} | about
+        sign = -1 if self.about['lower_better'] else 1
+        about['ratings'] = [sign * self.worst, sign * self.best]  # as they were given
+        weights, bias = torch.tensor(parameters.coef_ / self.scale), torch.tensor(parameters.intercept_)
+        Head(weights[:-2], weights[-2:], bias, about).save(path)
+
+
+class Constants(_Data):
+    """Lambda of the Box-Cox transform, alpha, and the difference of the base constants (only that counts in the
+    softmax), by the greatest SRCC. Parameters: options of `MACLIP`."""
+
+    suffix = '.yml'
+
+    def __init__(self, features: Features) -> None:
+        super().__init__(features)
+        nodes = HIGH[0] * np.polynomial.chebyshev.chebpts1(NODES)
+        self._basis = interpolate.BarycentricInterpolator(nodes, np.eye(NODES))
+        rows = [torch.stack([magnitude_cue(f, lam) for lam in nodes.tolist()]) for f in self.features]
+        self._q_mag, self._q_sim = (
+            torch.cat(rows, 1).double(),
+            torch.cat(self.q_sim).double(),
+        )  # (nodes, views), (views,)
+        self._share, self._image = (
+            torch.cat(self.shares).double(),
+            np.repeat(np.arange(len(rows)), [*map(len, self.q_sim)]),
+        )
+        self.base = self.scores(self.start, np.arange(len(rows)))
+
+    def scores(self, parameters: Any, images: np.ndarray) -> np.ndarray:
+        """Scores of the images of these indices, (n,)."""
+        use = np.flatnonzero(np.isin(self._image, images))
+        q_mag = torch.from_numpy(self._basis(parameters['box_lam'])) @ self._q_mag[:, use]
+        q, _ = fuse(self._q_sim[use], q_mag, *(parameters[name] for name in ('base_cos', 'base_norm', 'alpha')))
+        return np.bincount(self._image[use], q * self._share[use], len(self.ratings))[images]
+
+    def fit(self, images: np.ndarray) -> dict[str, Any]:
+        """Parameters fitted to the images of these indices, (n,)."""
+
+        def options(x: np.ndarray) -> dict[str, Any]:
+            lam, difference, alpha = map(float, x)
+            return self.start | {'box_lam': lam, 'base_cos': self.start['base_norm'] + difference, 'alpha': alpha}
+
+        def loss(x: np.ndarray) -> float:
+            value = srcc(self.scores(options(x), images), self.ratings[images])
+            return 1.0 if math.isnan(value) else -value
+
+        # The loss has steps and flat stretches: a coarse grid finds the valley, a simplex its bottom.
+        lam, cos, norm, alpha = (self.start[name] for name in ('box_lam', 'base_cos', 'base_norm', 'alpha'))
+        first = np.array([lam, cos - norm, alpha])
+        best = np.clip(min([first, *map(np.array, product(*GRID))], key=loss), LOW, HIGH)
+        simplex = np.vstack([best, best + np.diag(np.where(best + STEP > HIGH, -STEP, STEP))])
+        how = {'initial_simplex': simplex, 'xatol': 1e-3, 'fatol': 1e-5, 'maxfev': 450}
+        bounds = optimize.Bounds(LOW, HIGH)
+        last = optimize.minimize(loss, best, method='Nelder-Mead', bounds=bounds, options=how).x
+        return options(min(first, best, last, key=loss))
+
+    def save(self, parameters: Any, path: Path, about: dict[str, Any]) -> None:
+        """Write the options, for `create_metric('maclip', **options)`."""
+        lines = [f'# {name}: {value}\n' for name, value in ({'fitted': 'not the published metric'} | about).items()]
+        path.write_text(''.join(lines) + yaml.safe_dump(parameters, sort_keys=False, allow_unicode=True), 'utf-8')
+
+
+MODELS: dict[str, type[RidgeHead] | type[Constants]] = {'head': RidgeHead, 'constants': Constants}
 
 
 @dataclass(frozen=True)
-class FittedConstants:
+class Fit:
     """What was fitted, and what it is worth on images that it was not fitted to.
 
     Attributes:
-        options: options fitted to all images, for `create_metric('maclip', **options)`
+        parameters: parameters fitted to all images
         srcc: SRCC of the fitted metric on held-out images, mean over the folds, weighted by their sizes
         baseline: `srcc` of the unfitted metric
         interval: 95% interval of the gain srcc - baseline: paired bootstrap over groups, widened by Nadeau and Bengio's
             factor, as the folds share the images that they are fitted to
-        folds: options fitted to the images outside each fold
+        curve: learning curve, rows of `ratings`, number of images fitted to, and `srcc` on held-out images, mean of 4
+            draws of up to 100 ratings; the last row is of all images outside a fold
+        folds: parameters fitted to the images outside each fold
         fold: fold of each image, (N,)
     """
 
-    options: dict[str, Any]
+    parameters: Any
     srcc: float
     baseline: float
     interval: tuple[float, float]
-    folds: list[dict[str, Any]]
+    curve: list[dict[str, float]]
+    folds: list[Any]
     fold: np.ndarray
-
-    @property
-    def gain(self) -> float:
-        """SRCC on held-out images, fitted minus unfitted."""
-        return self.srcc - self.baseline
 
     @property
     def real(self) -> bool:
         """Whether the gain and its whole interval are above zero."""
-        return self.gain > 0 and self.interval[0] > 0
-
-    @property
-    def verdict(self) -> str:
-        """`real` in words."""
-        return 'real' if self.real else 'not shown to be real; keep the unfitted constants'
-
-    def save(self, path: str | os.PathLike, config: dict[str, Any] | None = None) -> None:
-        """Write the options, and further ones of `config`, as YAML for `create_metric('maclip', **options)`.
-
-        Raises:
-            OSError: the file cannot be written
-        """
-        low, high = self.interval
-        note = (
-            f'# fitted, not the published metric; SRCC on held-out images {self.srcc:.4f}, unfitted '
-            f'{self.baseline:.4f},\n# gain {self.gain:+.4f} [{low:+.4f}, {high:+.4f}]: {self.verdict}\n'
-        )
-        options = yaml.safe_dump((config or {}) | self.options, sort_keys=False, allow_unicode=True)
-        Path(path).write_text(note + options, 'utf-8')
+        return self.srcc > self.baseline and self.interval[0] > 0
 
 
-def fit_features(features: Features, output: Path, **settings: Any) -> tuple[FittedConstants, Path]:
-    """Fit the constants to what `evaluate` cached of a data set.
+def cross_validate(model: RidgeHead | Constants, folds: int = 5, resamples: int = 1000, seed: int = 0) -> Fit:
+    """Fit a model to all ratings, and measure the gain by cross-validation, all images of a group in one fold.
 
     Args:
-        output: folder for DATASET.METRIC.yml (.weights.yml with weights), the options of the fitted metric, and .png,
-            SRCC of all images along lambda and along alpha
-        **settings: options of `fit_constants`: weights, folds, resamples, seed
-
-    Returns:
-        the fit, and the path of the YAML file
-
-    Raises:
-        ValueError: a metric of one cue, or as `fit_constants`
-        OSError: a file cannot be written
-    """
-    metadata, config = features.metadata, features.metadata['config']
-    if config['cue'] != 'both':
-        raise ValueError(f'{metadata["metric"]} uses one cue alone; there is nothing to fuse')
-    start = {name: config[name] for name in PAPER}
-    if config['prompt_weights'] is not None:
-        start['prompt_weights'] = config['prompt_weights']
-    cues = CueTable(features.features, features.text, features.scale, features.shares)
-    fit = fit_constants(cues, features.ratings, features.groups, start=start, **settings)
-    path = output / f'{metadata["dataset"]}.{metadata["metric"]}{".weights" * settings.get("weights", False)}.yml'
-    output.mkdir(parents=True, exist_ok=True)
-    fit.save(path, config)
-    draw_curves(path.with_suffix('.png'), cues, features.ratings, start, fit.options, features.title)
-    return fit, path
-
-
-def fit_constants(
-    cues: CueTable,
-    ratings: np.ndarray,
-    groups: Sequence[str] | None = None,
-    *,
-    weights: bool = False,
-    folds: int = 5,
-    resamples: int = 1000,
-    seed: int = 0,
-    start: dict[str, Any] | None = None,
-) -> FittedConstants:
-    """Fit the constants to ratings by their rank correlation (SRCC), and measure the gain by cross-validation.
-
-    Args:
-        cues: cues of N images
-        ratings: ratings of which higher is better, (N,)
-        groups: group of each image, such as the photo that it is a version of: a group is in one fold, and the
-            bootstrap draws groups; None: each image is its own
-        weights: whether weights of the prompt pairs are fitted too
-        folds: number of folds of the cross-validation
+        model: model of a data set
+        folds: number of folds
         resamples: number of resamples of the bootstrap
-        seed: seed of folds and bootstrap
-        start: constants and prompt_weights of the unfitted metric; those that it lacks are the paper's
+        seed: seed of folds, draws and bootstrap
 
     Raises:
-        ValueError: ratings or groups that do not fit the images, or too few images or groups for the folds
+        ValueError: too few images or groups for the folds
     """
-    ratings = np.asarray(ratings, float)
-    if ratings.shape != (len(cues),) or not np.isfinite(ratings).all() or np.ptp(ratings) == 0:
-        raise ValueError(f'ratings have the shape {ratings.shape}; expected {len(cues)} finite numbers, not all equal')
-    if groups is not None and len(groups) != len(ratings):
-        raise ValueError(f'there are {len(groups)} groups; expected {len(ratings)} names, one for each image')
-    group = np.unique(np.arange(len(ratings)) if groups is None else groups, return_inverse=True)[1]
-    fold = _folds(group, folds, seed)
-    start = PAPER | (start or {})
+    ratings, count, groups = model.ratings, len(model.ratings), len(np.unique(model.group))
+    if folds < 2 or groups < folds or count < 3 * folds:
+        raise ValueError(
+            f'folds={folds} of {count} images in {groups} groups; expected at least 2 folds, as many groups, and 3 '
+            'images for each fold'
+        )
+    rng, fold = np.random.default_rng(seed), np.empty(count, int)
+    shuffled = rng.permutation(groups)[model.group]  # equally large groups are dealt to the folds in their order
+    for k, (_, test) in enumerate(GroupKFold(folds).split(ratings, groups=shuffled)):
+        fold[test] = k
 
-    held_out, options = np.empty(len(ratings)), []
-    for k in range(folds):
-        test = fold == k
-        options.append(_optimum(cues, ratings, ~test, start, weights))
-        held_out[test] = cues.scores(**options[-1])[test]
-    base = cues.scores(**start)
+    def held_out(size: int | None = None) -> tuple[np.ndarray, list[Any]]:
+        """Scores of all images, (N,), each by what was fitted to `size` images of the other folds; None: all."""
+        scores, fitted = np.empty(count), []
+        for k in range(folds):
+            train, test = np.flatnonzero(fold != k), np.flatnonzero(fold == k)
+            fitted.append(model.fit(train if size is None else rng.choice(train, size, replace=False)))
+            scores[test] = model.scores(fitted[-1], test)
+        return scores, fitted
 
-    members = np.split(np.argsort(group, kind='stable'), np.cumsum(np.bincount(group))[:-1])
+    def of_folds(scores: np.ndarray, images: np.ndarray | slice = slice(None)) -> float:
+        """Mean SRCC of the folds by their sizes; not of all images at once, as each fold has parameters of its own."""
+        q, r, f = scores[images], ratings[images], fold[images]
+        values = np.array([srcc(q[f == k], r[f == k]) for k in range(folds)])
+        sizes, defined = np.bincount(f, minlength=folds), np.isfinite(values)
+        return float(np.average(values[defined], weights=sizes[defined])) if defined.any() else math.nan
 
     def gain(drawn: np.ndarray) -> float:
-        i = np.concatenate([members[g] for g in drawn])
-        return _by_fold(held_out[i], ratings[i], fold[i]) - _by_fold(base[i], ratings[i], fold[i])
+        images = np.concatenate([members[g] for g in drawn])
+        return of_folds(scores, images) - of_folds(model.base, images)
 
+    scores, fitted = held_out()
+    members = np.split(np.argsort(model.group, kind='stable'), np.cumsum(np.bincount(model.group))[:-1])
     # The bootstrap takes each fold's fit as given, yet the fits share images, so the folds' gains rise and fall
     # together: on random ratings its interval is a third too short. Hence the factor of Nadeau and Bengio, "Inference
     # for the Generalization Error", Machine Learning 2003.
-    mean = gain(np.arange(len(members)))
-    drawn = interval(gain, np.arange(len(members)), resamples=resamples, seed=seed)
-    low, high = (mean + math.sqrt(1 + folds / (folds - 1)) * (end - mean) for end in drawn)
-    return FittedConstants(
-        options=_optimum(cues, ratings, np.ones(len(ratings), bool), start, weights),
-        srcc=_by_fold(held_out, ratings, fold),
-        baseline=_by_fold(base, ratings, fold),
-        interval=(low, high),
-        folds=options,
-        fold=fold,
-    )
+    mean = gain(np.arange(groups))
+    ends = interval(gain, np.arange(groups), resamples=resamples, seed=seed)
+    low, high = (mean + math.sqrt(1 + folds / (folds - 1)) * (end - mean) for end in ends)
+    curve, most = [], count - int(np.bincount(fold).max())
+    for size in (size for size in SIZES if size < most):
+        draws = [of_folds(held_out(size)[0]) for _ in range(4 if size <= 100 else 1)]
+        curve.append({'ratings': size, 'srcc': float(np.mean(draws))})
+    curve.append({'ratings': most, 'srcc': of_folds(scores)})
+    parameters = model.fit(np.arange(count))
+    return Fit(parameters, of_folds(scores), of_folds(model.base), (low, high), curve, fitted, fold)
 
 
-def curves(
-    cues: CueTable, ratings: np.ndarray, options: dict[str, Any], points: int = 41
-) -> dict[str, tuple[list[float], list[float]]]:
-    """'box_lam' and 'alpha' -> values, and the SRCC of all images there, the other options unchanged."""
-    found = {}
-    for name in AXES:
-        values = np.linspace(*BOUNDS[name], points).tolist()
-        found[name] = values, [srcc(cues.scores(**options | {name: value}), ratings) for value in values]
-    return found
+def fit_features(
+    features: Features, output: Path, what: str = 'head', licence: str = '', **settings: Any
+) -> tuple[Fit, Path]:
+    """Fit a metric to what `evaluate` cached of a data set.
 
+    Args:
+        features: features of the data set
+        output: folder for DATASET.METRIC.head.safetensors, a `Head`, or DATASET.METRIC.constants.yml, options of
+            `MACLIP`; and for the learning curve beside it, .csv
+        what: 'head' or 'constants'
+        licence: licence of the ratings, which is noted in the file
+        **settings: options of `cross_validate`: folds, resamples, seed
 
-def draw_curves(
-    path: Path, cues: CueTable, ratings: np.ndarray, unfitted: dict[str, Any], fitted: dict[str, Any], title: str
-) -> None:
-    """`curves` with the other constants unfitted and fitted, as PNG."""
-    figure = Figure((7.2, 3), layout='constrained')
-    panels = figure.subplots(1, 2, sharey=True)
-    for label, options, style in (('unfitted', unfitted, '--'), ('fitted', fitted, '-')):
-        height = srcc(cues.scores(**options), ratings)
-        for axes, (name, (values, heights)) in zip(panels, curves(cues, ratings, options).items(), strict=True):
-            (line,) = axes.plot(values, heights, style, label=f'other constants {label}')
-            axes.plot(options[name], height, 'o', color=line.get_color(), label=f'{label} metric', clip_on=False)
-            axes.set_xlabel(AXES[name])
-            axes.grid(alpha=0.3)
-    panels[0].set_ylabel('SRCC, all images')
-    handles = panels[0].get_legend_handles_labels()
-    figure.legend(*handles, loc='outside lower center', ncols=4, fontsize=8, frameon=False)
-    figure.suptitle(title, fontsize=10)
-    save_figure(path, figure)
+    Returns:
+        the fit, and the path of the file
 
-
-def _folds(group: np.ndarray, folds: int, seed: int) -> np.ndarray:
-    """A fold for each image: groups in random order, the larger first, each to the fold with the fewest images."""
-    sizes = np.bincount(group)
-    if folds < 2:
-        raise ValueError(f'folds={folds}; expected at least 2')
-    if len(sizes) < folds or len(group) < 3 * folds:
-        raise ValueError(
-            f'there are {len(sizes)} groups and {len(group)} images; {folds} folds need at least {folds} groups and '
-            f'{3 * folds} images'
-        )
-    order = np.random.default_rng(seed).permutation(len(sizes))
-    order = order[np.argsort(-sizes[order], kind='stable')]
-    total, fold = np.zeros(folds, int), np.empty(len(sizes), int)
-    for g in order:
-        fold[g] = total.argmin()
-        total[fold[g]] += sizes[g]
-    return fold[group]
-
-
-def _optimum(
-    cues: CueTable, ratings: np.ndarray, use: np.ndarray, start: dict[str, Any], weights: bool
-) -> dict[str, Any]:
-    """Options of the greatest SRCC of the images in `use`, (N,) of bool."""
-
-    def options(x: np.ndarray) -> dict[str, Any]:
-        lam, difference, alpha, *logits = x.tolist()
-        changed: dict[str, Any] = {'box_lam': lam, 'base_cos': start['base_norm'] + difference, 'alpha': alpha}
-        if weights:
-            changed['prompt_weights'] = special.softmax([0.0, *logits]).tolist()  # only their ratios count
-        return start | changed
-
-    def loss(x: np.ndarray) -> float:
-        value = srcc(cues.scores(**options(x))[use], ratings[use])
-        return 1.0 if math.isnan(value) else -value
-
-    # The loss is a step function with flat stretches: a coarse grid finds the valley, a simplex its bottom.
-    pairs = cues.attributes.shape[1] if weights else 1
-    w = np.maximum(start.get('prompt_weights') or np.ones(pairs), 1e-3)
-    logits = np.log(w[1:pairs] / w[0]).tolist()
-    first = np.array([start['box_lam'], start['base_cos'] - start['base_norm'], start['alpha'], *logits])
-    grid = product((-1.5, -0.75, 0.0, 0.75, 1.5), (-3.0, -1.5, 0.0, 1.5, 3.0), (0.0, 1.0, 3.0, 6.0))
-    low, high = np.array([*BOUNDS.values(), *[(-4.0, 4.0)] * (pairs - 1)]).T
-    best = min([first, *(np.array([*point, *logits]) for point in grid)], key=loss).clip(low, high)
-    steps = np.array([0.4, *[0.7] * (pairs + 1)])
-    steps = np.where(best + steps > high, -steps, steps)
-    settings = {'initial_simplex': np.vstack([best, best + np.diag(steps)]), 'adaptive': weights}
-    settings |= {'xatol': 1e-3, 'fatol': 1e-5, 'maxfev': 150 * len(best)}
-    bounds = optimize.Bounds(low, high)
-    last = optimize.minimize(loss, best, method='Nelder-Mead', bounds=bounds, options=settings).x
-    return options(min(first, best, last, key=loss))
-
-
-def _by_fold(scores: np.ndarray, ratings: np.ndarray, fold: np.ndarray) -> float:
-    """Mean SRCC of the folds, weighted by their sizes; not over all images at once, as each fold has its constants."""
-    sizes = np.bincount(fold)
-    values = np.array([srcc(scores[fold == k], ratings[fold == k]) for k in range(len(sizes))])
-    defined = np.isfinite(values)
-    return float(np.average(values[defined], weights=sizes[defined])) if defined.any() else math.nan
+    Raises:
+        ValueError: a metric of one cue or with a head, equal ratings, or as `cross_validate`
+        OSError: a file cannot be written
+    """
+    model = MODELS[what](features)
+    fit = cross_validate(model, **settings)
+    about: dict[str, Any] = {'fitted_on': {name: model.about[name] for name in ('dataset', 'protocol')}}
+    about['fitted_on'] |= {'images': len(features.names), 'groups': len(np.unique(model.group))}
+    about['held_out'] = {'srcc': fit.srcc, 'unfitted': fit.baseline, 'interval of the gain': list(fit.interval)}
+    about |= {'licence': licence or 'not given', 'versions': versions(), 'date': now()}
+    path = output / f'{model.about["dataset"]}.{model.about["metric"]}.{what}{model.suffix}'
+    output.mkdir(parents=True, exist_ok=True)
+    model.save(fit.parameters, path, about)
+    save_table(path.with_suffix('.csv'), ('ratings', 'srcc'), fit.curve)
+    return fit, path

@@ -47,7 +47,8 @@ class MACLIPAdapter:
         self.name, self.net = name, net
         self.config, self.fingerprint = net.config, net.fingerprint()
         self.cache_key = {'features': net.features_fingerprint(), 'dtype': str(net.backbone.mean.dtype)}
-        self.extra = {'text': net.backbone.text.tolist(), 'scale': net.backbone.scale.tolist()}
+        self.extra: dict[str, Any] = {'text': net.backbone.text.tolist(), 'scale': net.backbone.scale.tolist()}
+        self.extra |= {'image_digest': net.backbone.image_digest, 'text_digest': net.backbone.text_digest}
 
     def compute(self, image: Tensor) -> dict[str, np.ndarray]:
         """Arrays to cache of an image, (3, H, W) in [0, 1].

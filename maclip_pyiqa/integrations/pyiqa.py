@@ -45,11 +45,13 @@ def register() -> None:
     """
     need('register()', 'pyiqa')
     from pyiqa.default_model_configs import DEFAULT_CONFIGS
+    from pyiqa.models.inference_model import InferenceModel
     from pyiqa.utils.registry import ARCH_REGISTRY
 
     from ..metric import MACLIP
 
     _give_way(ARCH_REGISTRY)
+    _load_heads(InferenceModel)
     ARCH_REGISTRY.register(MACLIP, override=True)
     ARCH_REGISTRY.register_lazy('MACLIPBuiltin', f'{BUILTIN}:MACLIP', override=True)
     published = DEFAULT_CONFIGS['maclip']  # pyiqa's entry, whose range stays with pyiqa's implementation
@@ -92,3 +94,23 @@ def _give_way(registry) -> None:
 
     do_register.gives_way = True  # type: ignore[attr-defined]
     registry._do_register = do_register
+
+
+def _load_heads(model) -> None:
+    """pyiqa's `load_weights` reads a pickle into a state dict. Of our metrics, whose state dict is empty, let it load a
+    head that was fitted to ratings, or say what to do."""
+    plain = model.load_weights
+    if hasattr(plain, 'loads_heads'):
+        return
+
+    @functools.wraps(plain)
+    def load_weights(self, weights_path, weight_keys='params'):
+        from ..metric import MACLIP
+
+        if isinstance(self.net, MACLIP):
+            self.net.load_head(weights_path)
+        else:
+            plain(self, weights_path, weight_keys)
+
+    load_weights.loads_heads = True  # type: ignore[attr-defined]
+    model.load_weights = load_weights

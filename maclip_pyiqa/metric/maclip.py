@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, overload
 
 import torch
@@ -21,6 +22,7 @@ from .analysis import Analysis
 from .checks import RangeCheck, as_images, wants_grad
 from .chunks import encode
 from .cues import DEFINITION, Cues, cosine_cue, fuse, magnitude_cue
+from .head import Head
 from .options import DEFAULTS, Options, describe, with_options_as_attributes
 from .prompts import PROMPTS, attribute_names, summary_columns
 from .views import ViewPlan
@@ -47,6 +49,7 @@ class MACLIP(FrozenModule):
     Attributes:
         options: options as they were checked, see `Options`; `stride` in pixels, `prompt_weights` with a sum of 1
         backbone: CLIP's image tower with the features of the prompts, see `Backbone`
+        head: head in place of the fusion, see `Head`; None: the published metric
 
     Raises:
         ValueError, TypeError: an option out of range, unknown or malformed
@@ -61,6 +64,7 @@ class MACLIP(FrozenModule):
     __doc__ = (__doc__ or '').replace('{options}', describe())  # python -OO has no docstrings
 
     prompt_weights: Tensor | None
+    head: Head | None
 
     def __init__(
         self,
@@ -81,6 +85,7 @@ class MACLIP(FrozenModule):
         quick_gelu: bool | None = None,
         prompt_weights: Sequence[float] | None = None,
         cue: str = 'both',
+        head: str | os.PathLike | None = None,
         model_type: str = 'maclip',
     ) -> None:
         given = {name: value for name, value in locals().items() if name in DEFAULTS}
@@ -94,8 +99,20 @@ class MACLIP(FrozenModule):
         with torch.inference_mode(False):
             weights = None if o.prompt_weights is None else self.backbone.mean.new_tensor(o.prompt_weights)
         self.register_buffer('prompt_weights', weights, persistent=False)
+        self.register_module('head', None)
+        if o.head is not None:
+            self.load_head(o.head)
         self._check_range = RangeCheck()
         self.eval()
+
+    def load_head(self, path: str | os.PathLike) -> None:
+        """Score by a head from now on, as with the option `head`.
+
+        Raises:
+            ValueError: as `Head.load`
+        """
+        options = replace(self.options, head=path)
+        self.head, self.options = Head.load(path, self.backbone, options), options
 
     @property
     def config(self) -> dict[str, Any]:
@@ -111,7 +128,8 @@ class MACLIP(FrozenModule):
         every kind of weights file, and for all versions that do not change the score's definition.
         """
         options = self.options.changed(self._default_options, 'features', 'cues')
-        return self._hash(self.backbone.image_digest, self.backbone.text_digest, options)
+        head = [] if self.head is None else [self.head.digest]
+        return self._hash(self.backbone.image_digest, self.backbone.text_digest, options, *head)
 
     def features_fingerprint(self) -> str:
         """Identity of `features`, likewise: shared by metrics that differ only in what is computed from features."""
@@ -164,12 +182,15 @@ class MACLIP(FrozenModule):
         Raises:
             TypeError: not tensors, or not of a floating dtype
             ValueError: a wrong shape, an empty batch, mixed devices, an image that is too long and thin (see
-                `ViewPlan.windows`), values that are not finite, or values outside [0, 1]. Where a gradient is required,
-                more than 1 % of them outside by more than 0.5, since an optimiser may step a little outside; on an
-                accelerator that is looked at in calls 1, 2, 4, 8, ..., and under torch.compile never
+                `ViewPlan.windows`), constants beside a head, values that are not finite, or values outside [0, 1].
+                Where a gradient is required, more than 1 % of them outside by more than 0.5, since an optimiser may
+                step a little outside; on an accelerator that is looked at in calls 1, 2, 4, 8, ..., and under
+                torch.compile never
         """
         given = {'box_lam': box_lam, 'base_cos': base_cos, 'base_norm': base_norm, 'alpha': alpha}
         constants = {name: number(name, value) for name, value in given.items() if value is not None}
+        if constants and self.head is not None:
+            raise ValueError(f'{", ".join(constants)}: of no effect with a head; leave them out')
         plans, features = self._encode(x)  # images checked, their views planned and encoded: (sum of V, D)
         q = self.cues(features, **constants).q  # two cues, fused: (sum of V,)
         return _mean_of_views(q, plans)
@@ -223,6 +244,8 @@ class MACLIP(FrozenModule):
             q, w_sim = fuse(q_sim, q_mag, **fusion)
             if o.cue != 'both':
                 q, w_sim = (q_sim, torch.ones_like(q)) if o.cue == 'sim' else (q_mag, torch.zeros_like(q))
+            if self.head is not None:
+                q = self.head(f, q_sim, q_mag)
         return Cues(q, q_sim, q_mag, w_sim, attributes)
 
     def _encode(self, x: Tensor | Sequence[Tensor], sample: bool = True) -> tuple[list[ViewPlan], Tensor]:

@@ -102,7 +102,8 @@ class Options:
         PROMPTS,
         lambda _, value: read_prompts(value),
         "pairs of prompts, (positive, negative); or the name of a set: 'maclip' (the paper's five pairs), 'clipiqa' "
-        "('Good photo.' / 'Bad photo.'), one attribute such as 'sharp'; or the path of a .yml file of such pairs",
+        "('Good photo.' / 'Bad photo.'), one attribute such as 'sharp' or torchmetrics' 'brightness'; or several "
+        'names, separated by commas; or the path of a .yml file of such pairs',
         'weights',
     )
     views: str = option(
@@ -142,12 +143,21 @@ class Options:
         "cue of the score: 'both' (the paper's fusion), 'sim' (the cosine cue alone) or 'mag' (the magnitude cue)",
         'cues',
     )
+    head: str | os.PathLike[str] | None = option(  # noqa: RUF009
+        None,
+        instance((str, os.PathLike), 'a path'),
+        'path of a head that `maclip-pyiqa fit` wrote, in place of the fusion; not the published metric. None: the '
+        'fusion',
+        'weights',
+    )
 
     def __post_init__(self) -> None:
         for entry in fields(self):
             setattr(self, entry.name, _checked(entry, getattr(self, entry.name)))
         if self.prompt_weights is not None:
             self.prompt_weights = _shares(self.prompt_weights, len(self.prompts))
+        if self.head is not None and self.cue != 'both':
+            raise ValueError(f'cue={self.cue!r} and a head; a head is computed from both cues, so leave one of the two')
 
     def config(self) -> dict[str, Any]:
         """The options as plain data."""
@@ -178,7 +188,7 @@ DEFAULTS: dict[str, Any] = {name: entry.default for name, entry in ENTRIES.items
 
 def with_options_as_attributes(cls: Any) -> Any:
     """A class of metrics with `options`, which are read-only attributes of the metric too."""
-    for name in DEFAULTS.keys() - {'backbone', 'prompt_weights'}:  # a module and a buffer
+    for name in DEFAULTS.keys() - {'backbone', 'prompt_weights', 'head'}:  # modules and a buffer
         setattr(cls, name, property(attrgetter(f'options.{name}')))
     return cls
 

@@ -18,13 +18,36 @@ PROMPTS = (
     ('Noise-free image', 'noisy image'),
 )
 CUES = ('q', 'q_sim', 'q_mag', 'w_sim')  # names that no attribute may have: maps are of cues and of attributes
-NAMES = dict(zip(PROMPTS, ('good', 'sharp', 'edges', 'resolution', 'noise-free'), strict=True))  # of the attributes
+# the pairs of torchmetrics' CLIP-IQA, by its names: CLIP-IQA's own for quality and abstract perception
+TORCHMETRICS = {
+    'quality': ('Good photo.', 'Bad photo.'),
+    'brightness': ('Bright photo.', 'Dark photo.'),
+    'noisiness': ('Clean photo.', 'Noisy photo.'),
+    'colorfulness': ('Colorful photo.', 'Dull photo.'),
+    'sharpness': ('Sharp photo.', 'Blurry photo.'),
+    'contrast': ('High contrast photo.', 'Low contrast photo.'),
+    'complexity': ('Complex photo.', 'Simple photo.'),
+    'natural': ('Natural photo.', 'Synthetic photo.'),
+    'happy': ('Happy photo.', 'Sad photo.'),
+    'scary': ('Scary photo.', 'Peaceful photo.'),
+    'new': ('New photo.', 'Old photo.'),
+    'warm': ('Warm photo.', 'Cold photo.'),
+    'real': ('Real photo.', 'Abstract photo.'),
+    'beautiful': ('Beautiful photo.', 'Ugly photo.'),
+    'lonely': ('Lonely photo.', 'Sociable photo.'),
+    'relaxing': ('Relaxing photo.', 'Stressful photo.'),
+}
+NAMES = {  # of the attributes
+    **dict(zip(PROMPTS, ('good', 'sharp', 'edges', 'resolution', 'noise-free'), strict=True)),
+    **{pair: name for name, pair in TORCHMETRICS.items()},
+}
 
 SETS = {
     'maclip': PROMPTS,
-    'clipiqa': (('Good photo.', 'Bad photo.'),),
+    'clipiqa': (TORCHMETRICS['quality'],),
     **{name: (pair,) for pair, name in NAMES.items()},
 }
+SPELLINGS = {'colorfullness': 'colorfulness'}  # torchmetrics' own
 
 EXPECTED = "expected pairs such as [('Good image', 'bad image')]"
 
@@ -34,7 +57,8 @@ def read_prompts(prompts: Sequence[Sequence[str]] | str | os.PathLike) -> tuple[
 
     Args:
         prompts: pairs, (positive, negative); or the name of a set: 'maclip', 'clipiqa', or one attribute such as
-            'sharp'; or the path of a .yml or .yaml file with a list of [positive, negative]
+            'sharp' or torchmetrics' 'brightness'; or several names, separated by commas; or the path of a .yml or
+            .yaml file with a list of [positive, negative]
 
     Returns:
         the pairs, positive first
@@ -44,19 +68,20 @@ def read_prompts(prompts: Sequence[Sequence[str]] | str | os.PathLike) -> tuple[
         ValueError: an unknown name, a file that cannot be read or parsed, no pairs, or malformed ones
 
     Example:
-        >>> read_prompts('clipiqa')
-        (('Good photo.', 'Bad photo.'),)
+        >>> read_prompts('quality,warm')
+        (('Good photo.', 'Bad photo.'), ('Warm photo.', 'Cold photo.'))
     """
     where = ''
     if isinstance(prompts, (str, os.PathLike)):
         text = os.fspath(prompts)
-        if text in SETS:
-            return SETS[text]
         if not text.lower().endswith(('.yml', '.yaml')):
-            raise ValueError(
-                f'prompts={prompts!r} is no set of prompts; {EXPECTED}, the name of a set ({", ".join(SETS)}) or a '
-                'file that ends in .yml or .yaml'
-            )
+            names = [SPELLINGS.get(name.strip(), name.strip()) for name in text.split(',')]
+            if unknown := [name for name in names if name not in SETS]:
+                raise ValueError(
+                    f'prompts={prompts!r}: {unknown[0]!r} is no set of prompts; {EXPECTED}, names of sets, separated '
+                    f'by commas ({", ".join(SETS)}), or a file that ends in .yml or .yaml'
+                )
+            return tuple(dict.fromkeys(pair for name in names for pair in SETS[name]))
         import yaml
 
         try:

@@ -140,3 +140,28 @@ def test_pyiqas_command_without_weights_says_what_to_do(tmp_path):
         env=os.environ | {'HF_HUB_OFFLINE': '1', 'HF_HOME': str(tmp_path), 'TORCH_HOME': str(tmp_path)},
     )
     assert done.returncode != 0 and "No weights 'openai' for RN50" in done.stderr
+
+
+def test_a_head_through_pyiqa(tiny, tiny_head, photos, tmp_path):
+    x = torch.stack(photos[:2])
+    want = MACLIP(backbone=tiny, head=tiny_head)(x)
+    torch.testing.assert_close(pyiqa.create_metric('maclip', backbone=tiny, head=str(tiny_head))(x), want)
+    metric = pyiqa.create_metric('maclip', backbone=tiny)
+    unfitted = metric(x)
+    for wrong in (tmp_path / 'weights.pth', tmp_path / 'gone.safetensors'):
+        if wrong.suffix == '.pth':
+            torch.save({'params': {}}, wrong)
+        with pytest.raises(ValueError, match=r'expected a file that `maclip-pyiqa fit` wrote.*option `pretrained`'):
+            metric.load_weights(str(wrong))
+    assert torch.equal(metric(x), unfitted)
+    metric.load_weights(str(tiny_head))
+    torch.testing.assert_close(metric(x), want)
+
+
+def test_other_metrics_load_weights_as_before(tmp_path):
+    metric = pyiqa.create_metric('psnr')
+    loaded = {}
+    metric.net.load_state_dict = lambda state, strict: loaded.update(state)
+    torch.save({'params': {'a': torch.ones(2)}}, tmp_path / 'a.pth')
+    metric.load_weights(str(tmp_path / 'a.pth'))
+    assert loaded['a'].tolist() == [1, 1]

@@ -54,6 +54,8 @@ def test_defaults_pass_their_checks():
         ('pretrained=a=b.pt', 'a=b.pt'),
         ('pretrained=123', '123'),
         ('prompts=clipiqa', (('Good photo.', 'Bad photo.'),)),
+        ('prompts=new,quality', (('New photo.', 'Old photo.'), ('Good photo.', 'Bad photo.'))),
+        ('head=a,b.safetensors', 'a,b.safetensors'),
     ],
 )
 def test_values_as_text(text, value):
@@ -74,7 +76,7 @@ def test_values_as_text(text, value):
         ('pos_embedding=1', TypeError, 'pos_embedding=1; expected True or False'),
         ('cue=all', ValueError, "cue='all'; expected 'both', 'sim' or 'mag'"),
         ('prompt_weights=1,x', TypeError, "prompt_weights='1,x'; expected finite numbers"),
-        ('prompts=nonsense', ValueError, 'name of a set'),
+        ('prompts=nonsense', ValueError, 'names of sets'),
     ],
 )
 def test_wrong_values_as_text(text, error, say):

@@ -4,21 +4,48 @@ import math
 
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 
 from maclip_pyiqa import MACLIP
-from maclip_pyiqa.metric.prompts import CUES, NAMES, PROMPTS, SETS, attribute_names, read_prompts
+from maclip_pyiqa.metric.cues import cosine_cue
+from maclip_pyiqa.metric.prompts import CUES, NAMES, PROMPTS, SETS, TORCHMETRICS, attribute_names, read_prompts
 
 
 def test_sets():
     assert read_prompts('maclip') == PROMPTS and len(PROMPTS) == 5
     assert read_prompts('clipiqa') == (('Good photo.', 'Bad photo.'),)
     assert read_prompts('noise-free') == (('Noise-free image', 'noisy image'),)
-    assert set(SETS) == {'maclip', 'clipiqa', 'good', 'sharp', 'edges', 'resolution', 'noise-free'}
+    assert set(SETS) == {'maclip', 'clipiqa', 'good', 'sharp', 'edges', 'resolution', 'noise-free', *TORCHMETRICS}
 
 
-@pytest.mark.parametrize('name', NAMES.values())
+def test_combinations():
+    pairs = (('Bright photo.', 'Dark photo.'), ('High contrast photo.', 'Low contrast photo.'))
+    assert read_prompts('brightness,contrast') == read_prompts(' brightness, contrast,brightness') == pairs
+    assert read_prompts('maclip,warm') == (*PROMPTS, ('Warm photo.', 'Cold photo.'))
+    assert attribute_names(read_prompts('sharp,sharpness,clipiqa')) == ('sharp', 'sharpness', 'quality')
+    for text in ('brightness,gloss', 'brightness,', '', ','):
+        with pytest.raises(ValueError, match=r"'(gloss|)' is no set of prompts.*names of sets, separated by commas"):
+            read_prompts(text)
+
+
+def test_pairs_are_those_of_torchmetrics(tiny, photos):
+    """And values too: its softmax of features and prompts, for the pairs by its names."""
+    theirs = pytest.importorskip('torchmetrics.functional.multimodal.clip_iqa')
+    names = tuple(theirs._PROMPTS)
+    assert {name: read_prompts(name)[0] for name in names} == theirs._PROMPTS
+    metric = MACLIP(backbone=tiny, prompts=','.join(names))
+    prompts, _ = theirs._clip_iqa_format_prompts(names)
+    assert prompts == [prompt for pair in metric.options.prompts for prompt in pair]
+    (f,) = metric.features([photos[0][:, :100, :100]])
+    want = theirs._clip_iqa_compute(F.normalize(f, dim=-1), metric.backbone.text.flatten(0, 1), list(names))
+    got = cosine_cue(f, metric.backbone.text, scale=100.0)
+    torch.testing.assert_close(got, torch.stack([want[name] for name in names], 1), rtol=0, atol=1e-5)
+    assert metric.attribute_names == tuple(TORCHMETRICS)
+
+
+@pytest.mark.parametrize('name', [NAMES[pair] for pair in PROMPTS])
 def test_a_set_of_one_attribute_is_that_attribute(tiny, photos, name):
     x = torch.stack(photos[:2])[..., :150, :150]
     whole, one = MACLIP(backbone=tiny).analyze(x), MACLIP(backbone=tiny, prompts=name).analyze(x)

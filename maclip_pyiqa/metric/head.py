@@ -1,0 +1,125 @@
+"""A head fitted to ratings, in place of the fusion. A metric with one is not MA-CLIP as published."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .._files import one_line
+from ..backbone import FrozenModule
+from ..backbone.identity import digest
+
+if TYPE_CHECKING:
+    from ..backbone import Backbone
+    from .options import Options
+
+__all__ = ['Head']
+
+KEY = 'maclip_pyiqa_head'  # of the file's metadata
+NEEDED = ('pos_embedding', 'box_lam', 'prompt_weights')  # options that move what a head is computed from
+
+
+class Head(FrozenModule):
+    r"""The score of a view as a linear function of its feature f and its two cues:
+
+    $$q = w \cdot f / |f| + a\,q_{sim} + b\,q_{mag} + c$$
+
+    Its scores are about 0 for the worst and about 1 for the best of the ratings that it was fitted to.
+    `maclip-pyiqa fit` makes one, and `MACLIP(head='FILE.safetensors')` uses it.
+
+    Args:
+        weight: w, (D,)
+        cues: a and b, (2,)
+        bias: c, ()
+        about: plain data: `config` of the metric that it was fitted to; `image_digest` and `text_digest` of its
+            backbone; `ratings` of score 0 and of score 1; `fitted_on`, data set, protocol and numbers of images and
+            groups; `held_out`, SRCC on images that it was not fitted to, with the gain over the unfitted metric and its
+            95 % interval; `licence` of the ratings, as it was given; `versions` and `date`
+
+    Attributes:
+        digest: hash of its numbers, 64 hexadecimal digits
+
+    Example::
+
+        score = metric(x)                           # MACLIP(head='mine.safetensors')
+        metric.head.about['held_out']['srcc']
+        rating = metric.head.ratings(score)
+    """
+
+    weight: Tensor
+    cues: Tensor
+    bias: Tensor
+
+    def __init__(self, weight: Tensor, cues: Tensor, bias: Tensor, about: Mapping[str, Any]) -> None:
+        super().__init__()
+        tensors = {'weight': weight, 'cues': cues, 'bias': bias}
+        with torch.inference_mode(False):
+            for name, tensor in tensors.items():
+                self.register_buffer(name, tensor.detach().float().clone(), persistent=False)
+        self.about = dict(about)
+        self.digest = digest({}, tensors)
+        self.eval()
+
+    def forward(self, f: Tensor, q_sim: Tensor, q_mag: Tensor) -> Tensor:
+        """Features before L2 normalisation, (..., D), and their cues, (...) each -> scores, (...)."""
+        weight, (a, b), bias = self.weight.to(f.dtype), self.cues.to(f.dtype), self.bias.to(f.dtype)
+        return F.normalize(f, dim=-1) @ weight + a * q_sim + b * q_mag + bias
+
+    def ratings(self, scores: Tensor) -> Tensor:
+        """Scores in the unit of the ratings that the head was fitted to, of the scores' shape."""
+        worst, best = self.about['ratings']
+        return worst + scores * (best - worst)
+
+    def save(self, path: str | os.PathLike) -> None:
+        """Write a .safetensors file of a few kilobytes.
+
+        Raises:
+            OSError: the file cannot be written
+        """
+        from safetensors.torch import save
+
+        data = save({name: tensor.cpu() for name, tensor in self.named_buffers()}, {KEY: json.dumps(self.about)})
+        with open(path, 'wb') as file:
+            file.write(data)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike, backbone: Backbone, options: Options) -> Head:
+        """The head of a file, for a metric of this backbone and these options, on the backbone's device.
+
+        Raises:
+            ValueError: a file that cannot be read or holds no head, or a head of another backbone, of other prompts or
+                of other options
+        """
+        from safetensors import SafetensorError, safe_open
+
+        path = os.path.expanduser(os.fspath(path))
+        wrote = "expected a file that `maclip-pyiqa fit` wrote. A CLIP's own weights are the option `pretrained`"
+        try:
+            with safe_open(path, 'pt') as file:
+                about = json.loads((file.metadata() or {}).get(KEY, 'null'))
+                tensors = {name: file.get_tensor(name) for name in ('weight', 'cues', 'bias')} if about else {}
+        except (OSError, SafetensorError) as error:
+            raise ValueError(f'head {path} cannot be read: {one_line(error)}; {wrote}') from error
+        if not tensors:
+            raise ValueError(f'{path} holds no head; {wrote}')
+        before, now = about['config'], options.config()
+        same = {name: before[name] == now[name] for name in NEEDED}
+        same |= {'backbone': about['image_digest'] == backbone.image_digest}
+        same |= {'prompts': about['text_digest'] == backbone.text_digest}
+        for name in (name for name, is_same in same.items() if not is_same):
+            change = f'was {before[name]!r} and is {now[name]!r}'
+            raise ValueError(
+                f'head {path} was fitted to another metric: {name} '
+                + ('has other weights' if before[name] == now[name] else change)
+                + '; expected the options that it was fitted with, or fit a head to this metric'
+            )
+        return cls(**tensors, about=about).to(backbone.mean)
+
+    def extra_repr(self) -> str:
+        return 'fitted on {dataset}, not the published metric'.format(**self.about['fitted_on'])
