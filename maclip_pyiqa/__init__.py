@@ -21,13 +21,14 @@ if TYPE_CHECKING:
     from .evaluation.known_answers import verify
     from .loss import MACLIPLoss
     from .metric import MACLIP, Analysis, Cues, ViewPlan
-    from .scoring import open_scores, score_files
+    from .scoring import Reference, open_scores, score_files
 
 __all__ = [
     'MACLIP',
     'Analysis',
     'Cues',
     'MACLIPLoss',
+    'Reference',
     'ViewPlan',
     'WeightsError',
     '__version__',
@@ -45,7 +46,7 @@ __getattr__ = lazy(
         'MACLIPLoss': 'loss',
         'WeightsError': 'backbone',
         'compare': 'comparison',
-        **dict.fromkeys(('open_scores', 'score_files'), 'scoring'),
+        **dict.fromkeys(('Reference', 'open_scores', 'score_files'), 'scoring'),
         'verify': 'evaluation.known_answers',
     },
 )

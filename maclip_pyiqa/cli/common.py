@@ -20,11 +20,12 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ..metric import MACLIP, Analysis
+    from ..scoring import Reference
 
 __all__ = [
     *('CODES', 'FAILED', 'INTERRUPTED', 'NO_WEIGHTS', 'OK', 'USAGE', 'WORKERS', 'Parents', 'UsageError'),
-    *('load_device', 'load_metric', 'load_metrics', 'metric_options', 'parent_parsers', 'save_figure', 'say'),
-    *('split_names', 'usage_errors', 'whole_number', 'writing'),
+    *('load_device', 'load_metric', 'load_metrics', 'load_reference', 'metric_options', 'parent_parsers'),
+    *('save_figure', 'say', 'split_names', 'usage_errors', 'whole_number', 'writing'),
 ]
 
 OK, FAILED, USAGE, NO_WEIGHTS, INTERRUPTED = 0, 1, 2, 3, 130
@@ -64,6 +65,7 @@ class Parents(NamedTuple):
     metric: argparse.ArgumentParser  # those, --max-pixels, --device
     files: argparse.ArgumentParser  # --metrics, --batch, --workers
     page: argparse.ArgumentParser  # --thumbnails
+    reference: argparse.ArgumentParser  # --reference
 
 
 def parent_parsers() -> Parents:
@@ -100,7 +102,13 @@ def parent_parsers() -> Parents:
     page = argparse.ArgumentParser(add_help=False)
     pictures = 'pictures on the page, at most: the worst, the best, and evenly spread ones between (default: 500)'
     page.add_argument('--thumbnails', type=whole_number(0), default=500, metavar='N', help=pictures)
-    return Parents(backbone, options, metric, files, page)
+    reference = argparse.ArgumentParser(add_help=False)
+    percentile = (
+        'add the column percentile: the share of the images in REF, a table or a collection of the same metric, that '
+        'score lower'
+    )
+    reference.add_argument('--reference', metavar='REF', help=percentile)
+    return Parents(backbone, options, metric, files, page, reference)
 
 
 def _add_flag(
@@ -212,6 +220,19 @@ def load_metrics(args: argparse.Namespace) -> tuple[MACLIP, dict[str, Callable[[
     metric = load_metric(args, device)
     with contextlib.redirect_stdout(sys.stderr):  # pyiqa prints what it downloads
         return metric, {name: _quiet(other) for name, other in others.load_metrics(args.metrics, device).items()}
+
+
+def load_reference(path: str | None) -> Reference | None:
+    """The reference of --reference; UsageError for what cannot be one."""
+    if path is None:
+        return None
+    from ..scoring import Reference
+
+    with usage_errors(OSError, ValueError):
+        reference = Reference(path)
+    if not reference.is_complete:
+        say(f'--reference {path}: {INCOMPLETE}')
+    return reference
 
 
 def save_figure(image: Tensor, analysis: Analysis, path: str, of: str, config: dict[str, Any]) -> None:

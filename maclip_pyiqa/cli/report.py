@@ -6,7 +6,7 @@ import argparse
 
 from ..report import write_report
 from ..scoring.source import open_scores
-from .common import INCOMPLETE, OK, Parents, UsageError, say, usage_errors
+from .common import INCOMPLETE, OK, Parents, UsageError, load_reference, say, usage_errors
 
 __all__ = ['add', 'run']
 
@@ -25,7 +25,8 @@ a URL. Further columns that you add to a table are shown too.
 def add(commands: argparse._SubParsersAction, parents: Parents) -> None:
     """Add the parser of this command."""
     help_ = 'show a table of scores as a page'
-    parser = commands.add_parser('report', parents=[parents.page], help=help_, description=DESCRIPTION)
+    shared = [parents.page, parents.reference]
+    parser = commands.add_parser('report', parents=shared, help=help_, description=DESCRIPTION)
     parser.add_argument('table', metavar='TABLE', help='.csv, .jsonl or .parquet, or the folder of a collection')
     parser.add_argument('-o', '--output', required=True, metavar='FILE', help='the page, .html')
 
@@ -34,6 +35,7 @@ def run(args: argparse.Namespace) -> int:
     """Write the page; -> exit code."""
     if not args.output.lower().endswith('.html'):
         raise UsageError(f'-o {args.output!r} is not the name of a page; expected FILE.html')
+    reference = load_reference(args.reference)
     with usage_errors(OSError, ValueError):
         scores = open_scores(args.table)
         if (count := len(scores)) > MOST:
@@ -45,6 +47,7 @@ def run(args: argparse.Namespace) -> int:
             say(INCOMPLETE)
         changed = f', of {scores.changed}' * bool(scores.changed)
         source = {'table': f'{args.table}{changed}', 'command': args.command}
-        write_report(scores.rows(), args.output, label=scores.label, thumbnails=args.thumbnails, source=source)
+        options = {'label': scores.label, 'reference': reference, 'thumbnails': args.thumbnails, 'source': source}
+        write_report(scores.rows(), args.output, **options)
     say(f'{args.output}: {count:,} images')
     return OK

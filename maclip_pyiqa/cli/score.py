@@ -18,8 +18,21 @@ from ..report.pictures import Maps
 from ..scoring.find import check_file, find_images, same_file
 from ..scoring.formats import CSVTable, JSONLTable, PlainTable, Table, open_table
 from ..scoring.schema import Label, column, columns, empty_row, label
+from ..scoring.source import is_among
 from ..scoring.text import escape_path
-from .common import CODES, FAILED, OK, Parents, UsageError, load_metrics, save_figure, say, usage_errors, writing
+from .common import (
+    CODES,
+    FAILED,
+    OK,
+    Parents,
+    UsageError,
+    load_metrics,
+    load_reference,
+    save_figure,
+    say,
+    usage_errors,
+    writing,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -46,6 +59,9 @@ cues and attributes, and one for each of --metrics. `flags` are words for images
 enlarged, clipped, border. FILE.meta.json, or the metadata of the Parquet file, says which metric the scores are from.
 CSV keeps text as it is: import it as text, since a path such as '=1+1.png' would run as a formula in a spreadsheet.
 
+--reference REF adds percentiles: the share of the images in REF, a table or a collection scored earlier with the same
+options, that score lower. With --resume the percentiles of all rows are of that REF.
+
 -o FILE.html writes all of it as one page to look at and choose from, with pictures and quality maps (needs the extra
 `report`). `maclip-pyiqa report` makes one from a table.
 """
@@ -55,7 +71,7 @@ def add(commands: argparse._SubParsersAction, parents: Parents) -> None:
     """Add the parser of this command."""
     parser = commands.add_parser(
         'score',
-        parents=[parents.metric, parents.files, parents.page],
+        parents=[parents.metric, parents.files, parents.page, parents.reference],
         help='score images',
         description=DESCRIPTION,
         epilog=CODES,
@@ -86,18 +102,25 @@ def run(args: argparse.Namespace) -> int:
     # all checks that need no torch come first
     maps = Maps() if any(map(_is_page, args.output or [])) else None
     with usage_errors(FileNotFoundError, ValueError):
-        names = columns(attribute_names(args.prompts), args.metrics, args.details)
+        attributes, ranked = attribute_names(args.prompts), args.reference is not None
+        names = columns(attributes, args.metrics, args.details, ranked)
         paths = find_images(args.paths, getattr(sys.stdin, 'buffer', None), null=args.null, warn=say)
         tables = _tables(args, names, maps)
+    if ranked and (among := [table.path for table in tables if table.path and is_among(table.path, args.reference)]):
+        raise UsageError(f'{among[0]} would be among the scores of --reference; write to another place')
     if args.maps is not None:
         need('--maps', 'matplotlib', extra='plot')
-    if any(isinstance(table, PlainTable) for table in tables) and (args.details or args.metrics):
+    reference = load_reference(args.reference)
+    if any(isinstance(table, PlainTable) for table in tables) and (args.details or args.metrics or ranked):
         say('columns: ' + ', '.join(name for name in names if column(name).role not in ('image', 'error')))
     if not args.resume and not any(map(os.path.isfile, paths)):
         return _write(args, tables, None, paths, {}, map(_unreadable, paths), len(paths))
 
     metric, others = load_metrics(args)  # fails before any table is touched
     source = label(metric)
+    if reference is not None:
+        with usage_errors(ValueError):
+            source = reference.check(source)
     done = _finished(tables, paths, source) if args.resume else {}
     todo = [path for path in paths if same_file(path) not in done]
     folders = [os.path.dirname(os.path.abspath(path)) for path in paths]
@@ -117,6 +140,9 @@ def run(args: argparse.Namespace) -> int:
 
     options = {'batch': args.batch, 'workers': args.workers, 'max_pixels': args.max_pixels}
     rows = score_files(metric, todo, others=others, each=each, **options)
+    if reference is not None:  # of rows of an earlier run too: their percentiles may be of another reference
+        rows = reference.add_to(rows)
+        done = dict(zip(done, reference.add_to(done.values()), strict=True))
     return _write(args, tables, source, paths, done, rows, len(todo))
 
 

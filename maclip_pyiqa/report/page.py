@@ -9,7 +9,7 @@ import os
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from numbers import Real
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .._files import check_writable
 from .._lazy import need
@@ -17,6 +17,9 @@ from ..scoring.formats import Table
 from ..scoring.schema import Label, Row, column, in_order
 from .html import demo_note, provenance, save_page
 from .pictures import choose, read_picture
+
+if TYPE_CHECKING:
+    from ..scoring import Reference
 
 __all__ = ['ReportTable', 'write_report']
 
@@ -31,7 +34,8 @@ def write_report(
     rows: Iterable[Row],
     path: str | os.PathLike[str],
     *,
-    label: Mapping[str, Any] | None = None,
+    label: Label | None = None,
+    reference: Reference | None = None,
     maps: Mapping[str, Mapping[str, Any]] | None = None,
     thumbnails: int = 500,
     title: str = 'Image quality',
@@ -43,6 +47,7 @@ def write_report(
         rows: rows as `score_files` and `read_table` give them; further columns are shown too
         path: path of the page, .html
         label: label of the scores, see `maclip_pyiqa.scoring.label`; None: unknown
+        reference: scores that the rows get percentiles of, as their column `percentile`
         maps: windows' values by path, collected while scoring, see `Maps`; other images have no quality map
         thumbnails: number of images with a picture, at most: the worst, the best, and evenly spread ones between. Their
             files are read, where they can be
@@ -51,7 +56,7 @@ def write_report(
 
     Raises:
         OSError: the page cannot be written
-        ValueError: a row without path or score; thumbnails below 0
+        ValueError: a row without path or score; thumbnails below 0; a reference of another metric
         NotInstalledError: Jinja2 is not installed
 
     Example::
@@ -68,16 +73,26 @@ def write_report(
     rows = list(rows)
     if not all('path' in row and 'score' in row for row in rows):
         raise ValueError("a row without 'path' or 'score'; expected rows as score_files and read_table give them")
+    if reference is not None:
+        label, rows = reference.check(label), list(reference.add_to(rows))
     failed = sum(_is_missing(row['score']) for row in rows)
     counts = {'images': len(rows), 'failed': failed}
+    summary = f'{len(rows):,} images' + f', {failed:,} of them without a score' * bool(failed)
+    more = dict(source or {})
+    # a table may have lost its percentiles, or its label
+    if label is not None and 'reference' in label and any('percentile' in row for row in rows):
+        about = label['reference']
+        among = f'{about["images"]:,} images of {about["path"]}'
+        summary += f'; percentiles among the {among}'
+        more['reference'] = f'{among}, digest {about["digest"]}'
     save_page(
         path,
         'report.html',
         scripts=SCRIPTS,
         data={'scores': _scores(rows), 'pictures': _pictures(rows, maps or {}, thumbnails)},
         title=title,
-        summary=f'{len(rows):,} images' + f', {failed:,} of them without a score' * bool(failed),
-        provenance=provenance(label, counts, source),
+        summary=summary,
+        provenance=provenance(label, counts, more),
         note=demo_note(label),
     )
 

@@ -12,12 +12,14 @@ if TYPE_CHECKING:
     from .formats import open_table
     from .others import load_metrics
     from .read import read_image, read_pixels, to_tensor
+    from .reference import Reference
     from .schema import columns, label
     from .score import score_files, score_read
     from .source import open_scores
 
-__all__ = ['FLAGS', 'columns', 'filter_scores', 'find_flags', 'find_images', 'label', 'load_metrics', 'open_scores']
-__all__ += ['open_table', 'read_file', 'read_image', 'read_pixels', 'score_files', 'score_read', 'to_tensor']
+__all__ = ['FLAGS', 'Reference', 'columns', 'filter_scores', 'find_flags', 'find_images', 'label', 'load_metrics']
+__all__ += ['open_scores', 'open_table', 'read_file', 'read_image', 'read_pixels', 'score_files', 'score_read']
+__all__ += ['to_tensor']
 
 __getattr__ = lazy(
     __name__,
@@ -29,6 +31,7 @@ __getattr__ = lazy(
         'open_table': 'formats',
         'load_metrics': 'others',
         **dict.fromkeys(('read_image', 'read_pixels', 'to_tensor'), 'read'),
+        'Reference': 'reference',
         **dict.fromkeys(('columns', 'label'), 'schema'),
         **dict.fromkeys(('score_files', 'score_read'), 'score'),
         'open_scores': 'source',

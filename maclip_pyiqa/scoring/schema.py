@@ -66,6 +66,7 @@ class Column:
 FIRST = (
     Column('path', 'path', 'text', 'path or URL of the image', 'key'),
     Column('score', 'score', 'number', 'quality, about 0 to about 1; empty where it failed', 'quality'),
+    Column('percentile', 'percentile', 'number', "share of the reference's images that score lower, percent", 'detail'),
     Column('q_sim', 'cosine cue', 'number', 'cosine cue in [0, 1], mean over the views', 'quality'),
     Column('q_mag', 'magnitude cue', 'number', 'magnitude cue, mean over the views', 'quality'),
     Column('w_sim', 'cosine weight', 'number', 'weight of the cosine cue in [0, 1], mean over the views', 'detail'),
@@ -90,13 +91,16 @@ def column(name: str) -> Column:
     return Column(name, name, 'number', 'score of another metric, or a column that was added', 'other')
 
 
-def columns(attributes: Iterable[str], others: Iterable[str] = (), details: bool = True) -> tuple[str, ...]:
+def columns(
+    attributes: Iterable[str], others: Iterable[str] = (), details: bool = True, percentile: bool = False
+) -> tuple[str, ...]:
     """Names of the columns of a table, in order.
 
     Args:
         attributes: names of the metric's attributes, `MACLIP.attribute_names`
         others: names of other metrics
         details: whether there are cues and attributes
+        percentile: whether there are percentiles, see `Reference`
 
     Raises:
         ValueError: another metric's name is that of a column
@@ -110,7 +114,8 @@ def columns(attributes: Iterable[str], others: Iterable[str] = (), details: bool
         if column(name).role != 'other' or others.count(name) > 1:
             raise ValueError(f'a metric named {name!r} would share its column with another; give it another name')
     ours = summary_columns(tuple(attributes))
-    return ('path', *(ours if details else ours[:1]), *others, *(each.name for each in LAST))
+    first = ('path', ours[0], *['percentile'] * percentile)
+    return (*first, *(ours[1:] if details else ()), *others, *(each.name for each in LAST))
 
 
 def empty_row(path: str, error: str = '') -> Row:
@@ -159,6 +164,7 @@ class Label(TypedDict, total=False):
         fingerprint: identity of its scores, `MACLIP.fingerprint()`
         versions: versions of Python and of libraries, by name
         date: date and time of the first scores, ISO 8601, UTC
+        reference: what the percentiles are of, `Reference.about`
         filter: conditions that the rows were chosen by, of a list that `filter` wrote
     """
 
@@ -166,6 +172,7 @@ class Label(TypedDict, total=False):
     fingerprint: str
     versions: dict[str, str]
     date: str
+    reference: dict[str, Any]
     filter: dict[str, Any]
 
 

@@ -22,10 +22,11 @@ from .schema import Label, Row, as_label, column
 from .text import escape_cell, escape_text, unescape_text
 
 if TYPE_CHECKING:
+    import numpy as np
     import pyarrow as pa
     import pyarrow.dataset as ds
 
-__all__ = ['MANIFEST', 'ScoreSource', 'open_scores', 'read_manifest']
+__all__ = ['MANIFEST', 'ScoreSource', 'is_among', 'open_scores', 'read_manifest']
 
 MANIFEST = '_manifest.json'  # in a folder that `score-collection` writes; says whether it is complete
 
@@ -50,6 +51,12 @@ def open_scores(path: str | os.PathLike[str]) -> ScoreSource:
     if os.path.splitext(path)[1].lower() in TABLES and not os.path.isdir(path):
         return _Table(path)
     return _Folder(path) if is_url(path) or os.path.isdir(path) else _Table(path)
+
+
+def is_among(path: str | os.PathLike[str], source: str | os.PathLike[str]) -> bool:
+    """Whether a table that is written to a path would be that of a source, or one of its folder."""
+    place = os.path.realpath(path)
+    return os.path.realpath(source) in (place, os.path.dirname(place))
 
 
 class ScoreSource:
@@ -92,6 +99,11 @@ class ScoreSource:
         for file in self.dataset.get_fragments():
             yield from file.to_batches(schema=self.dataset.schema, columns=names, batch_size=65_536)
 
+    def scores(self) -> Iterator[np.ndarray]:
+        """The column `score` in its order, in parts, float64; NaN where there is none."""
+        for batch in self.batches(['score']):
+            yield batch.column('score').to_numpy(zero_copy_only=False).astype('float64')
+
     @property
     def dataset(self) -> ds.Dataset:
         """The rows as a dataset of pyarrow, text escaped as in Parquet."""
@@ -129,6 +141,14 @@ class _Table(ScoreSource):
 
     def rows(self, text: Collection[str] = ()) -> list[Row]:
         return read_table(self.file, text) if text else self._rows
+
+    def scores(self) -> Iterator[np.ndarray]:
+        import numpy as np
+
+        if self.file.lower().endswith('.parquet'):
+            yield from super().scores()
+        else:
+            yield np.array([row['score'] for row in self._rows], np.float64)  # without pyarrow
 
     @cached_property
     def _rows(self) -> list[Row]:

@@ -134,6 +134,11 @@ const Rows = {
     return [...(down ? some.reverse() : some), ...rows.filter((row) => !has(row))];
   },
 
+  // Place of a row by a column, highest first, from 1 on: equal values share the better place, and a missing one has
+  // none, NaN.
+  rank: (values, row) =>
+    Number.isNaN(values[row]) ? NaN : values.reduce((place, value) => place + (value > values[row]), 1),
+
   // 1 for the rows whose path, in lower case, holds the searched text, and that have one of the flags ('none': no flag)
   // and one of the choices. An empty set admits all.
   mask(rows, { search, flags, choices }, { paths, flagsOf, choice }) {

@@ -55,7 +55,7 @@ class Detail {
     this.map.show([[byId('detail-map'), picture?.windows ?? null]]);
   }
 
-  // Qualities as bars, flags as words, all other columns by their names.
+  // Qualities as bars, the rank below them, flags as words, all other columns by their names.
   showColumns(row) {
     const { byId, make } = Page;
     const bars = this.scores.columns.filter(({ role, text }) => role === 'quality' && !text);
@@ -70,6 +70,8 @@ class Detail {
         return [make('span', { title: meaning }, title), bar, value];
       }),
     );
+    const rank = this.scores.rank(row);
+    Page.set(byId('detail-rank'), { textContent: rank, hidden: !rank });
     byId('detail-flags').replaceChildren(...Scores.badges(this.scores.flags(row)));
     byId('detail-columns').replaceChildren(
       ...rest.flatMap((each) => {

@@ -1,6 +1,6 @@
 'use strict';
 // The table of scores: its columns, and what they say of a row. Columns are known by their kinds and roles (see
-// scoring/schema.py); only `path` and `score` are known by their names.
+// scoring/schema.py); only `path`, `score` and `percentile` are known by their names.
 
 class Scores {
   // id, folder, columns: as page.py writes them.
@@ -49,6 +49,14 @@ class Scores {
       .map(({ values }) => values[row])
       .filter(Boolean)
       .join('; ');
+  }
+
+  // Where the score of a row lies among those of the page, to read; '' where there is none, or where percentiles of a
+  // reference say more.
+  rank(row) {
+    const place = Rows.rank(this.values, row);
+    if (Number.isNaN(place) || this.numbers.includes(this.column('percentile'))) return '';
+    return `rank ${Page.count(place)} of ${Page.count(this.scored.length)} on this page`;
   }
 
   // A cell to read.
