@@ -60,7 +60,8 @@ class Reference:
                 f'{scores.path} cannot be a reference: no image in it has a score; expected a table or a collection '
                 'that was scored'
             )
-        values = np.round(values, 6) + 0.0  # no -0.0, for the digest
+        np.round(values, 6, out=values)
+        values += 0.0  # no -0.0, for the digest
         values.sort()
         self._scores = values
         self.path, self.label, self.is_complete = scores.path, scores.label, scores.is_complete

@@ -5,7 +5,7 @@ import sys
 import pytest
 
 from maclip_pyiqa.cli import main
-from maclip_pyiqa.scoring.formats import read_table
+from maclip_pyiqa.scoring.formats import read_label, read_table
 from maclip_pyiqa.scoring.formats.parquet import to_bytes, to_table
 from maclip_pyiqa.scoring.schema import arrow_schema
 from maclip_pyiqa.scoring.source import MANIFEST
@@ -46,6 +46,27 @@ def test_an_unfinished_collection_is_told(filter_, tmp_path):
     assert filter_(f'{tmp_path}/out/')[2] == ''
 
 
+def test_percentiles(run, filter_, folder, tmp_path):
+    assert run(folder, '-o', tmp_path / 'scores.csv')[0] == 0
+    names = ['path', 'score', 'error']
+    (tmp_path / 'out').mkdir()
+    known = [row | {'score': row['score'] - 1e-6} for row in read_table(tmp_path / 'scores.csv')]
+    table = to_table(known, arrow_schema(names))
+    (tmp_path / 'out' / 'a.parquet').write_bytes(to_bytes(table, read_label(tmp_path / 'scores.csv')))
+    (tmp_path / 'out' / MANIFEST).write_text('{"complete": false}')
+    args = (tmp_path / 'scores.csv', '--reference', tmp_path / 'out', '--min-percentile')
+    code, out, err = filter_(*args, '50', '-o', tmp_path / 'kept.jsonl')
+    assert code == 0 and '2 kept' in out and f'--reference {tmp_path}/out: the run that writes these scores' in err
+    rows = read_table(tmp_path / 'kept.jsonl')
+    assert sorted(row['percentile'] for row in rows) == [66.666667, 100]
+    assert filter_(tmp_path / 'kept.jsonl', '--min-percentile', '70')[1].startswith(
+        '2 images: 2 with a score, 0 failed\n1'
+    )
+    for wrong, message in (('101', 'expected a number from 0 to 100'), ('x', 'invalid float')):
+        code, _, err = filter_(*args, wrong)
+        assert code == 2 and message in err
+
+
 @pytest.mark.parametrize(
     ('args', 'message'),
     [
@@ -57,6 +78,9 @@ def test_an_unfinished_collection_is_told(filter_, tmp_path):
         (['{tmp}/a.csv', '--top', '101%'], 'neither a number of images nor a percentage'),
         (['{tmp}/a.csv', '--top', '1.5'], 'neither a number of images nor a percentage'),
         (['{tmp}/a.csv', '--min-score', 'x'], 'invalid float'),
+        (['{tmp}/a.csv', '--min-percentile', '50'], 'needs a reference'),
+        (['{tmp}/a.csv', '--reference', '{tmp}/a.csv'], 'there is no label'),
+        (['{tmp}/a.csv', '--reference', '{tmp}/none.csv'], 'No such file'),
         (['{tmp}/a.csv', '--without-flags', 'ugly'], "unknown flag 'ugly'; expected some of flat, noise"),
         (['{tmp}/a.csv', '-o', '{tmp}/a.csv'], 'among the scores that are filtered'),
         (['{tmp}/a.csv', '-o', '{tmp}/no/kept.csv'], 'No such file'),

@@ -73,6 +73,23 @@ def test_a_page_from_a_table(run, folder, tmp_path, suffix, capsys):
     assert sorted(held(page, 'pictures')) == ['1', '2']
 
 
+def test_percentiles_of_a_reference(run, folder, tmp_path, capsys):
+    table, kept, page = tmp_path / 'o.csv', tmp_path / 'kept.csv', tmp_path / 'o.html'
+    assert run(folder, '-o', table)[0] == 0
+    assert main(['report', str(table), '-o', str(page), '--reference', str(table), '--thumbnails', '0']) == 0
+    assert sorted(columns(page)['percentile']) == [0, 33_333_333, 66_666_667]
+    assert f'3 images; percentiles among the 3 images of {table}<' in page.read_text()
+    assert main(['filter', str(table), '--reference', str(table), '--min-percentile', '30', '-o', str(kept)]) == 0
+    assert main(['report', str(kept), '-o', str(page), '--thumbnails', '0']) == 0  # the label of the table says it
+    assert f'2 images; percentiles among the 3 images of {table}<' in page.read_text()
+    page.unlink()
+    (tmp_path / 'kept.csv.meta.json').unlink()
+    for args in (['report', kept, '--reference', table], ['report', table, '--reference', kept]):
+        capsys.readouterr()
+        assert main([*map(str, args), '-o', str(page)]) == 2
+        assert 'no label that says which metric' in capsys.readouterr().err and not page.exists()
+
+
 def test_rows_that_all_failed(tmp_path):
     page = tmp_path / 'o.html'
     assert main(['score', str(tmp_path / 'none.png'), '-o', str(page)]) == 1

@@ -137,6 +137,101 @@ def test_prompts_with_the_names_of_columns(run, folder, tmp_path, tiny):
     assert list(row) == ['path', *metric.summary_columns, 'entropy', *LAST] and row['entropy'] > 1
 
 
+# --- percentiles ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def reference(run, folder, tmp_path):
+    """Scores of b.jpg and c.png, and of a file that failed."""
+    (tmp_path / 'bad.png').write_bytes(b'broken')
+    path = tmp_path / 'before' / 'reference.csv'
+    path.parent.mkdir()
+    run(folder / 'b.jpg', folder / 'sub', tmp_path / 'bad.png', '-o', path)
+    return path
+
+
+def percentiles(rows, reference):
+    """Of rows by a loop over the scores of a reference."""
+    known = [row['score'] for row in read_table(reference) if row['score'] is not None]
+    scores = [row['score'] and round(row['score'], 6) for row in rows]
+    return [None if s is None else round(100 * sum(k < s for k in known) / len(known), 6) for s in scores]
+
+
+def test_percentiles_of_a_reference(run, folder, tmp_path, reference):
+    (folder / '0.png').write_bytes(b'broken')
+    outputs = [tmp_path / f'o{suffix}' for suffix in (*TABLES, '.html')]
+    args = [arg for output in outputs for arg in ('-o', output)]
+    code, out, err = run(folder, *args, '-o', '-', '--reference', reference)
+    tables = [read_table(output) for output in outputs[:-1]]
+    assert code == 1 and all(table == tables[0] for table in tables)
+    assert list(tables[0][0]) == ['path', 'score', 'percentile', *LAST]
+    found = [row['percentile'] for row in tables[0]]
+    assert found == percentiles(tables[0], reference) and found[0] is None and {*found[1:]} <= {0, 50, 100}
+    lines = [line.split('\t') for line in out.splitlines()]
+    assert [float(line[2]) for line in lines] == found[1:] and 'columns: path, score, percentile\n' in err
+    for output in outputs[:-1]:
+        about = read_label(output)['reference']
+        assert about['path'] == str(reference) and about['images'] == 2 and len(about['digest']) == 16
+    page = outputs[-1].read_text()
+    assert f'4 images, 1 of them without a score; percentiles among the 2 images of {reference}<' in page
+    code, out, _ = run(folder / 'a.png', '--reference', reference, '--details', '--format', 'csv')
+    assert list(read_csv(out)[0])[:4] == ['path', 'score', 'percentile', 'q_sim'] and code == 0
+
+
+@pytest.mark.parametrize('suffix', TABLES)
+def test_a_resumed_table_has_percentiles_of_one_reference(run, folder, tmp_path, reference, suffix):
+    table, page, other = tmp_path / f'o{suffix}', tmp_path / 'o.html', tmp_path / 'before' / 'all.csv'
+    assert run(folder, '-o', other)[0] == 0
+    assert run(folder / 'a.png', folder / 'b.jpg', tmp_path / 'bad.png', '-o', table, '--reference', reference)[0] == 1
+    assert [row['percentile'] for row in read_table(table)] == percentiles(read_table(table), reference)
+    assert run(folder, '-o', table, '-o', page, '--reference', other, '--resume')[0] == 0
+    rows = read_table(table)
+    assert [row['percentile'] for row in rows] == percentiles(rows, other) != percentiles(rows, reference)
+    assert len(rows) == 4 and read_label(table)['reference']['path'] == str(other) and str(other) in page.read_text()
+    content = table.read_bytes()
+    code, _, err = run(folder, '-o', table, '--resume')  # its new rows would have none
+    assert code == 2 and 'its columns are path, score, percentile' in err and table.read_bytes() == content
+    assert run(folder / 'a.png', '-o', tmp_path / 'p.csv')[0] == 0
+    code, _, err = run(folder, '-o', tmp_path / 'p.csv', '--resume', '--reference', other)
+    assert code == 2 and 'expected path, score, percentile' in err
+
+
+def test_an_interrupted_run_has_percentiles_of_one_reference(run, folder, tmp_path, reference, monkeypatch):
+    import pyiqa
+
+    table, other = tmp_path / 'o.csv', tmp_path / 'before' / 'all.csv'
+    assert run(folder, '-o', other)[0] == 0
+    monkeypatch.setattr(pyiqa, 'create_metric', lambda name, device: lambda x: x.mean())
+    assert run(folder / 'a.png', '-o', table, '--reference', reference, '--metrics', 'niqe')[0] == 0
+
+    def metric(x):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(pyiqa, 'create_metric', lambda name, device: metric)
+    assert run(folder, '-o', table, '--reference', other, '--metrics', 'niqe', '--resume')[0] == 130
+    (row,) = read_table(table)
+    assert [row['percentile']] == percentiles([row], other) != percentiles([row], reference)
+    assert read_label(table)['reference']['path'] == str(other)
+
+
+def test_a_reference_of_another_metric_is_refused_before_anything_is_scored(run, folder, tmp_path, reference, read):
+    table = tmp_path / 'o.csv'
+    table.write_text('precious')
+    read.clear()
+    code, out, err = run(folder, '-o', table, '--reference', reference, '--prompts', 'sharp')
+    assert code == 2 and 'cannot be the reference: its scores are from another metric; prompts was' in err
+    (tmp_path / 'before' / 'reference.csv.meta.json').unlink()
+    code, out, err = run(folder, '-o', table, '--reference', reference)
+    assert code == 2 and 'there is no label that says which metric' in err
+    for path, message in ((table, 'would be among the scores of --reference'), (tmp_path / 'none.csv', 'No such file')):
+        code, out, err = run(folder, '-o', table, '--reference', path)
+        assert code == 2 and message in err
+    (tmp_path / 'failed.csv').write_text('path,score,error\na,,no\n')
+    code, out, err = run(folder, '-o', table, '--reference', tmp_path / 'failed.csv')
+    assert code == 2 and 'no image in it has a score' in err
+    assert not read and out == '' and table.read_text() == 'precious'
+
+
 # --- files that fail --------------------------------------------------------------------------------------------------
 
 

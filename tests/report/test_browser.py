@@ -329,6 +329,7 @@ def test_the_details_of_an_image(opened):
     opened.press('ARROW_RIGHT', 'ARROW_RIGHT', 'ENTER')
     assert opened.find('#detail').get_attribute('open') and opened.find('#detail-path').text == '/photos/01.png'
     assert opened.find('#detail-flags').text == 'flat'
+    assert opened.find('#detail-rank').text == 'rank 39 of 40 on this page'  # the worst but one
     bars = opened.texts('#detail-bars > span:not(.bar)')
     assert bars == [
         'score',
@@ -357,6 +358,20 @@ def test_the_details_of_an_image(opened):
     assert opened.find('#detail-path').text == '/photos/00.png'
     opened.click('#detail-close')
     assert not opened.find('#detail').get_attribute('open')
+
+
+def test_the_details_of_an_image_with_a_reference(reader, rows, tmp_path):
+    ranked = [each | {'percentile': each['score'] and 100 * each['score']} for each in rows]
+    label = LABEL | {'reference': {'path': '<2025>.parquet', 'images': 12345, 'digest': '0123'}}
+    write_report(ranked, tmp_path / 'r.html', label=label)
+    reader.open(tmp_path / 'r.html')
+    assert reader.find('.summary').text.endswith('; percentiles among the 12,345 images of <2025>.parquet')
+    reader.press('ARROW_RIGHT', 'ARROW_RIGHT', 'ENTER')
+    assert reader.find('#detail-path').text == '/photos/01.png' and not reader.find('#detail-rank').is_displayed()
+    assert reader.texts('#detail-columns > *')[:4] == ['percentile', '2.5000', 'cosine weight', '0.5000']
+    reader.press('ESCAPE')
+    reader.choose('#sort', 'percentile')
+    assert reader.texts('#table .line .path')[:2] == ['00.png', '01.png'] and reader.errors() == []
 
 
 def test_the_map_is_that_of_the_analysis(opened, rows, analysis_of):

@@ -1,6 +1,7 @@
 """write_report: what a page holds of its rows, and which of them have a picture."""
 
 import base64
+import contextlib
 import io
 import json
 import re
@@ -15,7 +16,7 @@ from PIL import Image
 from maclip_pyiqa.report import Maps, write_report
 from maclip_pyiqa.report.page import ReportTable
 from maclip_pyiqa.report.pictures import read_picture
-from maclip_pyiqa.scoring import label, score_files
+from maclip_pyiqa.scoring import label, open_table, score_files
 
 
 def held(path, name='scores'):
@@ -148,6 +149,31 @@ def test_notes(save, tiny_metric):
     note = 'not CLIP, and not the published metric'
     assert note in save(scored(1), label=label(MACLIP(backbone='demo'))).read_text()
     assert note not in save(scored(1), label=label(tiny_metric)).read_text() and note not in save(scored(1)).read_text()
+
+
+def test_percentiles_of_a_reference(save, page, tmp_path):
+    from maclip_pyiqa import Reference
+
+    about = {'versions': {'maclip_pyiqa': '1.0'}, 'config': {'max_views': None}, 'fingerprint': 'abc'}
+    with contextlib.closing(open_table(tmp_path / '2025.csv', ('path', 'score', 'error'))) as table:
+        table.fill(scored(1200), about)
+    rows, reference = [*scored(4), {'path': 'x', 'score': None}], Reference(tmp_path / '2025.csv')
+    text = save(rows, label=about, reference=reference, source={'command': 'x'}).read_text()
+    assert columns(page)['percentile'] == [0, 25_000_000, 50_000_000, 75_000_000, None]
+    assert [each['name'] for each in held(page)['columns']] == ['path', 'score', 'percentile', 'error']
+    assert f'without a score; percentiles among the 1,200 images of {tmp_path}/2025.csv<' in text
+    assert f'1,200 images of {tmp_path}/2025.csv, digest {reference.about["digest"]}<' in text and '<dd>x</dd>' in text
+    # what a table says of its own column, and that it says nothing without that column
+    marked = about | {'reference': reference.about}
+    assert (
+        '; percentiles among the 1,200'
+        in save([{'path': 'a', 'score': 1.0, 'percentile': 2.0}], label=marked).read_text()
+    )
+    for more in ({'label': marked}, {'label': about}, {}):
+        assert 'percentiles among' not in save(rows, **more).read_text() and 'percentile' not in columns(page)
+    for wrong in (None, about | {'fingerprint': 'x'}):
+        with pytest.raises(ValueError, match=r'same metric|another metric'):
+            save(rows, label=wrong, reference=reference)
 
 
 def test_a_page_beside_tables(page):

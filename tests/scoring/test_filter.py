@@ -12,7 +12,9 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import percentileofscore
 
+from maclip_pyiqa import Reference
 from maclip_pyiqa.scoring.filter import _best, filter_scores
 from maclip_pyiqa.scoring.formats import open_table, read_label, read_table
 from maclip_pyiqa.scoring.formats.parquet import to_bytes, to_table
@@ -196,6 +198,123 @@ def test_wrong_use(tmp_path):
     rows = [{'path': 'a\nb.png', 'score': 0.5, 'error': ''}]
     with pytest.raises(ValueError, match='line break'):
         filter_scores(save(rows, tmp_path, '.jsonl'), tmp_path / 'kept.txt')
+
+
+# --- percentiles of a reference ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def reference(tmp_path):
+    """A table of scores with ties and failures, elsewhere."""
+    (tmp_path / 'reference').mkdir()
+    return save(make_rows(30, seed=1), tmp_path / 'reference', '.csv')
+
+
+def ranked(rows, reference):
+    """Rows with a score, with the percentiles that SciPy gives them."""
+    known = [row['score'] for row in read_table(reference) if row['score'] is not None]
+    rows = [row for row in rows if row['score'] is not None]
+    return [row | {'percentile': round(percentileofscore(known, row['score'], kind='strict'), 6)} for row in rows]
+
+
+@pytest.mark.parametrize('kind', ['folder', *FORMATS])
+@pytest.mark.parametrize('suffix', FORMATS)
+def test_percentiles_go_to_the_output(tmp_path, reference, kind, suffix):
+    source, output = save(make_rows(), tmp_path, kind), tmp_path / f'kept{suffix}'
+    want = [row for row in ranked(open_scores(source).rows(), reference) if row['percentile'] >= 40]
+    kept = filter_scores(source, output, reference=reference, min_percentile=40)
+    assert read_table(output) == want and kept.kept == kept.passed == len(want) > 5 and kept.scored == 32
+    assert open_scores(output).columns[:3] == ('path', 'score', 'percentile')
+    found = read_label(output)
+    assert found['reference'] == Reference(reference).about and {name: found[name] for name in LABEL} == LABEL
+    assert found['filter']['min_percentile'] == 40 and found['filter']['min_score'] is None
+    assert kept == filter_scores(source, reference=reference, min_percentile=np.float32(40))  # counting only
+    both = filter_scores(source, reference=Reference(reference), min_percentile=40, max_score=0.7, top=3)
+    assert (both.passed, both.kept) == (sum(row['score'] <= 0.7 for row in want), 3)
+
+
+@pytest.mark.parametrize('kind', ['folder', '.parquet'])
+def test_percentiles_are_streamed(tmp_path, reference, kind):
+    """Batch by batch, in the order of the rows."""
+    count, rng = 50_000, np.random.default_rng(0)
+    scores = [np.where(rng.random(count) < 0.1, np.nan, rng.random(count).round(6)) for _ in range(3)]
+    tables = [pa.table({'path': [f'{n}/{i}' for i in range(count)], 'score': pa.array(part, from_pandas=True)})
+              for n, part in enumerate(scores)]  # fmt: skip
+    source = tmp_path / 'scores'
+    source.mkdir()
+    if kind == 'folder':
+        for n, table in enumerate(tables):
+            (source / f'{n}.parquet').write_bytes(to_bytes(table, LABEL))
+    else:
+        source = source / 'scores.parquet'
+        source.write_bytes(to_bytes(pa.concat_tables(tables), LABEL))
+    assert len(list(open_scores(source).batches())) == 3
+    filter_scores(source, tmp_path / 'kept.parquet', reference=reference, min_percentile=90)
+    found = pq.read_table(tmp_path / 'kept.parquet')
+    known = np.array([row['score'] for row in read_table(reference) if row['score'] is not None])
+    scores = np.concatenate(scores)
+    want = 100 * (known < scores[:, None]).mean(axis=1)
+    keep = np.isfinite(scores) & (want.round(6) >= 90)
+    assert found['score'].to_numpy().tolist() == scores[keep].tolist()
+    assert found['percentile'].to_numpy().tolist() == want[keep].round(6).tolist()
+
+
+@pytest.mark.parametrize('suffix', FORMATS)
+def test_percentiles_of_another_reference_are_replaced(tmp_path, reference, suffix):
+    source, first, second = save(make_rows(), tmp_path, suffix), tmp_path / f'1{suffix}', tmp_path / f'2{suffix}'
+    filter_scores(source, first, reference=source)
+    assert read_table(first) == ranked(read_table(source), source)
+    filter_scores(first, second, reference=reference)
+    assert read_table(second) == ranked(read_table(source), reference) != read_table(first)
+    assert read_label(second)['reference']['path'] == str(reference)
+
+
+@pytest.mark.parametrize('suffix', FORMATS)
+def test_a_table_is_filtered_by_percentiles_of_its_own(tmp_path, reference, suffix):
+    source, all_, some = save(make_rows(), tmp_path, suffix), tmp_path / f'all{suffix}', tmp_path / f'some{suffix}'
+    filter_scores(source, all_, reference=reference)
+    rows = read_table(all_)
+    for least in (0, 37.5, rows[3]['percentile'], 100):  # one of them with all its decimals
+        kept = filter_scores(all_, some, min_percentile=least)
+        assert read_table(some) == [row for row in rows if row['percentile'] >= least]
+        assert read_label(some)['reference'] == Reference(reference).about  # that of the column
+        assert kept == filter_scores(all_, reference=reference, min_percentile=least)
+
+
+def test_missing_percentiles_are_below_all(tmp_path):
+    (tmp_path / 'a.csv').write_text('path,score,percentile\na,0.5,12\nb,0.7,\nc,0.9,80\n')
+    assert [filter_scores(tmp_path / 'a.csv', min_percentile=least).kept for least in (0, 12, 13)] == [2, 2, 1]
+    assert filter_scores(tmp_path / 'a.csv').kept == 3
+
+
+def test_columns_of_ones_own_stay_beside_percentiles(tmp_path, reference):
+    source = save(make_rows(10), tmp_path, '.csv')
+    lines = source.read_text('utf-8').splitlines()
+    source.write_text('\n'.join([lines[0] + ',caption', *(f'{line},c{i}' for i, line in enumerate(lines[1:]))]))
+    filter_scores(source, tmp_path / 'kept.csv', reference=reference)
+    found = read_table(tmp_path / 'kept.csv')
+    assert [row['caption'] for row in found] == [f'c{i}' for i in range(10) if i % 5] and 'percentile' in found[0]
+
+
+def test_wrong_percentiles(tmp_path, reference):
+    source = save(make_rows(), tmp_path, '.csv')
+    for least in (-0.1, 100.1, float('nan')):
+        with pytest.raises(ValueError, match=r'min_percentile=.*expected a number from 0 to 100'):
+            filter_scores(source, reference=reference, min_percentile=least)
+    with pytest.raises(ValueError, match='has no column percentile, so min_percentile needs a reference'):
+        filter_scores(source, min_percentile=50)
+    with pytest.raises(ValueError, match='would be among the scores of the reference'):
+        filter_scores(source, reference, reference=reference)
+    (tmp_path / 'text.csv').write_text('path,score,percentile\na,0.5,high\n')
+    with pytest.raises(ValueError, match='something else than numbers in its column percentile'):
+        filter_scores(tmp_path / 'text.csv', min_percentile=50)
+    with pytest.raises(ValueError, match='the scores have no label'):
+        filter_scores(tmp_path / 'text.csv', reference=reference)
+    other = json.loads((tmp_path / 'scores.csv.meta.json').read_text()) | {'fingerprint': 'x'}
+    (tmp_path / 'scores.csv.meta.json').write_text(json.dumps(other))
+    with pytest.raises(ValueError, match='cannot be the reference: its scores are from another metric'):
+        filter_scores(source, tmp_path / 'kept.csv', reference=reference)
+    assert not (tmp_path / 'kept.csv').exists()
 
 
 # --- tables that people edited ----------------------------------------------------------------------------------------

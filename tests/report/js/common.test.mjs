@@ -66,6 +66,27 @@ test('rows are ordered by a column, those without a value last', () => {
   assert.deepEqual(rows, [0, 1, 2, 4, 5]);
 });
 
+test('the place of a row by a column, equal values at the better one', () => {
+  const { values } = column(0.5, NaN, 0.9, 0.5, 0.1, 0.9);
+  assert.deepEqual([0, 1, 2, 3, 4, 5].map((row) => Rows.rank(values, row)), [3, NaN, 1, 3, 5, 1]);
+});
+
+test('the rank on the page, unless there are percentiles of a reference', () => {
+  const rank = (...more) => {
+    const columns = [
+      { name: 'path', title: 'path', kind: 'text', role: 'key', values: ['a', 'b', 'c', 'd'] },
+      { name: 'score', title: 'score', kind: 'number', role: 'quality', scale: 10, values: [5, null, 7, 5] },
+    ];
+    const scores = new Scores({ id: 'x', folder: '', columns: [...columns, ...more] });
+    return [0, 1, 2, 3].map((row) => scores.rank(row));
+  };
+  const percentile = (...values) => ({ name: 'percentile', kind: 'number', role: 'detail', scale: 1, values });
+  const words = ['rank 2 of 3 on this page', '', 'rank 1 of 3 on this page', 'rank 2 of 3 on this page'];
+  assert.deepEqual(rank(), words);
+  assert.deepEqual(rank(percentile(40, null, 60, 40)), ['', '', '', '']);
+  assert.deepEqual(rank(percentile(null, null, null, null)), words); // a column that says nothing
+});
+
 test('rows that pass the search, the flags and the choices', () => {
   const flags = ['flat clipped', '', 'noise', 'flat', ''];
   const table = {
