@@ -21,6 +21,7 @@ from .common import (
     load_device,
     metric_options,
     say,
+    split_names,
     usage_errors,
     whole_number,
 )
@@ -36,9 +37,17 @@ Agreement between metrics and human ratings: any of pyiqa's no-reference metrics
 intervals.
 
   maclip-pyiqa evaluate -m maclip clipiqa -d csiq koniq10k-1024 --protocol paper --data-root datasets -o results
-  maclip-pyiqa evaluate -m maclip_demo --list scores.csv --images photos -o results     a list of your own
+  maclip-pyiqa evaluate -m maclip_demo --list ratings.csv --images photos -o results    a list of your own
+  maclip-pyiqa evaluate -m standard --list ratings.csv --images photos -o results       beside eight others
+  maclip-pyiqa evaluate -m standard --scores MDFS=mdfs.csv --lower-better MDFS ...      and metrics that pyiqa lacks
   torchrun --nproc_per_node=8 -m maclip_pyiqa evaluate ...     on many GPUs; -o on storage that all hosts share
   maclip-pyiqa ablate results                                  the paper's ablations, from the cached features
+
+`standard` stands for maclip, clipiqa, clipiqa+, qualiclip, arniqa, liqe, topiq_nr, niqe and brisque.
+
+A metric that pyiqa lacks takes part by a table of its scores (.csv, .jsonl, .parquet) with a column of files (path,
+filename, ...) and one of scores, called like the metric or `score`. Files are compared with the names of the images in
+their folder. `-m` without a name evaluates such tables alone.
 
 Results are cached in -o; rerun the same command to resume after an interruption.
 
@@ -46,7 +55,8 @@ Data sets lie under --data-root in pyiqa's layout: meta_info/meta_info_CSIQDatas
 Protocol `paper` is that of the MA-CLIP paper (whole data sets, native size, SPAQ at 448x448, AGIQA-1k at 224x224),
 `pyiqa` is pyiqa's configuration of each data set (official splits where it names them).
 
-Written to -o: results.csv, results.md (with the published numbers), differences.csv (SRCC between metrics), scores/
+Written to -o: results.csv, results.md (with the published numbers), both with the time and memory that scoring an image
+takes; differences.csv (SRCC between metrics), scores/
 and plots/ of each metric and data set, run.json (versions, options, fingerprints of the metrics). DMOS ratings are
 negated, as declared per data set, and so are scores of metrics where lower is better.
 """
@@ -59,7 +69,12 @@ def add(commands: Any, parents: Parents) -> None:
         'evaluate', parents=[parents.options], help=help_, description=DESCRIPTION, epilog=CODES
     )
     option = parser.add_argument
-    option('-m', '--metrics', nargs='+', default=['maclip'], metavar='NAME', help="pyiqa's names (default: maclip)")
+    names = "pyiqa's names, or standard (default: maclip, also beside --scores)"
+    option('-m', '--metrics', nargs='*', default=['maclip'], metavar='NAME', help=names)
+    file = 'scores of another metric, from a table; may be repeated'
+    option('--scores', type=_scores, action='append', default=[], metavar='NAME=FILE', help=file)
+    lower = 'metrics of --scores where lower is better'
+    option('--lower-better', type=split_names, default=[], metavar='A,B', help=lower)
     option('-d', '--datasets', nargs='+', default=[], metavar='NAME', help="pyiqa's names, agiqa-1k or agiqa-3k")
     option('--protocol', choices=('pyiqa', 'paper'), default='pyiqa', help='default: %(default)s')
     option('--data-root', type=Path, default=Path('datasets'), metavar='DIR', help='default: %(default)s')
@@ -91,6 +106,15 @@ def run(args: argparse.Namespace) -> int:
     of_list = ('images', 'name', 'file_column', 'rating_column', 'group_column', 'ratings')
     if not args.list and any(getattr(args, name) for name in of_list):
         raise UsageError(f'--{", --".join(of_list).replace("_", "-")} need --list')
+    files = [name for name, _ in args.scores]
+    if not args.metrics and not files:
+        raise UsageError('no metric; name some with -m, or pass scores with --scores')
+    if again := [name for name, count in Counter(files).items() if count > 1]:
+        raise UsageError(f'--scores has {", ".join(again)} more than once; expected one table for each metric')
+    if unknown := [name for name in args.lower_better if name not in files]:
+        raise UsageError(
+            f'--lower-better {",".join(unknown)}: not a metric of --scores; it has {", ".join(files) or "none"}'
+        )
     need('evaluate', 'filelock', 'matplotlib', 'pandas', 'pyiqa', extra='evaluation')
     from ..evaluation.evaluate import Processes
 
@@ -103,19 +127,24 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _run(args: argparse.Namespace, processes: Processes) -> int:
-    from ..evaluation.evaluate import check_results, evaluate
+    from ..evaluation.evaluate import STANDARD, check_results, check_scores, evaluate
 
     for option, names in (('-m', args.metrics), ('-d', args.datasets)):
         again = [name for name, count in Counter(names).items() if count > 1]
         if again and processes.rank == 0:
             say(f'{option} has {", ".join(again)} more than once; expected each name once. It is evaluated once')
+    names = [each for name in args.metrics for each in (STANDARD if name == 'standard' else [name])]
+    if both := [name for name, _ in args.scores if name in names]:
+        raise UsageError(f'--scores {both[0]}: -m has this metric too; expected another name, or leave it out of -m')
     with usage_errors(OSError, ValueError):
         datasets = _datasets(args, processes)
-        check_results(args.output, datasets, args.metrics)
-        from ..evaluation.metrics import load_metrics
+        check_results(args.output, datasets, [*names, *(name for name, _ in args.scores)])
+        from ..evaluation.metrics import FileAdapter, load_metrics
 
+        files = [FileAdapter(name, path, name in args.lower_better) for name, path in args.scores]
+        check_scores(datasets, files)
         device = load_device(args.device)
-        metrics = processes.one_first(lambda: load_metrics(args.metrics, device, **metric_options(args)))
+        metrics = [*processes.one_first(lambda: load_metrics(names, device, **metric_options(args))), *files]
     options = {name: str(value) for name, value in vars(args).items() if name != 'run' and value is not None}
     settings = {'device': device, 'resamples': args.resamples, 'workers': args.workers, 'processes': processes}
     command = {'command': sys.argv, 'options': options}
@@ -130,6 +159,13 @@ def _run(args: argparse.Namespace, processes: Processes) -> int:
     if processes.rank == 0:
         print((args.output / 'results.md').read_text('utf-8'))
     return FAILED if failed else OK
+
+
+def _scores(text: str) -> tuple[str, str]:
+    name, _, file = text.partition('=')
+    if not name or not file:
+        raise argparse.ArgumentTypeError(f'{text!r} is not NAME=FILE; expected such as MDFS=mdfs.csv')
+    return name, file
 
 
 def _datasets(args: argparse.Namespace, processes: Processes) -> list[DataSet]:

@@ -23,6 +23,8 @@ __all__ = ['DATA', 'DataSet', 'load_dataset', 'prepared', 'protocols', 'read_lis
 
 DATA = Path(__file__).parent  # of protocols.yml and the published results
 
+NAME = r'[\w+-][\w.+-]*'  # what may name a file of the results: no folder, not hidden
+
 # Column names that a list is searched for, in this order: those of pyiqa's meta_info files and of the authors' lists
 FILE = ('dist_name', 'img_path', 'img_name', 'image_name', 'image_path', 'filename', 'file', 'image', 'path', 'name')
 RATING = ('gt_score', 'mos', 'dmos', 'label', 'score')
@@ -185,7 +187,7 @@ def read_list(
             f'{table}: entry {gaps[0] + 1} has no {group}; expected one in each, or leave --group-column out'
         )
     name = name or table.stem
-    if not re.fullmatch(r'[\w+-][\w.+-]*', name):
+    if not re.fullmatch(NAME, name):
         raise ValueError(f'{name!r} cannot name a folder; name the data set with letters, digits and _ . + - (--name)')
     names = [str(row.get(file) or '') for row in rows]
     if not all(names):

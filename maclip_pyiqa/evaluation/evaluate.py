@@ -29,11 +29,13 @@ if TYPE_CHECKING:  # seconds to import
 
     from .metrics import MetricAdapter, Scores
 
-__all__ = ['Processes', 'check_results', 'evaluate', 'score_dataset']
+__all__ = ['STANDARD', 'Processes', 'check_results', 'check_scores', 'evaluate', 'score_dataset']
 
 logger = logging.getLogger(__name__)
 POLL = 0.05  # seconds
 FEW = 5  # images; statistics of fewer are unreliable
+# metrics of the standard comparison: docs/standard-comparison.md
+STANDARD = ('maclip', 'clipiqa', 'clipiqa+', 'qualiclip', 'arniqa', 'liqe', 'topiq_nr', 'niqe', 'brisque')
 
 
 @dataclass
@@ -107,6 +109,20 @@ def check_results(results: Path, datasets: Iterable[DataSet], metrics: Iterable[
                 )
 
 
+def check_scores(datasets: Iterable[DataSet], metrics: Iterable[MetricAdapter]) -> None:
+    """Check that each file of scores among the metrics has scores of each data set.
+
+    Raises:
+        ValueError: it has none
+    """
+    from .metrics import FileAdapter
+
+    files = [metric for metric in metrics if isinstance(metric, FileAdapter)]
+    for dataset in datasets:
+        for file in files:
+            file.look_up(dataset)
+
+
 def evaluate(
     datasets: Sequence[DataSet],
     metrics: Sequence[MetricAdapter],
@@ -123,7 +139,7 @@ def evaluate(
 
     Args:
         datasets: data sets of `load_dataset` or `read_list`
-        metrics: metrics of `load_metrics`
+        metrics: metrics of `load_metrics`, and `FileAdapter`s
         results: folder of the results; what it has cached is not recomputed
         device: device of the metrics
         resamples: number of resamples of the bootstrap intervals; 0 disables them
@@ -139,13 +155,14 @@ def evaluate(
 
     Raises:
         OSError: a file cannot be written, or the processes do not share the folder
-        ValueError: as `check_results`
+        ValueError: as `check_results` and `check_scores`
     """
     need('evaluate', 'filelock', 'matplotlib', 'pandas', extra='evaluation')  # now, not when all is scored
     from .tables import write_tables
 
     processes = processes or Processes()
     check_results(results, datasets, [metric.name for metric in metrics])
+    check_scores(datasets, metrics)
     if processes.rank == 0:
         _note_run(results, datasets, metrics, {'processes': processes.size, 'resamples': resamples, **(run or {})})
         for dataset in datasets:
@@ -181,39 +198,55 @@ def score_dataset(
 
     from ..scoring.batch import start_worker
     from ..scoring.read import to_tensor
-    from .metrics import Scores
+    from .measure import Meter, costs_of
+    from .metrics import FileAdapter, Scores
 
     processes = processes or Processes()
-    caches = [FeatureCache(results, metric.cache_key) for metric in metrics]
     scored = [Scores(metric) for metric in metrics]
-    part = range(processes.rank, len(dataset.paths), processes.size)
-    files: Any = _Images(dataset.paths, dataset.preparation, caches)
+    computed = [
+        (scores, scores.metric, FeatureCache(results, scores.metric.cache_key), Meter())
+        for scores in scored
+        if not isinstance(scores.metric, FileAdapter)
+    ]
+    part = range(processes.rank, len(dataset.paths) if computed else 0, processes.size)
+    files: Any = _Images(dataset.paths, dataset.preparation, [cache for _, _, cache, _ in computed])
     count = min(workers, len(part))
     loader = DataLoader(
         files, batch_size=None, sampler=part, num_workers=count, collate_fn=_same, worker_init_fn=start_worker
     )
-    images = tqdm(loader, total=len(part), desc=dataset.name, unit=' images', disable=processes.rank > 0 or None)
+    hide = processes.rank > 0 or not computed or None  # None: where standard error is no terminal
+    images = tqdm(loader, total=len(part), desc=dataset.name, unit=' images', disable=hide)
     exact = torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False)
     with exact, torch.inference_mode():
         for i, key, pixels, unread in images:
             # one image at a time, so that its rounding depends neither on its neighbours nor on the number of processes
-            for scores, cache in zip(scored, caches, strict=True):
+            for scores, metric, cache, meter in computed:
                 arrays, error = cache.get(key), unread or 'its file in the cache was removed'
                 if arrays is None and pixels is not None:
                     try:
-                        arrays = scores.metric.compute(to_tensor(pixels).to(device))
+                        image = to_tensor(pixels).to(device)
+                        result, costs = meter(metric.compute, image)
+                        arrays = metric.to_cache(image, result) | costs
                     except Exception as failure:  # each metric has limits of its own, such as the smallest image
                         error = one_line(failure)
                     else:
                         cache.put(key, arrays)
                 if arrays is None:
-                    warn(f'{dataset.name}: {dataset.names[i]}: {scores.metric.name}: {error}')
+                    warn(f'{dataset.name}: {dataset.names[i]}: {metric.name}: {error}')
                 scores.keys.append(key)
-                scores.scores.append(math.nan if arrays is None else scores.metric.score(arrays))
+                scores.scores.append(math.nan if arrays is None else metric.score(arrays))
                 scores.errors.append(error if arrays is None else '')
+                scores.costs.append(costs_of(arrays))
     processes.wait_for(range(1, processes.size))
     if processes.rank:
         return []
+    for scores in scored:
+        if isinstance(scores.metric, FileAdapter):
+            scores.scores, scores.errors = scores.metric.look_up(dataset)
+            scores.keys = [''] * len(dataset.names)
+            for name, error in zip(dataset.names, scores.errors, strict=True):
+                if error:
+                    warn(f'{dataset.name}: {name}: {scores.metric.name}: {error}')
     if processes.size > 1:  # all from the cache; what failed, here or elsewhere, is tried again
         return score_dataset(dataset, metrics, results, device, workers, warn=lambda message: None)
     for scores in scored:

@@ -35,21 +35,25 @@ STATISTICS = ('srcc', 'krcc', 'plcc')  # of raw scores, each with its interval
 COLUMNS = (
     *('metric', 'dataset', 'protocol', 'n', 'failed'),
     *(name + end for name in STATISTICS for end in ('', '_low', '_high')),
-    *('plcc_fit', 'rmse_fit', 'note', 'fingerprint', 'config'),
+    *('plcc_fit', 'rmse_fit', 'note', 'seconds', 'memory_mib', 'device', 'fingerprint', 'config'),
 )
 DIFFERENCES = ('dataset', 'metric_a', 'metric_b', 'n', 'srcc_a', 'srcc_b', 'difference', 'low', 'high')
 SCORES = ('image', 'score', 'rating', 'group', 'error')
-TEXT = ('metric', 'dataset', 'protocol', 'note', 'fingerprint', 'config', 'metric_a', 'metric_b', 'source')
+TEXT = ('metric', 'dataset', 'protocol', 'note', 'device', 'fingerprint', 'config', 'metric_a', 'metric_b', 'source')
 RENAMED = {'musiq-koniq': 'musiq', 'tres-koniq': 'tres'}  # names in pyiqa's table -> of its metrics
+COSTS = {'seconds': '.3g', 'memory_mib': '.0f'}  # as results.md has them
 HEAD = """\
 # Results
 
 Higher is better everywhere: DMOS ratings, and scores of metrics where lower is better, are negated. SRCC, KRCC and raw
 PLCC are of raw scores, fitted PLCC and RMSE after a five-parameter logistic fit; in brackets 95% bootstrap intervals.
+
+Seconds: median time to score an image, alone, once it is read and on the device. MiB: memory that the largest image
+took at the peak, beyond what was held before, such as weights. Empty: not measured, as for scores from a file.
 """
 HEADINGS = (
     *('data set', 'metric', 'fingerprint', 'protocol', 'n', 'failed'),
-    *('SRCC', 'KRCC', 'PLCC, raw', 'PLCC, fitted', 'RMSE, fitted', 'note'),
+    *('SRCC', 'KRCC', 'PLCC, raw', 'PLCC, fitted', 'RMSE, fitted', 'note', 'seconds', 'MiB', 'device'),
 )
 BESIDE = ('data set', 'metric', 'ours', 'published', 'difference')
 AVERAGES = """\
@@ -68,6 +72,7 @@ def write_tables(dataset: DataSet, scores: Sequence[Scores], results: Path, resa
         row, fit = agreement(values[scored], ratings[scored], resamples)
         row |= {'metric': name, 'dataset': dataset.name, 'protocol': dataset.protocol}
         row |= {'n': int(scored.sum()), 'failed': int((~scored).sum())}
+        row |= _costs(s.costs)
         row |= {'fingerprint': s.metric.fingerprint, 'config': json.dumps(s.metric.config)}
         rows.append(row)
         groups = dataset.groups or [''] * len(dataset.names)
@@ -91,6 +96,17 @@ def write_tables(dataset: DataSet, scores: Sequence[Scores], results: Path, resa
             stale = (old.dataset == dataset.name) & old[names].isin([*signed]).any(axis=1)
             save_table(results / file, columns, [*old[~stale].to_dict('records'), *new])
         write_text(results / 'results.md', _markdown(results))
+
+
+def _costs(images: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Cells of what scoring the images took; no numbers where they were measured on several devices."""
+    devices = {image['device'] for image in images if image}
+    row: dict[str, Any] = {'device': ' and '.join(sorted(devices)), 'seconds': math.nan, 'memory_mib': math.nan}
+    if len(devices) == 1:
+        memory = [image['memory_mib'] for image in images if 'memory_mib' in image]
+        row['seconds'] = float(np.median([image['seconds'] for image in images if image]))
+        row['memory_mib'] = max(memory, default=math.nan)
+    return row
 
 
 def _plot(
@@ -157,7 +173,8 @@ def _markdown(results: Path) -> str:
     for row in rows.to_dict('records'):
         names = (row['dataset'], row['metric'], row['fingerprint'][:12], row['protocol'], row['n'], row['failed'])
         intervals = (_interval(row[name], row[f'{name}_low'], row[f'{name}_high']) for name in STATISTICS)
-        cells.append((*names, *intervals, row['plcc_fit'], row['rmse_fit'], row['note']))
+        costs = ('' if math.isnan(row[name]) else f'{row[name]:{digits}}' for name, digits in COSTS.items())
+        cells.append((*names, *intervals, row['plcc_fit'], row['rmse_fit'], row['note'], *costs, row['device']))
     lines = [*HEAD.splitlines(), '', *markdown_table(HEADINGS, cells), '## Metrics', '']
     metrics = rows.drop_duplicates(['metric', 'fingerprint'])
     for name, fingerprint, config in zip(metrics.metric, metrics.fingerprint, metrics.config, strict=True):
@@ -186,12 +203,13 @@ def published(rows: pd.DataFrame) -> list[str]:
     """Lines of Markdown with the published numbers beside those of results.csv by the same protocol: the paper's whole
     table, if anything was run by the paper's protocol, and those of pyiqa's own table that were run.
 
-    Numbers of `maclip` count as its own with OpenAI's RN50 only, by its tag or from a file.
+    Numbers of `maclip` count as its own with OpenAI's RN50 only, by its tag or from a file. Scores of a `FileAdapter`
+    are set beside nothing.
     """
     facts = pd.concat([pd.read_csv(DATA / f'{name}_results.csv') for name in ('paper', 'pyiqa')])
     facts['metric'] = facts.metric.replace(RENAMED)
-    other = (rows.metric == 'maclip') & ~rows.config.map(_published_backbone)
-    facts = facts.merge(rows[~other], 'left', ['metric', 'dataset', 'protocol'], suffixes=('', '_ours'))
+    counts = [_is_published(*row) for row in zip(rows.metric, rows.config, strict=True)]
+    facts = facts.merge(rows[np.array(counts, bool)], 'left', ['metric', 'dataset', 'protocol'], suffixes=('', '_ours'))
     lines = []
     if (rows.protocol == 'paper').any():
         paper = facts[facts.protocol == 'paper']
@@ -215,8 +233,10 @@ def published(rows: pd.DataFrame) -> list[str]:
     return lines
 
 
-def _published_backbone(config: str) -> bool:
+def _is_published(metric: str, config: str) -> bool:
     options = json.loads(config)
+    if metric != 'maclip':
+        return 'file' not in options
     weights = str(options.get('pretrained'))
     return options.get('backbone') == 'RN50' and (weights == 'openai' or Path(weights).suffix != '')
 
