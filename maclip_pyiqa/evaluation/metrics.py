@@ -217,10 +217,14 @@ class FileAdapter:
             )
         scores: dict[str, float | None] = {}
         for row in table.rows(text=(file,)):
-            key, value = _normal(row[file]), row[score]
-            if type(value) not in (int, float, type(None)):
-                raise ValueError(f'{self.path}: the score of {row[file]} is {value!r}; expected a number, or nothing')
-            value = None if value is None else float(value)
+            key, cell = _normal(row[file]), row[score]
+            try:
+                number = math.nan if cell is None else float(cell)
+            except (TypeError, ValueError):
+                raise ValueError(
+                    f'{self.path}: the score of {row[file]} is {cell!r}; expected a number, or nothing'
+                ) from None
+            value = number if math.isfinite(number) else None
             if scores.setdefault(key, value) != value:
                 raise ValueError(f'{self.path}: {row[file]} has several rows with different scores; expected one row')
         return score, scores

@@ -2,7 +2,9 @@
 
 import csv
 import json
+import math
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -20,9 +22,17 @@ from maclip_pyiqa import MACLIP
 from maclip_pyiqa.cli import main
 from maclip_pyiqa.evaluation.cache import load_features
 from maclip_pyiqa.evaluation.datasets import load_dataset, read_list
-from maclip_pyiqa.evaluation.evaluate import Processes, evaluate, score_dataset
-from maclip_pyiqa.evaluation.metrics import MACLIPAdapter, PyiqaAdapter
+from maclip_pyiqa.evaluation.evaluate import STANDARD, Processes, evaluate, score_dataset
+from maclip_pyiqa.evaluation.measure import Meter, peak_memory
+from maclip_pyiqa.evaluation.metrics import FileAdapter, MACLIPAdapter, PyiqaAdapter
 from maclip_pyiqa.evaluation.tables import COLUMNS
+from maclip_pyiqa.scoring.others import check_metrics
+
+# what scoring took, in files with results of two metrics on one data set, and how often it is there
+COSTS_IN = {
+    'results.csv': (r'[\d.]+,[\d.]*,"cpu, threads: \d+",', 2),
+    'results.md': (r'\| [\d.]+ \| \d* \| cpu, threads: \d+ \|', 2),
+}
 
 
 def read_images(dataset) -> list[torch.Tensor]:
@@ -287,24 +297,151 @@ def test_doubtful_lists_in_the_command(root, run, table, tmp_path, capsys):
     assert [row['rating'] for row in rows] == ['0.44', '1.0', '2.08'] and rows[0]['score'] == rows[2]['score'] != ''
 
 
+# --- scores of other programs, and what scoring took ---------------------------------------------------------------
+
+
+def test_scores_of_a_file(root, run, table, tmp_path, capsys):
+    """Against scipy on the joined tables; one image has no score, and a lower score is better."""
+    dataset = load_dataset('csiq', 'paper', root)
+    noise = np.random.default_rng(0).normal(0, 0.3, 20)
+    scores = [rating + more for rating, more in zip(dataset.ratings, noise, strict=True)]  # as DMOS: lower is better
+    rows = list(zip([f'/mnt/csiq/{name}' for name in dataset.names], scores, strict=True))
+    with open(tmp_path / 'theirs.csv', 'w', newline='') as file:
+        csv.writer(file).writerows([('image', 'MDFS'), *rows[:3], *rows[4:], ('more.png', 0)])
+    options = ['-d', 'csiq', '--protocol', 'paper', '--scores', f'MDFS={tmp_path / "theirs.csv"}']
+    assert run(tmp_path / 'out', *options, '--lower-better', 'MDFS', metrics=('piqe',), backbone=None) == 1
+    assert f'csiq: {dataset.names[3]}: MDFS: no score in {tmp_path}/theirs.csv' in capsys.readouterr().err
+    piqe, row = table(tmp_path / 'out' / 'results.csv')
+    assert (row['metric'], row['n'], row['failed'], piqe['n'], piqe['failed']) == ('MDFS', '19', '1', '20', '0')
+
+    scored = [i for i in range(20) if i != 3]
+    x, ratings = -np.array(scores)[scored], -np.array(dataset.ratings)[scored]
+    for column, statistic in {'srcc': stats.spearmanr, 'krcc': stats.kendalltau, 'plcc': stats.pearsonr}.items():
+        assert float(row[column]) == pytest.approx(statistic(x, ratings).statistic, abs=1e-6), column
+        assert float(row[f'{column}_low']) < float(row[column]) < float(row[f'{column}_high'])
+    (pair,) = table(tmp_path / 'out' / 'differences.csv')
+    other = -np.array([float(r['score']) for r in table(tmp_path / 'out' / 'scores' / 'csiq.piqe.csv')])[scored]
+    difference = stats.spearmanr(other, ratings).statistic - stats.spearmanr(x, ratings).statistic
+    assert (pair['metric_b'], pair['n']) == ('MDFS', '19')
+    assert float(pair['difference']) == pytest.approx(difference, abs=1e-6)
+
+    written = table(tmp_path / 'out' / 'scores' / 'csiq.MDFS.csv')
+    assert [r['score'] for r in written] == [f'{v:.6f}' if i != 3 else '' for i, v in enumerate(scores)]
+    assert (tmp_path / 'out' / 'plots' / 'csiq.MDFS.png').exists()
+    assert row['seconds'] == row['memory_mib'] == row['device'] == '' and json.loads(row['config'])['lower_better']
+    (entry,) = json.loads((tmp_path / 'out' / 'run.json').read_text())
+    assert [metric['metric'] for metric in entry['metrics']] == ['piqe', 'MDFS']
+    assert len(list((tmp_path / 'out' / 'cache').glob('*'))) == 1  # piqe's
+    # other runs by other metrics may share the folder, as ever
+    assert run(tmp_path / 'out', '-d', 'csiq', '--protocol', 'paper', metrics=('entropy',), backbone=None) == 0
+    assert len(table(tmp_path / 'out' / 'results.csv')) == 3
+
+
+def test_files_of_scores_alone(run, table, tmp_path):
+    """No image is read, and none need be there."""
+    (tmp_path / 'list.csv').write_text('file,mos\n' + ''.join(f'{i}.png,{i}\n' for i in range(8)))
+    for name, values in {'A': [0, 1, 2, 3, 4, 5, 7, 6], 'B': [7, 6, 5, 4, 3, 2, 1, 0]}.items():
+        rows = ''.join(f'{i}.png,{value}\n' for i, value in enumerate(values))
+        (tmp_path / f'{name}.csv').write_text('file,score\n' + rows)
+    files = [f'--scores={name}={tmp_path / name}.csv' for name in 'AB']
+    options = ['--list', str(tmp_path / 'list.csv'), *files, '--lower-better', 'B']
+    assert run(tmp_path / 'out', *options, metrics=(), backbone=None) == 0
+    a, b = table(tmp_path / 'out' / 'results.csv')
+    assert float(a['srcc']) == pytest.approx(1 - 6 * 2 / (8 * 63), abs=1e-6) and float(b['srcc']) == 1
+    assert not (tmp_path / 'out' / 'cache').exists()
+
+
+def test_a_file_that_has_no_score_is_told_before_scoring(root, tiny_metric, tmp_path, computed):
+    (tmp_path / 'theirs.csv').write_text('file,score\nother.png,1\n')
+    metrics = [MACLIPAdapter('maclip', tiny_metric), FileAdapter('MDFS', tmp_path / 'theirs.csv')]
+    with pytest.raises(ValueError, match="has a score for no image of 'csiq'"):
+        next(evaluate([load_dataset('csiq', 'pyiqa', root)], metrics, tmp_path / 'out'))
+    assert computed == [] and not (tmp_path / 'out').exists()
+
+
+def test_time_and_memory(root, run, table, tmp_path, monkeypatch, computed):
+    """A metric that waits and holds memory; the columns survive a second run, which computes nothing."""
+    plain = PyiqaAdapter.compute
+
+    def compute(self, image):
+        held = np.ones(100 * 2**17) if self.name == 'entropy' else None
+        time.sleep(0.02 if held is None else 0.1)
+        return plain(self, image)
+
+    monkeypatch.setattr(PyiqaAdapter, 'compute', compute)
+    names = sorted(path.name for path in (root / 'CSIQ/dst_imgs').iterdir())[:6]
+    (tmp_path / 'few.csv').write_text('file,mos\n' + ''.join(f'{name},{i}\n' for i, name in enumerate(names)))
+    options = ['--list', str(tmp_path / 'few.csv'), '--images', str(root / 'CSIQ/dst_imgs')]
+    assert run(tmp_path, *options, metrics=('maclip', 'entropy', 'piqe'), resamples=0) == 0
+    rows = table(tmp_path / 'results.csv')
+    seconds = {row['metric']: float(row['seconds']) for row in rows}
+    assert seconds['entropy'] > 0.1 > seconds['piqe'] > 0.02 and seconds['maclip'] > 0
+    assert {row['device'] for row in rows} == {f'cpu, threads: {torch.get_num_threads()}'}
+    if not math.isnan(peak_memory(lambda: None, torch.device('cpu'))):
+        memory = {row['metric']: float(row['memory_mib']) for row in rows}
+        assert memory['entropy'] > 100 > memory['piqe'] > 0 and memory['maclip'] > 0
+    text, before = (tmp_path / 'results.md').read_text(), (tmp_path / 'results.csv').read_bytes()
+    assert '| note | seconds | MiB | device |' in text and f'| {seconds["entropy"]:.3g} | ' in text
+
+    computed.clear()
+    assert run(tmp_path, *options, metrics=('maclip', 'entropy', 'piqe'), resamples=0) == 0
+    assert computed == [] and (tmp_path / 'results.csv').read_bytes() == before
+    assert load_features(tmp_path, 'few').features[0].shape == (2, 64)  # which ignores them
+
+
+def test_cached_before_costs_were_measured(run, table, tmp_path, monkeypatch, computed):
+    with monkeypatch.context() as patch:
+        patch.setattr(Meter, '__call__', lambda self, compute, image: (compute(image), {}))
+        assert run(tmp_path, '-d', 'agiqa-3k', metrics=('entropy',), backbone=None, resamples=0) == 0
+    computed.clear()
+    assert run(tmp_path, '-d', 'agiqa-3k', metrics=('entropy',), backbone=None, resamples=0) == 0
+    (row,) = table(tmp_path / 'results.csv')
+    assert computed == [] and row['n'] == '20' and row['seconds'] == row['memory_mib'] == row['device'] == ''
+
+
+def test_standard_comparison(run, tmp_path, capsys, monkeypatch):
+    """`standard` stands for nine metrics that pyiqa has, as the help says."""
+    asked = []
+
+    def load(names, device, **options):
+        asked.extend(names)
+        raise ValueError('enough')
+
+    monkeypatch.setattr('maclip_pyiqa.evaluation.metrics.load_metrics', load)
+    assert run(tmp_path, '-d', 'csiq', metrics=('musiq', 'standard', 'niqe'), backbone=None) == 2
+    assert asked == ['musiq', *STANDARD, 'niqe'] and len(STANDARD) == 9
+    check_metrics(STANDARD)
+    assert main(['evaluate', '--help']) == 0
+    shown = capsys.readouterr().out
+    assert all(re.search(rf'(?<![\w+]){re.escape(name)}(?![\w+])', shown) for name in STANDARD)
+
+
 # --- resuming, and several processes -----------------------------------------------------------------------------
 
 
 def same_results(a: Path, b: Path) -> None:
+    """But for what scoring took."""
+
+    def text(path: Path) -> str:
+        text, (cells, count) = path.read_text(), COSTS_IN.get(path.name, ('(?!)', 0))
+        plain, found = re.subn(cells, '', text)
+        assert found == count
+        return plain
+
     names = sorted(str(p.relative_to(a)) for p in a.rglob('*.csv'))
     assert len(names) > 2 and names == sorted(str(p.relative_to(b)) for p in b.rglob('*.csv'))
     for name in [*names, 'results.md']:
-        assert (a / name).read_bytes() == (b / name).read_bytes(), name
+        assert text(a / name) == text(b / name), name
 
 
 @pytest.fixture
 def computed(monkeypatch) -> list[str]:
-    """Names of the metrics that compute something, as often as they do."""
+    """Names of the metrics that compute something for the cache, as often as they do."""
     names = []
     for adapter in (MACLIPAdapter, PyiqaAdapter):
-        plain = adapter.compute
+        plain = adapter.to_cache
         monkeypatch.setattr(
-            adapter, 'compute', lambda self, image, plain=plain: names.append(self.name) or plain(self, image)
+            adapter, 'to_cache', lambda self, *args, plain=plain: names.append(self.name) or plain(self, *args)
         )
     return names
 
@@ -434,20 +571,26 @@ def test_parts_of_processes(root, tiny_metric, tmp_path, computed):
     (tmp_path / 'list.csv').write_text('file,mos\n' + ''.join(f'{name},{i}\n' for i, name in enumerate([*names, 'x'])))
     (tmp_path / 'broken.csv').write_text((tmp_path / 'list.csv').read_text().replace(names[1], __file__))
     dataset = read_list(tmp_path / 'broken.csv', root / 'CSIQ/dst_imgs')
-    metrics, store, warnings = [MACLIPAdapter('maclip', tiny_metric)], torch.distributed.HashStore(), []
+    (tmp_path / 'theirs.csv').write_text('file,score\n' + ''.join(f'{name},{i}\n' for i, name in enumerate(names)))
+    metrics = [FileAdapter('theirs', tmp_path / 'theirs.csv'), MACLIPAdapter('maclip', tiny_metric)]
+    store, warnings = torch.distributed.HashStore(), []
 
     def score(rank):
         processes = Processes(rank, 2, store)
         return score_dataset(dataset, metrics, tmp_path / 'two', processes=processes, warn=warnings.append)
 
     with ThreadPoolExecutor(2) as pool:
-        (two,), nothing = pool.map(score, range(2))
+        (file, two), nothing = pool.map(score, range(2))
     assert nothing == [] and computed == ['maclip'] * 5
-    (one,) = score_dataset(dataset, metrics, tmp_path / 'one')
+    alone, one = score_dataset(dataset, metrics, tmp_path / 'one')
+    np.testing.assert_array_equal(file.scores, [0, np.nan, 2, 3, 4, 5, np.nan])
+    np.testing.assert_array_equal(alone.scores, file.scores)
+    assert alone.errors == file.errors and len(file.keys) == 7
     np.testing.assert_array_equal(two.scores, one.scores)
     assert two.errors == one.errors and two.keys == one.keys
-    assert [bool(error) for error in two.errors] == [False, True, *[False] * 4, True] and len(warnings) == 2
+    assert [bool(error) for error in two.errors] == [False, True, *[False] * 4, True] and len(warnings) == 4
     assert sorted(warnings)[0].startswith(f'broken: {__file__}: maclip: not an image')
+    assert f'broken: x: theirs: no score in {tmp_path}/theirs.csv' in warnings
 
 
 def test_hosts_must_share_the_folder(root, tiny_metric, tmp_path):
@@ -495,6 +638,14 @@ def test_one_process_alone(monkeypatch):
         (['-d', 'csiq', '--ratings', 'dmos'], 2, 'need --list'),
         (['-d', 'csiq', '--list', 'x.json'], 2, 'x.json cannot be read'),
         (['--list', 'x.csv', '--images', 'nowhere'], 2, 'nowhere: no such folder'),
+        (['-d', 'csiq', '-m'], 2, 'no metric; name some with -m'),
+        (['-d', 'csiq', '--scores', 'MDFS'], 2, "'MDFS' is not NAME=FILE"),
+        (['-d', 'csiq', '--scores', 'MDFS=x.csv'], 2, 'x.csv'),
+        (['-d', 'csiq', '--scores', 'maclip=x.csv'], 2, '--scores maclip: -m has this metric too'),
+        (['-d', 'csiq', '-m', 'standard', '--scores', 'niqe=x.csv'], 2, '--scores niqe: -m has this metric too'),
+        (['-d', 'csiq', '--scores', 'A=x.csv', '--scores', 'A=y.csv'], 2, '--scores has A more than once'),
+        (['-d', 'csiq', '--scores', 'A=x.csv', '--lower-better', 'B'], 2, '--lower-better B: not a metric of --scores'),
+        (['-d', 'csiq', '--lower-better', 'niqe'], 2, '--lower-better niqe: not a metric of --scores; it has none'),
     ],
 )
 def test_wrong_use(run, tmp_path, capsys, options, code, message):

@@ -8,12 +8,21 @@ import pyiqa
 import pytest
 
 from maclip_pyiqa.evaluation.datasets import DATA
-from maclip_pyiqa.evaluation.tables import COLUMNS, RENAMED, markdown_table, published, read_table, save_table
+from maclip_pyiqa.evaluation.measure import COSTS
+from maclip_pyiqa.evaluation.tables import (
+    COLUMNS,
+    RENAMED,
+    _costs,
+    markdown_table,
+    published,
+    read_table,
+    save_table,
+)
 
 
 def test_any_text_comes_back(tmp_path):
     row = dict.fromkeys(COLUMNS, 0.5) | {'n': 3, 'failed': 0, 'krcc': float('nan'), 'config': '{"a": "b,\\n\'"}'}
-    row |= {'metric': 'clipiqa+', 'protocol': 'list', 'note': '', 'fingerprint': '0123'}
+    row |= {'metric': 'clipiqa+', 'protocol': 'list', 'note': '', 'device': '', 'fingerprint': '0123'}
     for dataset in ('NA', '1e5', 'nan', '007', 'ä'):
         save_table(tmp_path / 'results.csv', COLUMNS, [row | {'dataset': dataset}])
         first = (tmp_path / 'results.csv').read_bytes()
@@ -32,6 +41,33 @@ def test_names_that_are_not_utf8(tmp_path):
 def test_markdown_table():
     lines = markdown_table(('a|b', 'c'), [('x', 1 / 3), ('y', float('nan')), ('z', 5)])
     assert lines == ['| a\\|b | c |', '| --- | --- |', '| x | 0.3333 |', '| y |  |', '| z | 5 |', '']
+
+
+def test_older_tables_have_no_costs(tmp_path):
+    """A results.csv of before: its rows stay, with empty cells."""
+    columns = [name for name in COLUMNS if name not in COSTS]
+    row = dict.fromkeys(columns, 0.5) | {'metric': 'a', 'dataset': 'd', 'note': '', 'config': '{}'}
+    save_table(tmp_path / 'results.csv', columns, [row])
+    save_table(tmp_path / 'results.csv', COLUMNS, read_table(tmp_path / 'results.csv', COLUMNS).to_dict('records'))
+    (got,) = read_table(tmp_path / 'results.csv', COLUMNS).to_dict('records')
+    assert tuple(got) == COLUMNS and got['device'] == '' and got['srcc'] == 0.5
+    assert np.isnan([got['seconds'], got['memory_mib']]).all()
+
+
+def test_costs_of_images():
+    """Median of the times, the largest memory, and nothing where devices are mixed."""
+    images = [
+        {'seconds': 3.0, 'device': 'cpu', 'memory_mib': 20.0},
+        {},  # cached by an older version
+        {'seconds': 1.0, 'device': 'cpu'},
+        {'seconds': 2.0, 'device': 'cpu', 'memory_mib': 30.0},
+    ]
+    assert _costs(images) == {'seconds': 2.0, 'memory_mib': 30.0, 'device': 'cpu'}
+    mixed = _costs([*images, {'seconds': 0.1, 'device': 'GPU', 'memory_mib': 90.0}])
+    assert mixed['device'] == 'GPU and cpu' and np.isnan([mixed['seconds'], mixed['memory_mib']]).all()
+    nothing = _costs([{}, {}])
+    assert nothing['device'] == '' and np.isnan([nothing['seconds'], nothing['memory_mib']]).all()
+    assert np.isnan(_costs([{'seconds': 1.0, 'device': 'mps'}])['memory_mib'])
 
 
 def frame(**changes) -> pd.DataFrame:
@@ -65,6 +101,15 @@ def test_beside_the_paper():
     whole = pd.concat([frame(dataset=d, srcc=0.5) for d in facts.dataset.unique()])
     means = [line for line in published(whole) if line.startswith('| average')]
     assert means[1] == '| average of the rows | maclip | 0.5000 | 0.6902 | -0.1902 |'
+
+
+def test_scores_of_a_file_are_not_beside_published_ones():
+    config = json.dumps({'file': 'theirs.csv', 'column': 'score', 'lower_better': False})
+    for metric in ('clipiqa', 'maclip'):
+        lines = published(frame(metric=metric, config=config))
+        assert any(line.startswith(f'| csiq | {metric} | not run |') for line in lines)
+        assert published(frame(metric=metric, config=config, protocol='pyiqa', dataset='livec')) == []
+    assert '| csiq | clipiqa | 0.7500 | 0.6807 | +0.0693 |' in published(frame(metric='clipiqa', config='{}'))
 
 
 def test_beside_pyiqa():
