@@ -360,31 +360,31 @@ def test_a_file_that_has_no_score_is_told_before_scoring(root, tiny_metric, tmp_
 
 
 def test_time_and_memory(root, run, table, tmp_path, monkeypatch, computed):
-    """A metric that waits and holds memory; the columns survive a second run, which computes nothing."""
+    """One metric waits and holds 100 MiB; the columns survive a second run, which computes nothing."""
     plain = PyiqaAdapter.compute
 
     def compute(self, image):
-        held = np.ones(100 * 2**17) if self.name == 'entropy' else None
-        time.sleep(0.02 if held is None else 0.1)
-        return plain(self, image)
+        held = np.ones(100 * 2**17)
+        time.sleep(0.1)
+        return plain(self, image) + 0 * held[0]
 
     monkeypatch.setattr(PyiqaAdapter, 'compute', compute)
-    names = sorted(path.name for path in (root / 'CSIQ/dst_imgs').iterdir())[:6]
+    names = sorted(path.name for path in (root / 'CSIQ/dst_imgs').iterdir())[:5]  # too few for the logistic fit
     (tmp_path / 'few.csv').write_text('file,mos\n' + ''.join(f'{name},{i}\n' for i, name in enumerate(names)))
     options = ['--list', str(tmp_path / 'few.csv'), '--images', str(root / 'CSIQ/dst_imgs')]
-    assert run(tmp_path, *options, metrics=('maclip', 'entropy', 'piqe'), resamples=0) == 0
+    assert run(tmp_path, *options, metrics=('maclip', 'entropy'), resamples=0) == 0
     rows = table(tmp_path / 'results.csv')
     seconds = {row['metric']: float(row['seconds']) for row in rows}
-    assert seconds['entropy'] > 0.1 > seconds['piqe'] > 0.02 and seconds['maclip'] > 0
+    assert seconds['entropy'] > 0.1 > seconds['maclip'] > 0
     assert {row['device'] for row in rows} == {f'cpu, threads: {torch.get_num_threads()}'}
     if not math.isnan(peak_memory(lambda: None, torch.device('cpu'))):
         memory = {row['metric']: float(row['memory_mib']) for row in rows}
-        assert memory['entropy'] > 100 > memory['piqe'] > 0 and memory['maclip'] > 0
+        assert memory['entropy'] > 100 > memory['maclip'] > 0
     text, before = (tmp_path / 'results.md').read_text(), (tmp_path / 'results.csv').read_bytes()
     assert '| note | seconds | MiB | device |' in text and f'| {seconds["entropy"]:.3g} | ' in text
 
     computed.clear()
-    assert run(tmp_path, *options, metrics=('maclip', 'entropy', 'piqe'), resamples=0) == 0
+    assert run(tmp_path, *options, metrics=('maclip', 'entropy'), resamples=0) == 0
     assert computed == [] and (tmp_path / 'results.csv').read_bytes() == before
     assert load_features(tmp_path, 'few').features[0].shape == (2, 64)  # which ignores them
 
