@@ -1,6 +1,7 @@
 """Files of a results folder that later runs read, so that no image is encoded twice.
 
-    cache/KEY/ab/abcdef...npz   arrays of one image: features of its views and their shares, or a metric's score
+    cache/KEY/ab/abcdef...npz   arrays of one image: features of its views and their shares, or a metric's score; and
+                                what computing them took
     runs/DATASET/METRIC.json    images and ratings of a data set, and what the metric scored them with
 
 KEY is a hash of what the arrays depend on (`MetricAdapter.cache_key`); the file's name is a hash of the image file's

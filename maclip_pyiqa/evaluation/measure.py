@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import json
 import math
 import time
 from collections.abc import Callable, Mapping
@@ -14,9 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ['COSTS', 'Meter', 'costs_of', 'peak_memory']
+__all__ = ['Meter', 'costs_of', 'peak_memory']
 
-COSTS = ('seconds', 'memory_mib', 'device')
 SLACK = 1.0  # MiB by which the peak may exceed what is held right after it was reset
 
 
@@ -39,7 +39,7 @@ class Meter:
             image: image, (C, H, W), on the device where it is scored
 
         Returns:
-            the result, and `seconds`, `device`, and for some images `memory_mib`, each of shape ()
+            the result, and `costs`, an array to cache, which `costs_of` reads
         """
         costs: dict[str, Any] = {'device': _name(image.device)}
         if (pixels := image[0].numel()) > self.largest:
@@ -53,12 +53,13 @@ class Meter:
         result = compute(image)
         _wait(image.device)
         costs['seconds'] = time.perf_counter() - start
-        return result, {name: np.array(value) for name, value in costs.items()}
+        return result, {'costs': np.array(json.dumps(costs))}
 
 
 def costs_of(arrays: Mapping[str, np.ndarray] | None) -> dict[str, Any]:
-    """What a `Meter` measured, of the cached arrays of an image; empty if it measured nothing."""
-    return {name: arrays[name].item() for name in COSTS if arrays and name in arrays}
+    """What a `Meter` measured, from the cached arrays of an image: `seconds`, `device`, and for some images
+    `memory_mib`; empty if it measured nothing."""
+    return json.loads(arrays['costs'].item()) if arrays and 'costs' in arrays else {}
 
 
 def peak_memory(call: Callable[[], Any], device: torch.device) -> float:

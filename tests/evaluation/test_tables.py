@@ -8,9 +8,9 @@ import pyiqa
 import pytest
 
 from maclip_pyiqa.evaluation.datasets import DATA
-from maclip_pyiqa.evaluation.measure import COSTS
 from maclip_pyiqa.evaluation.tables import (
     COLUMNS,
+    COSTS,
     RENAMED,
     _costs,
     markdown_table,
@@ -45,7 +45,7 @@ def test_markdown_table():
 
 def test_older_tables_have_no_costs(tmp_path):
     """A results.csv of before: its rows stay, with empty cells."""
-    columns = [name for name in COLUMNS if name not in COSTS]
+    columns = [name for name in COLUMNS if name not in (*COSTS, 'device')]
     row = dict.fromkeys(columns, 0.5) | {'metric': 'a', 'dataset': 'd', 'note': '', 'config': '{}'}
     save_table(tmp_path / 'results.csv', columns, [row])
     save_table(tmp_path / 'results.csv', COLUMNS, read_table(tmp_path / 'results.csv', COLUMNS).to_dict('records'))
