@@ -55,10 +55,10 @@ Data sets lie under --data-root in pyiqa's layout: meta_info/meta_info_CSIQDatas
 Protocol `paper` is that of the MA-CLIP paper (whole data sets, native size, SPAQ at 448x448, AGIQA-1k at 224x224),
 `pyiqa` is pyiqa's configuration of each data set (official splits where it names them).
 
-Written to -o: results.csv, results.md (with the published numbers), both with the time and memory that scoring an image
-takes; differences.csv (SRCC between metrics), scores/
-and plots/ of each metric and data set, run.json (versions, options, fingerprints of the metrics). DMOS ratings are
-negated, as declared per data set, and so are scores of metrics where lower is better.
+Written to -o: results.csv and results.md (with the published numbers, and the time and memory that scoring an image
+takes), differences.csv (SRCC between metrics), scores/ and plots/ of each metric and data set, run.json (versions,
+options, fingerprints of the metrics). DMOS ratings are negated, as declared per data set, and so are scores of metrics
+where lower is better.
 """
 
 
