@@ -138,9 +138,10 @@ def _run(args: argparse.Namespace, processes: Processes) -> int:
         raise UsageError(f'--scores {both[0]}: -m has this metric too; expected another name, or leave it out of -m')
     with usage_errors(OSError, ValueError):
         datasets = _datasets(args, processes)
-        check_results(args.output, datasets, [*names, *(name for name, _ in args.scores)])
-        from ..evaluation.metrics import FileAdapter, load_metrics
+        from ..evaluation.metrics import FileAdapter, load_metrics, with_head
 
+        headed = [with_head(name, metric_options(args).get('head')) for name in names]
+        check_results(args.output, datasets, [*headed, *(name for name, _ in args.scores)])
         files = [FileAdapter(name, path, name in args.lower_better) for name, path in args.scores]
         check_scores(datasets, files)
         device = load_device(args.device)

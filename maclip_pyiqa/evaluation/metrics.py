@@ -15,6 +15,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -30,7 +31,7 @@ from .datasets import FILE, NAME, DataSet
 
 __all__ = [
     *('FileAdapter', 'MACLIPAdapter', 'MetricAdapter', 'PyiqaAdapter', 'Scores'),
-    *('checksum', 'load_metrics', 'pack'),
+    *('checksum', 'load_metrics', 'pack', 'with_head'),
 ]
 
 TOLERANCE = 1e-4  # the most that float16 features may change a score of the metric that cached them
@@ -304,7 +305,8 @@ def load_metrics(names: Iterable[str], device: torch.device | str = 'cpu', **opt
     Args:
         names: names of no-reference metrics, this package's among them
         device: device of the metrics
-        **options: options of `MACLIP`, for each of this package's metrics whose name does not stand for one of them
+        **options: options of `MACLIP`, for each of this package's metrics whose name does not stand for one of them. A
+            metric with a head is no longer the one of that name: `maclip` is called `maclip+HEAD`, by the head's file
 
     Raises:
         ValueError: an unknown metric, one that needs a reference, or options that no metric takes
@@ -325,9 +327,21 @@ def load_metrics(names: Iterable[str], device: torch.device | str = 'cpu', **opt
         raise ValueError(f'{", ".join(sorted(unused))}: for maclip, which is not among {", ".join(names) or "none"}')
     loaded = {name: load_metric(name, device, **given[name]) for name in names}
     return [
-        MACLIPAdapter(name, metric.net) if isinstance(metric.net, MACLIP) else PyiqaAdapter(name, metric, configs[name])
+        MACLIPAdapter(with_head(name, metric.net.options.head), metric.net)
+        if isinstance(metric.net, MACLIP)
+        else PyiqaAdapter(name, metric, configs[name])
         for name, metric in loaded.items()
     ]
+
+
+def with_head(name: str, head: str | os.PathLike[str] | None) -> str:
+    """Name of a metric in tables, if it has a head.
+
+    Example:
+        >>> with_head('maclip', 'fit/koniq.maclip.head.safetensors')
+        'maclip+koniq.maclip.head'
+    """
+    return name if head is None else name + '+' + re.sub(r'[^\w.+-]', '_', Path(head).stem)
 
 
 def pack(f: Tensor, statistics: Any) -> np.ndarray:

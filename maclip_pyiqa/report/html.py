@@ -81,7 +81,7 @@ def json_block(value: Any) -> str:
 
 
 def demo_note(label: Mapping[str, Any] | None) -> str:
-    """A sentence that says that scores are from the demonstration backbone; '' where they are not."""
+    """A sentence that says that scores are from the demonstration backbone or a head; '' where they are not."""
     return f'Scores are from the {text}.' if (text := note(label and label['config'])) else ''
 
 

@@ -29,7 +29,9 @@ def features_of(net, images) -> Features:
     ratings = np.array([3.0, 1.0, 7.0, 2.0, 6.0, 5.0, 4.0])
     names = [f'{i}.png' for i in range(7)]
     metadata = {'metric': 'maclip', 'dataset': 'mine', 'protocol': 'list', 'config': net.config}
-    return Features(features, shares, net.backbone.text, net.backbone.scale, ratings, list('aabbbcc'), names, metadata)
+    return Features(
+        features, shares, net.backbone.text, net.backbone.scale, ratings, list('aabbbcc'), names, names, metadata
+    )
 
 
 @pytest.fixture(scope='module')
@@ -167,7 +169,7 @@ def save(results, features, dataset='mine', groups=True, **config):
         images.append({'name': name, 'key': f'{i:04}', 'rating': rating, 'group': group, 'error': ''})
     metadata = features.metadata | {'dataset': dataset, 'config': features.metadata['config'] | config}
     run = {'metadata': metadata, 'cache_key': {}, 'lower_better': False, 'images': images}
-    run |= {'text': features.text.tolist(), 'scale': features.scale.tolist()}
+    run |= {'text': features.text.tolist(), 'scale': features.scale.tolist(), 'image_digest': '', 'text_digest': ''}
     save_run(results, dataset, 'maclip', run)
 
 
@@ -176,6 +178,7 @@ def test_command(tmp_path, features, scores, capsys):
     save(tmp_path, features)
     save(tmp_path, features, 'ungrouped', groups=False)
     save(tmp_path, features, 'one-cue', cue='sim')  # has no fusion to study
+    save(tmp_path, features, 'fitted', head='a.safetensors')  # nor has this
     assert main(['ablate', str(tmp_path)]) == 0
     shown = capsys.readouterr().out
     output = tmp_path / 'ablation'

@@ -89,12 +89,14 @@ def test_load_features(tmp_path):
     images.append({'name': 'bad.png', 'key': '', 'rating': 9.0, 'group': 'g', 'error': 'broken'})
     metadata = {'metric': 'maclip', 'dataset': 'photos', 'protocol': 'list'}
     run = {'metadata': metadata, 'cache_key': KEY, 'lower_better': True, 'images': images}
-    save_run(tmp_path, 'photos', 'maclip', run | {'text': text.tolist(), 'scale': scale.tolist()})
+    digests = {'image_digest': 'a', 'text_digest': 'b'}
+    save_run(tmp_path, 'photos', 'maclip', run | digests | {'text': text.tolist(), 'scale': scale.tolist()})
     save_run(tmp_path, 'photos', 'niqe', run)
 
     loaded = load_features(tmp_path, 'photos')
     assert loaded.names == ['0.png', '1.png', '2.png'] and loaded.groups == ['g'] * 3
-    assert loaded.metadata == metadata and loaded.title == 'maclip on photos (list), n = 3'
+    assert loaded.metadata == metadata | digests | {'lower_better': True} and loaded.keys == ['k0', 'k1', 'k2']
+    assert loaded.title == 'maclip on photos (list), n = 3'
     assert loaded.ratings.tolist() == [0, -1, -2]
     assert loaded.text.dtype == loaded.scale.dtype == torch.float32 and loaded.scale.shape == ()
     assert (loaded.text == text).all() and loaded.scale == scale

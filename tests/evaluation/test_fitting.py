@@ -129,7 +129,7 @@ def test_known_constants_are_found(features, true_ratings):
 @pytest.mark.parametrize(('model', 'seeds'), [(RidgeHead, range(6)), (Constants, (2, 4, 6, 8))])
 def test_random_ratings_give_no_real_gain(features, model, seeds):
     """Though on the images that it was fitted to, each fit does gain. For the constants, three of these (4, 6, 8) would
-    be real by the plain bootstrap; of 100, it did so for 8 where 2.5 are due. For heads, the widened one has 1 of 100."""
+    be real by the plain bootstrap; of 100, it did so for 8 where 2.5 are due. Widened, heads have 1 of 100."""
     for seed in seeds:
         ratings = np.random.default_rng(seed).random(COUNT)
         data = model(features(ratings))
@@ -291,3 +291,27 @@ def test_commands(tmp_path, photo_files, capsys, monkeypatch):
     worst, best = metric.net.head.about['ratings']
     assert (worst, best) == (max(row['Note'] for row in rows), min(row['Note'] for row in rows))
     assert metric.net.head.about['licence'] == 'ours'
+
+    # beside the unfitted metric in the same tables, under a name of its own
+    assert (
+        main(
+            [
+                'evaluate',
+                '-m',
+                'maclip_demo',
+                '--head',
+                head,
+                '--list',
+                'Noten.csv',
+                '--images',
+                'photos',
+                *columns,
+                *how,
+            ]
+        )
+        == 1
+    )
+    names = [row['metric'] for row in csv.DictReader(Path('results/results.csv').read_text().splitlines())]
+    assert names == ['maclip_demo', 'maclip_demo+Noten.maclip_demo.head']
+    page = Path('results/results.md').read_text()
+    assert 'metric with a head fitted to ratings: not MA-CLIP as published' in page
