@@ -25,6 +25,7 @@ def test_each_script_says_what_it_does(tmp_path):
         'compare',
         'demo_report',
         'files',
+        'fit',
         'flags',
         'guidance',
         'guidance_memory',
