@@ -1,8 +1,8 @@
 """README and docs: Python blocks run, commands parse, links and pictures exist.
 
-Blocks run in a folder with the image `photo.jpg` and the folder `photos` of two images. The default backbone is the
-demonstration backbone there, so that `MACLIP()` and `create_metric('maclip')` need no download. A YAML block whose
-first line is the comment `# NAME.yml` is a file of that name.
+Blocks run in a folder with the image `photo.jpg`, the folder `photos` of two images, and the head HEAD. The default
+backbone is the demonstration backbone there, so that `MACLIP()` and `create_metric('maclip')` need no download. A YAML
+block whose first line is the comment `# NAME.yml` is a file of that name.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ CARD = ROOT / 'maclip_pyiqa/backbone/demo/README.md'
 PAGES = [README, CARD, ROOT / 'CONTRIBUTING.md', ROOT / 'CHANGELOG.md', *sorted((ROOT / 'docs').glob('*.md'))]
 IDS = [page.relative_to(ROOT).as_posix() for page in PAGES]
 PROJECT = 'https://github.com/maclip-pyiqa/maclip_pyiqa/blob/main/'
+HEAD = 'results/fit/ratings.maclip.head.safetensors'
 FILES = 'https://raw.githubusercontent.com/maclip-pyiqa/maclip_pyiqa/main/'
 
 
@@ -53,7 +54,7 @@ SLOW = dict.fromkeys(('docs/collections.md', 'docs/integrations.md'), pytest.mar
 @pytest.mark.parametrize(
     'page', [pytest.param(p, id=i, marks=SLOW.get(i, ())) for p, i in zip(PAGES, IDS, strict=True)]
 )
-def test_blocks_run(page, tmp_path, monkeypatch):
+def test_blocks_run(page, tmp_path, monkeypatch, save_head):
     examples = list(BLOCKS.parse(page))
     if not examples:
         return
@@ -64,6 +65,9 @@ def test_blocks_run(page, tmp_path, monkeypatch):
         photo.crop((200, 100, 360, 220)).save(tmp_path / 'photos/b.png')
     monkeypatch.chdir(tmp_path)
     monkeypatch.setitem(MACLIP.__init__.__kwdefaults__, 'backbone', 'demo')
+    if HEAD in page.read_text('utf-8'):
+        Path(HEAD).parent.mkdir(parents=True)
+        save_head(MACLIP(), Path(HEAD))
     for example in examples:
         if 'export(' in example.parsed and find_spec('onnxscript') is None:
             continue  # the extra `export` is not installed, nor the torch that it asks for

@@ -125,4 +125,6 @@ def test_commands_of_an_installed_wheel(wheel, tmp_path, photo_files):
     assert 'maclip_demo' in (work / 'results' / 'results.csv').read_text()
     run('ablate', 'results')
     run('fit', 'results', 'list', '--folds', '2')
-    assert list((work / 'results' / 'fit').glob('*.yml')) and (work / 'results' / 'ablation' / 'ablation.csv').is_file()
+    head = work / 'results' / 'fit' / 'list.maclip_demo.head.safetensors'
+    run('score', photo_files[0], '--backbone', 'demo', '--head', head)
+    assert (work / 'results' / 'ablation' / 'ablation.csv').is_file()

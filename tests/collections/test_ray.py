@@ -119,6 +119,18 @@ def test_two_tars_and_a_resume(cluster, folder, plain, tiny, tmp_path):
         score_collection(tars, out, metric, keep=['txt'])
 
 
+@pytest.mark.slow
+def test_a_head_goes_to_the_workers(cluster, folder, tiny, tiny_head, tmp_path, monkeypatch):
+    """By a path that is relative to where the run was started."""
+    shutil.copy(tiny_head, tmp_path / 'head.safetensors')
+    monkeypatch.chdir(tmp_path)
+    metric = MACLIP(backbone=tiny, head='head.safetensors')
+    score_collection([folder], 'out', metric, progress=False)
+    plain = {Path(row['path']).name: row for row in score_files(metric, find_images([folder]))}
+    check(rows_of('out'), plain)
+    assert open_scores('out').label['fingerprint'] == metric.fingerprint()
+
+
 # --- without Ray: the task --------------------------------------------------------------------------------------------
 
 

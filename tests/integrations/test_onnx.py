@@ -49,12 +49,22 @@ def test_one_size(tiny, photos, tmp_path, size, suffix):
     check(metric, path, torch.stack(photos[:3])[..., : size[0], : size[1]])
 
 
+def test_a_head(tiny, tiny_head, photos, tmp_path):
+    metric = MACLIP(backbone=tiny, head=tiny_head, views='global')
+    export(metric, tmp_path / 'head.pt2', (64, 64))
+    x = torch.stack(photos[:3])[..., :64, :64]
+    torch.testing.assert_close(torch.export.load(tmp_path / 'head.pt2').module()(x), metric(x), rtol=0, atol=1e-5)
+
+
 @pytest.mark.slow
-def test_vit_with_its_options(tiny_vit, photos, tmp_path):
+def test_vit_with_its_options_and_a_head(tiny_vit, photos, tmp_path, save_head):
     options = {'prompts': 'sharp', 'box_lam': 0, 'alpha': 2.0, 'stride': 50, 'pos_embedding': True}
     metric = MACLIP(backbone=tiny_vit, **options)
     export(metric, tmp_path / 'vit.onnx', (100, 130))
     check(metric, tmp_path / 'vit.onnx', torch.stack(photos[:4])[..., :100, :130])
+    metric.load_head(save_head(metric, tmp_path / 'head.safetensors'))
+    export(metric, tmp_path / 'head.onnx', (64, 90))
+    check(metric, tmp_path / 'head.onnx', torch.stack(photos[:4])[..., :64, :90])
 
 
 @pytest.mark.slow
