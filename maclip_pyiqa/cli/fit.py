@@ -13,21 +13,13 @@ __all__ = ['add', 'run']
 
 DESCRIPTION = """\
 Fits the metric to the ratings of a data set, from the features that `maclip-pyiqa evaluate` cached, and says whether
-the gain is real and how many ratings are enough. A fitted metric is not MA-CLIP as published: say so in reports.
+the gain on held-out images is real and how many ratings are enough.
 
   maclip-pyiqa evaluate --list ratings.csv --images photos -o results
   maclip-pyiqa fit results ratings --licence 'our own ratings, CC BY 4.0'
   maclip-pyiqa score photos --head results/fit/ratings.maclip.head.safetensors
-  python -c "import pyiqa; pyiqa.create_metric('maclip', head='results/fit/ratings.maclip.head.safetensors')"
 
-Written to RESULTS/fit, or -o, with the learning curve beside it as .csv:
-
-  DATASET.METRIC.head.safetensors   a head of a few kilobytes: ridge regression of ratings on features and cues
-  DATASET.METRIC.constants.yml      with --what constants: lambda, alpha and the difference of the base constants
-
-SRCC is of held-out images: all versions of one photo are in one fold, if the data set says which they are. The interval
-is a paired bootstrap over photos, widened because the folds share images (Nadeau and Bengio, 2003); a gain is real if
-it is above zero.
+A fitted metric is not MA-CLIP as published: say so where you report it. See docs/evaluation.md.
 """
 
 

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 import yaml
-from scipy import interpolate, optimize
+from scipy import interpolate, optimize, sparse
 from sklearn.linear_model import Ridge
 from sklearn.model_selection import GroupKFold, cross_val_predict
 
@@ -38,20 +38,22 @@ NODES = 16  # of lambda: q_mag is a mean of entire functions of it; a polynomial
 
 
 class _Data:
-    """Features and ratings of N images, with the group of each, (N,); what `evaluate` cached of a data set."""
+    """Features and ratings of N images that `evaluate` cached, and the group of each, (N,)."""
 
     def __init__(self, features: Features) -> None:
         self.about, self.config = features.metadata, features.metadata['config']
-        if self.config['cue'] != 'both' or self.config.get('head'):
+        if self.config['cue'] != 'both' or self.config['head']:
             raise ValueError(f'{self.about["metric"]} has one cue or a head; expected a metric that fuses both cues')
-        self.ratings = np.asarray(features.ratings, float)
+        self.features, self.shares, self.ratings = features.features, features.shares, np.asarray(features.ratings)
         if np.ptp(self.ratings) == 0:
             raise ValueError(f'{self.about["dataset"]}: all ratings are equal; expected different ones')
-        # entries of one file are one scene too
-        self.group = np.unique(features.groups or features.keys, return_inverse=True)[1]
-        self.features, self.shares, self.start = features.features, features.shares, self.config.copy()
+        # copies of a file are one group too, and join those that they are in
+        group, key = (np.unique(x, return_inverse=True)[1] for x in (features.groups or features.keys, features.keys))
+        nodes = max(group) + 1, max(group) + max(key) + 2
+        graph = sparse.coo_array((np.ones(len(key)), (group, nodes[0] + key)), (nodes[1], nodes[1]))
+        self.group = np.unique(sparse.csgraph.connected_components(graph)[1][group], return_inverse=True)[1]
         weights = torch.tensor(self.config['prompt_weights'] or [1 / len(features.text)] * len(features.text))
-        self.q_sim = [cosine_cue(f, features.text, features.scale) @ weights for f in features.features]  # N of (V,)
+        self.q_sim = [cosine_cue(f, features.text, features.scale) @ weights for f in self.features]  # N of (V,)
 
 
 class RidgeHead(_Data):
@@ -108,15 +110,10 @@ class Constants(_Data):
         nodes = HIGH[0] * np.polynomial.chebyshev.chebpts1(NODES)
         self._basis = interpolate.BarycentricInterpolator(nodes, np.eye(NODES))
         rows = [torch.stack([magnitude_cue(f, lam) for lam in nodes.tolist()]) for f in self.features]
-        self._q_mag, self._q_sim = (
-            torch.cat(rows, 1).double(),
-            torch.cat(self.q_sim).double(),
-        )  # (nodes, views), (views,)
-        self._share, self._image = (
-            torch.cat(self.shares).double(),
-            np.repeat(np.arange(len(rows)), [*map(len, self.q_sim)]),
-        )
-        self.base = self.scores(self.start, np.arange(len(rows)))
+        self._q_mag, self._q_sim = torch.cat(rows, 1).double(), torch.cat(self.q_sim).double()
+        self._image = np.repeat(np.arange(len(rows)), [len(q) for q in self.q_sim])  # (views,), as the next
+        self._share = torch.cat(self.shares).double()
+        self.base = self.scores(self.config, np.arange(len(rows)))
 
     def scores(self, parameters: Any, images: np.ndarray) -> np.ndarray:
         """Scores of the images of these indices, (n,)."""
@@ -128,16 +125,16 @@ class Constants(_Data):
     def fit(self, images: np.ndarray) -> dict[str, Any]:
         """Parameters fitted to the images of these indices, (n,)."""
 
+        lam, cos, norm, alpha = (self.config[name] for name in ('box_lam', 'base_cos', 'base_norm', 'alpha'))
+
         def options(x: np.ndarray) -> dict[str, Any]:
-            lam, difference, alpha = map(float, x)
-            return self.start | {'box_lam': lam, 'base_cos': self.start['base_norm'] + difference, 'alpha': alpha}
+            return self.config | {'box_lam': float(x[0]), 'base_cos': norm + float(x[1]), 'alpha': float(x[2])}
 
         def loss(x: np.ndarray) -> float:
             value = srcc(self.scores(options(x), images), self.ratings[images])
             return 1.0 if math.isnan(value) else -value
 
         # The loss has steps and flat stretches: a coarse grid finds the valley, a simplex its bottom.
-        lam, cos, norm, alpha = (self.start[name] for name in ('box_lam', 'base_cos', 'base_norm', 'alpha'))
         first = np.array([lam, cos - norm, alpha])
         best = np.clip(min([first, *map(np.array, product(*GRID))], key=loss), LOW, HIGH)
         simplex = np.vstack([best, best + np.diag(np.where(best + STEP > HIGH, -STEP, STEP))])
@@ -148,7 +145,10 @@ class Constants(_Data):
 
     def save(self, parameters: Any, path: Path, about: dict[str, Any]) -> None:
         """Write the options, for `create_metric('maclip', **options)`."""
-        lines = [f'# {name}: {value}\n' for name, value in ({'fitted': 'not the published metric'} | about).items()]
+        lines = [
+            f'# {name}: {" ".join(str(value).split())}\n'
+            for name, value in ({'fitted': 'not the published metric'} | about).items()
+        ]
         path.write_text(''.join(lines) + yaml.safe_dump(parameters, sort_keys=False, allow_unicode=True), 'utf-8')
 
 
@@ -248,18 +248,15 @@ def cross_validate(model: RidgeHead | Constants, folds: int = 5, resamples: int 
 def fit_features(
     features: Features, output: Path, what: str = 'head', licence: str = '', **settings: Any
 ) -> tuple[Fit, Path]:
-    """Fit a metric to what `evaluate` cached of a data set.
+    """Fit a metric to what `evaluate` cached of a data set; -> the fit, and the path of what was written.
 
     Args:
         features: features of the data set
         output: folder for DATASET.METRIC.head.safetensors, a `Head`, or DATASET.METRIC.constants.yml, options of
-            `MACLIP`; and for the learning curve beside it, .csv
+            `MACLIP`; and for the learning curve, .csv
         what: 'head' or 'constants'
-        licence: licence of the ratings, which is noted in the file
-        **settings: options of `cross_validate`: folds, resamples, seed
-
-    Returns:
-        the fit, and the path of the file
+        licence: licence of the ratings, noted in the file
+        **settings: options of `cross_validate`
 
     Raises:
         ValueError: a metric of one cue or with a head, equal ratings, or as `cross_validate`

@@ -43,7 +43,7 @@ def features():
     about |= {'image_digest': 'a', 'text_digest': 'b'}
 
     def features(ratings, groups=photos, images=images, **config):
-        config = PAPER | {'backbone': 'RN50', 'cue': 'both', 'prompt_weights': None} | config
+        config = PAPER | {'backbone': 'RN50', 'cue': 'both', 'prompt_weights': None, 'head': None} | config
         metadata = about | {'config': config}
         return Features(images, shares, text, torch.tensor(8.0), np.array(ratings), groups, names, names, metadata)
 
@@ -111,9 +111,10 @@ def test_a_leak_is_caught(features):
     by_image = cross_validate(RidgeHead(replace(data, groups=None)), resamples=100)
     assert abs(by_photo.srcc) < 0.3 and not by_photo.real
     assert by_image.srcc > by_photo.srcc + 0.5
-    # without names of photos, entries of one file are together at least
-    by_file = cross_validate(RidgeHead(replace(data, groups=None, keys=[str(n) for n in photo])), resamples=100)
-    assert abs(by_file.srcc) < 0.3
+    # entries of one file are together, whatever the data set says of them
+    for groups in (None, [str(n) for n in ALL]):
+        by_file = cross_validate(RidgeHead(replace(data, groups=groups, keys=[str(n) for n in photo])), resamples=100)
+        assert abs(by_file.srcc) < 0.3 and all(len(set(each)) == 1 for each in by_file.fold.reshape(-1, 4))
 
 
 @pytest.mark.slow
