@@ -89,12 +89,11 @@ class Head(FrozenModule):
             file.write(data)
 
     @classmethod
-    def load(cls, path: str | os.PathLike, backbone: Backbone, options: Options) -> Head:
-        """The head of a file, for a metric of this backbone and these options, on the backbone's device.
+    def load(cls, path: str | os.PathLike) -> Head:
+        """The head of a file, on the CPU.
 
         Raises:
-            ValueError: a file that cannot be read or holds no head, or a head of another backbone, of other prompts or
-                of other options
+            ValueError: a file that cannot be read, or holds no head
         """
         from safetensors import SafetensorError, safe_open
 
@@ -108,18 +107,25 @@ class Head(FrozenModule):
             raise ValueError(f'head {path} cannot be read: {one_line(error)}; {wrote}') from error
         if not tensors:
             raise ValueError(f'{path} holds no head; {wrote}')
-        before, now = about['config'], options.config()
+        return cls(**tensors, about=about)
+
+    def check(self, backbone: Backbone, options: Options) -> None:
+        """Check that the head was fitted to a metric of this backbone and these options.
+
+        Raises:
+            ValueError: it was not
+        """
+        before, now = self.about['config'], options.config()
         same = {name: before[name] == now[name] for name in NEEDED}
-        same |= {'backbone': about['image_digest'] == backbone.image_digest}
-        same |= {'prompts': about['text_digest'] == backbone.text_digest}
+        same |= {'backbone': self.about['image_digest'] == backbone.image_digest}
+        same |= {'prompts': self.about['text_digest'] == backbone.text_digest}
         for name in (name for name, is_same in same.items() if not is_same):
             change = f'was {before[name]!r} and is {now[name]!r}'
             raise ValueError(
-                f'head {path} was fitted to another metric: {name} '
+                f'head {now["head"]} was fitted to another metric: {name} '
                 + ('has other weights' if before[name] == now[name] else change)
                 + '; expected the options that it was fitted with, or fit a head to this metric'
             )
-        return cls(**tensors, about=about).to(backbone.mean)
 
     def extra_repr(self) -> str:
         return 'fitted on {dataset}, not the published metric'.format(**self.about['fitted_on'])

@@ -91,6 +91,8 @@ class MACLIP(FrozenModule):
         given = {name: value for name, value in locals().items() if name in DEFAULTS}
         super().__init__()
         o = self.options = Options(**given)
+        if o.head is not None:
+            Head.load(o.head)  # a wrong one is an error before weights are downloaded
         self.backbone = Backbone(o.backbone, o.pretrained, o.prompts, o.pos_embedding, o.quick_gelu)
         self._default_options = Options(stride=round(self.backbone.window * 128 / 224))
         o.stride = o.stride or self._default_options.stride
@@ -109,10 +111,11 @@ class MACLIP(FrozenModule):
         """Score by a head from now on, as with the option `head`.
 
         Raises:
-            ValueError: as `Head.load`
+            ValueError: a file that cannot be read or holds no head, or a head of another metric
         """
-        options = replace(self.options, head=path)
-        self.head, self.options = Head.load(path, self.backbone, options), options
+        head, options = Head.load(path), replace(self.options, head=path)
+        head.check(self.backbone, options)
+        self.head, self.options = head.to(self.backbone.mean), options
 
     @property
     def config(self) -> dict[str, Any]:

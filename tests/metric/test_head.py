@@ -142,6 +142,6 @@ def test_files_that_are_no_heads(tiny, tiny_head, tmp_path):
         (tmp_path / 'no', 'cannot'),
     ):
         with pytest.raises(ValueError, match=rf'{say}.*expected a file that `maclip-pyiqa fit` wrote'):
-            MACLIP(backbone=tiny, head=path)
+            MACLIP(pretrained='no-such-tag', head=path)  # before weights are looked for
     with pytest.raises(TypeError, match='head=3; expected a path'):
         MACLIP(backbone=tiny, head=3)
