@@ -232,6 +232,8 @@ def load_reference(path: str | None) -> Reference | None:
         reference = Reference(path)
     if not reference.is_complete:
         say(f'--reference {path}: {INCOMPLETE}')
+    if reference.label and 'filter' in reference.label:
+        say(f'--reference {path}: a list that `filter` wrote, so percentiles are among those that it kept')
     return reference
 
 

@@ -141,7 +141,7 @@ def _run(args: argparse.Namespace, processes: Processes) -> int:
         from ..evaluation.metrics import FileAdapter, load_metrics, with_head
 
         headed = [with_head(name, metric_options(args).get('head')) for name in names]
-        check_results(args.output, datasets, [*headed, *(name for name, _ in args.scores)])
+        check_results(args.output, datasets, [*names, *headed, *(name for name, _ in args.scores)])
         files = [FileAdapter(name, path, name in args.lower_better) for name, path in args.scores]
         check_scores(datasets, files)
         device = load_device(args.device)

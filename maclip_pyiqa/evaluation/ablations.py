@@ -71,7 +71,7 @@ def ablate(
     cached = []
     for dataset, name, run in read_runs(results):
         config = run['metadata']['config']
-        fuses = 'text' in run and config['cue'] == 'both' and not config['prompt_weights'] and not config['head']
+        fuses = 'text' in run and config['cue'] == 'both' and not config['prompt_weights'] and not config.get('head')
         if fuses and metric in (None, name):
             cached.append((dataset, name))
     chosen = [(d, m) for d, m in cached if not datasets or d in datasets]

@@ -122,14 +122,16 @@ def load_features(results: Path, dataset: str, metric: str | None = None) -> Fea
     Args:
         results: folder of the results
         dataset: name of the data set, as given to `evaluate`
-        metric: name of a metric of this package; None: the only one in the folder
+        metric: name of a metric of this package; None: the only one in the folder, or the only one without a head
 
     Raises:
         FileNotFoundError: no such features; the message lists what there is
         ValueError: several metrics, and none was named
     """
-    runs = {(d, m): run for d, m, run in read_runs(results) if 'text' in run}
+    runs = {(d, m): run for d, m, run in read_runs(results) if 'text_digest' in run}
     metrics = [m for d, m in runs if d == dataset and metric in (None, m)]
+    if len(metrics) > 1:
+        metrics = [m for m in metrics if not runs[dataset, m]['metadata']['config'].get('head')] or metrics
     if not metrics:
         listed = ', '.join(f'{d} ({m})' for d, m in runs) or 'none'
         what = f'{dataset!r}' + (f' by {metric!r}' if metric else '')

@@ -18,6 +18,7 @@ import numpy as np
 
 from .._files import one_line
 from .._lazy import need
+from ..scoring.text import read_text
 
 __all__ = ['DATA', 'DataSet', 'load_dataset', 'prepared', 'protocols', 'read_list']
 
@@ -153,7 +154,8 @@ def read_list(
     """A data set from a table of files and ratings.
 
     Args:
-        table: path of a .csv file with a header, or of a .json file with a list of objects
+        table: path of a .csv file with a header (commas, semicolons or tabs, with the latter two decimal commas), or of
+            a .json file with a list of objects
         images: folder that the file names are relative to
         name: name of the data set; None: the table's
         file_column, rating_column: names of the columns; None: the first usual names that the table has
@@ -181,14 +183,15 @@ def read_list(
             f'{table}: the direction of {rating!r} is ambiguous; pass --ratings dmos if low values mean good images, '
             'else --ratings mos'
         )
-    gaps = [i for i, row in enumerate(rows) if group and not row.get(group)]
-    if group_column and gaps:
+    cells = [row.get(group) if group else None for row in rows]
+    groups = ['' if cell is None else str(cell).strip() for cell in cells]
+    if group_column and '' in groups:
         raise ValueError(
-            f'{table}: entry {gaps[0] + 1} has no {group}; expected one in each, or leave --group-column out'
+            f'{table}: entry {groups.index("") + 1} has no {group}; expected one in each, or leave --group-column out'
         )
     name = name or table.stem
     if not re.fullmatch(NAME, name):
-        raise ValueError(f'{name!r} cannot name a folder; name the data set with letters, digits and _ . + - (--name)')
+        raise ValueError(f'{name!r} cannot name the data set; name it with letters, digits and _ . + - by --name')
     names = [str(row.get(file) or '') for row in rows]
     if not all(names):
         raise ValueError(f'{table}: entry {names.index("") + 1} names no file')
@@ -197,15 +200,15 @@ def read_list(
         paths=[str(images / n) for n in names],
         names=names,
         ratings=[_number(str(table), i, row.get(rating)) for i, row in enumerate(rows)],
-        groups=[str(row[group]) for row in rows] if group and not gaps else None,
+        groups=None if '' in groups else groups,
         lower_better=bool(lower_better),
     )
 
 
 def _rows(table: Path) -> list[dict[str, Any]]:
     try:
-        text = table.read_text('utf-8-sig')  # with the mark that Excel writes, or without
-        rows = json.loads(text) if table.suffix.lower() == '.json' else list(csv.DictReader(io.StringIO(text)))
+        text = read_text(os.fspath(table))
+        rows = json.loads(text) if table.suffix.lower() == '.json' else _csv(text)
     except (OSError, ValueError, csv.Error) as error:
         raise OSError(f'{table} cannot be read: {one_line(error)}') from error
     if not isinstance(rows, list) or not rows or not all(isinstance(row, dict) for row in rows):
@@ -215,11 +218,26 @@ def _rows(table: Path) -> list[dict[str, Any]]:
     return rows
 
 
+def _csv(text: str) -> list[dict[str, Any]]:
+    """Rows of CSV, as spreadsheets write it too: with semicolons or tabs, and then with decimal commas."""
+    delimiter = max(',;\t', key=text.partition('\n')[0].count)
+    rows = list(csv.DictReader(io.StringIO(text), delimiter=delimiter))
+    if delimiter == ',':
+        return rows
+    number = re.compile(r'\s*[+-]?\d*,\d+\s*')
+    return [
+        {k: v.replace(',', '.') if isinstance(v, str) and number.fullmatch(v) else v for k, v in row.items()}
+        for row in rows
+    ]
+
+
 def _column(table: Path, columns: dict[str, str], usual: tuple[str, ...], given: str | None, what: str) -> str:
-    column = next((columns[c] for c in ((given.lower(),) if given else usual) if c in columns), None)
+    column = next((columns[c] for c in ((given.strip().lower(),) if given else usual) if c in columns), None)
     if column is None:
         expected = repr(given) if given else f'{what} column ({", ".join(usual)})'
-        raise ValueError(f'{table} has no {expected}; it has {", ".join(columns)}; name one with --{what}-column')
+        raise ValueError(
+            f'{table} has no {expected}; it has {", ".join(columns.values())}; name one with --{what}-column'
+        )
     return column
 
 

@@ -19,6 +19,7 @@ import yaml
 from scipy import interpolate, optimize, sparse
 from sklearn.linear_model import Ridge
 from sklearn.model_selection import GroupKFold, cross_val_predict
+from torch import Tensor
 
 from ..metric.cues import cosine_cue, fuse, magnitude_cue
 from ..metric.head import Head
@@ -34,6 +35,7 @@ PENALTIES = np.logspace(-1, 5, 7)  # of the ridge regression
 # of lambda, of the difference of the base constants, and of alpha: the least, the greatest, a first step, and a grid
 LOW, HIGH, STEP = np.array([-2.0, -4.0, 0.0]), np.array([2.0, 4.0, 8.0]), np.array([0.4, 0.7, 0.7])
 GRID = ((-1.5, -0.75, 0.0, 0.75, 1.5), (-3.0, -1.5, 0.0, 1.5, 3.0), (0.0, 1.0, 3.0, 6.0))
+FEWEST = 6  # groups of an interval
 NODES = 16  # of lambda: q_mag is a mean of entire functions of it; a polynomial through these nodes is right to 1e-6
 
 
@@ -45,8 +47,10 @@ class _Data:
         if self.config['cue'] != 'both' or self.config['head']:
             raise ValueError(f'{self.about["metric"]} has one cue or a head; expected a metric that fuses both cues')
         self.features, self.shares, self.ratings = features.features, features.shares, np.asarray(features.ratings)
-        if np.ptp(self.ratings) == 0:
-            raise ValueError(f'{self.about["dataset"]}: all ratings are equal; expected different ones')
+        if len(self.ratings) < 2 or np.ptp(self.ratings) == 0:
+            raise ValueError(
+                f'{len(self.ratings)} images have features and ratings; expected several, of different ratings'
+            )
         # copies of a file are one group too, and join those that they are in
         group, key = (np.unique(x, return_inverse=True)[1] for x in (features.groups or features.keys, features.keys))
         nodes = max(group) + 1, max(group) + max(key) + 2
@@ -107,31 +111,42 @@ class Constants(_Data):
 
     def __init__(self, features: Features) -> None:
         super().__init__(features)
+        if not LOW[0] <= self.config['box_lam'] <= HIGH[0]:
+            raise ValueError(
+                f'box_lam={self.config["box_lam"]}; expected one in [{LOW[0]:g}, {HIGH[0]:g}] to start from'
+            )
         nodes = HIGH[0] * np.polynomial.chebyshev.chebpts1(NODES)
         self._basis = interpolate.BarycentricInterpolator(nodes, np.eye(NODES))
         rows = [torch.stack([magnitude_cue(f, lam) for lam in nodes.tolist()]) for f in self.features]
         self._q_mag, self._q_sim = torch.cat(rows, 1).double(), torch.cat(self.q_sim).double()
-        self._image = np.repeat(np.arange(len(rows)), [len(q) for q in self.q_sim])  # (views,), as the next
-        self._share = torch.cat(self.shares).double()
+        self._share, counts = torch.cat(self.shares).double(), [len(q) for q in self.q_sim]
+        self._views = np.split(np.arange(sum(counts)), np.cumsum(counts)[:-1])  # of each image
         self.base = self.scores(self.config, np.arange(len(rows)))
 
     def scores(self, parameters: Any, images: np.ndarray) -> np.ndarray:
         """Scores of the images of these indices, (n,)."""
-        use = np.flatnonzero(np.isin(self._image, images))
-        q_mag = torch.from_numpy(self._basis(parameters['box_lam'])) @ self._q_mag[:, use]
-        q, _ = fuse(self._q_sim[use], q_mag, *(parameters[name] for name in ('base_cos', 'base_norm', 'alpha')))
-        return np.bincount(self._image[use], q * self._share[use], len(self.ratings))[images]
+        return self._score(parameters, *self._part(images))
+
+    def _part(self, images: np.ndarray) -> tuple[Any, ...]:
+        views = np.concatenate([self._views[i] for i in images])
+        image = np.repeat(np.arange(len(images)), [len(self._views[i]) for i in images])
+        return self._q_sim[views], self._q_mag[:, views], self._share[views], image
+
+    def _score(self, parameters: Any, q_sim: Tensor, q_mag: Tensor, share: Tensor, image: np.ndarray) -> np.ndarray:
+        q_mag = torch.from_numpy(self._basis(parameters['box_lam'])) @ q_mag
+        q, _ = fuse(q_sim, q_mag, *(parameters[name] for name in ('base_cos', 'base_norm', 'alpha')))
+        return np.bincount(image, q * share)
 
     def fit(self, images: np.ndarray) -> dict[str, Any]:
         """Parameters fitted to the images of these indices, (n,)."""
-
+        part, ratings = self._part(images), self.ratings[images]
         lam, cos, norm, alpha = (self.config[name] for name in ('box_lam', 'base_cos', 'base_norm', 'alpha'))
 
         def options(x: np.ndarray) -> dict[str, Any]:
             return self.config | {'box_lam': float(x[0]), 'base_cos': norm + float(x[1]), 'alpha': float(x[2])}
 
         def loss(x: np.ndarray) -> float:
-            value = srcc(self.scores(options(x), images), self.ratings[images])
+            value = srcc(self._score(options(x), *part), ratings)
             return 1.0 if math.isnan(value) else -value
 
         # The loss has steps and flat stretches: a coarse grid finds the valley, a simplex its bottom.
@@ -164,9 +179,10 @@ class Fit:
         srcc: SRCC of the fitted metric on held-out images, mean over the folds, weighted by their sizes
         baseline: `srcc` of the unfitted metric
         interval: 95% interval of the gain srcc - baseline: paired bootstrap over groups, widened by Nadeau and Bengio's
-            factor, as the folds share the images that they are fitted to
+            factor, as the folds share the images that they are fitted to; NaN of fewer than 6 groups, or where one has
+            more than half of the images: these say too little of others
         curve: learning curve, rows of `ratings`, number of images fitted to, and `srcc` on held-out images, mean of 4
-            draws of up to 100 ratings; the last row is of all images outside a fold
+            draws of up to 100 ratings; the last row is of all images outside a fold, in the mean
         folds: parameters fitted to the images outside each fold
         fold: fold of each image, (N,)
     """
@@ -201,7 +217,7 @@ def cross_validate(model: RidgeHead | Constants, folds: int = 5, resamples: int 
     if folds < 2 or groups < folds or count < 3 * folds:
         raise ValueError(
             f'folds={folds} of {count} images in {groups} groups; expected at least 2 folds, as many groups, and 3 '
-            'images for each fold'
+            'images for each fold. Choose another number of folds, or groups by another column'
         )
     rng, fold = np.random.default_rng(seed), np.empty(count, int)
     shuffled = rng.permutation(groups)[model.group]  # equally large groups are dealt to the folds in their order
@@ -233,14 +249,15 @@ def cross_validate(model: RidgeHead | Constants, folds: int = 5, resamples: int 
     # The bootstrap takes each fold's fit as given, yet the fits share images, so the folds' gains rise and fall
     # together: on random ratings its interval is a third too short. Hence the factor of Nadeau and Bengio, "Inference
     # for the Generalization Error", Machine Learning 2003.
-    mean = gain(np.arange(groups))
-    ends = interval(gain, np.arange(groups), resamples=resamples, seed=seed)
+    mean, sizes = gain(np.arange(groups)), np.bincount(model.group)
+    enough = groups >= FEWEST and max(sizes) <= count / 2
+    ends = interval(gain, np.arange(groups), resamples=resamples if enough else 0, seed=seed)
     low, high = (mean + math.sqrt(1 + folds / (folds - 1)) * (end - mean) for end in ends)
     curve, most = [], count - int(np.bincount(fold).max())
     for size in (size for size in SIZES if size < most):
         draws = [of_folds(held_out(size)[0]) for _ in range(4 if size <= 100 else 1)]
         curve.append({'ratings': size, 'srcc': float(np.mean(draws))})
-    curve.append({'ratings': most, 'srcc': of_folds(scores)})
+    curve.append({'ratings': round(count * (1 - 1 / folds)), 'srcc': of_folds(scores)})
     parameters = model.fit(np.arange(count))
     return Fit(parameters, of_folds(scores), of_folds(model.base), (low, high), curve, fitted, fold)
 

@@ -180,11 +180,11 @@ class FileAdapter:
         found = self._find(dataset)
         places = [_absolute(path) for path in dataset.paths]
         owners: dict[str, set[str]] = defaultdict(set)
-        for place, rows in zip(places, found, strict=True):
+        for place, (_, rows) in zip(places, found, strict=True):
             for row in rows:
                 owners[row].add(place)
         scores, errors = [], []
-        for rows in found:
+        for rows, _ in found:
             values = {self.scores[row] for row in rows}
             score = next(iter(values), None)
             if not rows:
@@ -230,8 +230,8 @@ class FileAdapter:
                 raise ValueError(f'{self.path}: {row[file]} has several rows with different scores; expected one row')
         return score, scores
 
-    def _find(self, dataset: DataSet) -> list[list[str]]:
-        """Rows of each image."""
+    def _find(self, dataset: DataSet) -> list[tuple[list[str], list[str]]]:
+        """Of each image the rows that have its score, and all that fit it."""
         names, by_place = list(map(_normal, dataset.names)), defaultdict(list)
         for row in self.scores:
             by_place[_absolute(row)].append(row)
@@ -240,15 +240,12 @@ class FileAdapter:
             for name, path in zip(names, dataset.paths, strict=True)
         ]
         free = self.scores.keys() - {row for rows in exact for row in rows}
-        missing = {name for name, rows in zip(names, exact, strict=True) if not rows}
-        by_end = defaultdict(list)
+        wanted, by_end = set(names), defaultdict(list)
         for row in free:
-            for end in missing.intersection(_ends(row)):
+            for end in wanted.intersection(_ends(row)):
                 by_end[end].append(row)
-        return [
-            rows or sorted({*by_end[name], *free.intersection(_ends(name))})
-            for name, rows in zip(names, exact, strict=True)
-        ]
+        near = [sorted({*by_end[name], *free.intersection(_ends(name))}) for name in names]
+        return [(rows or others, [*rows, *others]) for rows, others in zip(exact, near, strict=True)]
 
 
 def _normal(path: str) -> str:

@@ -23,16 +23,16 @@ from ..scoring.score import analyze_each
 
 __all__ = ['LOWEST', 'MACLIPReward']
 
-# Both cues are at least 0 and the fusion lies between them, so no image scores lower.
+# Both cues are at least 0 and the fusion lies between them, so no image scores lower; with a head one may.
 LOWEST = 0.0
 
 
 class MACLIPReward:
     """A reward function: MA-CLIP's scores of generated images, without gradient.
 
-    An image that cannot be scored (wrong shape, not finite, outside [0, 1], too long and thin) gets `LOWEST` and a
-    warning, so that one of them does not end a run. Where most images of a batch have a wrong type, shape or range, the
-    caller's format is wrong, and that is an error.
+    An image that cannot be scored (wrong shape, not finite, outside [0, 1], too long and thin) gets `LOWEST`, or the
+    lowest score of its batch if that is lower, and a warning, so that one of them does not end a run. Where most images
+    of a batch have a wrong type, shape or range, the caller's format is wrong, and that is an error.
 
     Args:
         metric: metric on the device to compute on
@@ -95,7 +95,7 @@ class MACLIPReward:
         if 2 * len(malformed) > len(images):
             raise type(malformed[0])(f'{len(malformed)} of {len(images)} images cannot be scored; {malformed[0]}')
 
-        rewards = np.full(len(images), LOWEST, np.float32)
+        rewards = np.full(len(images), np.nan, np.float32)
         device, indices = self.metric.backbone.mean.device, list(ready)
         for first in range(0, len(indices), self.batch):
             batch = indices[first : first + self.batch]
@@ -110,8 +110,10 @@ class MACLIPReward:
                     rewards[i] = result.q.item()
         if len(errors) == len(images) > 1 and not any('not finite' in str(error) for error in errors.values()):
             raise ValueError(f'none of {len(images)} images can be scored; {errors[0]}')
+        lowest = float(np.nanmin(np.append(rewards, np.float32(LOWEST))))
         for i in sorted(errors):
-            warnings.warn(f'image {i} gets the reward {LOWEST:g}: {errors[i]}', stacklevel=2)
+            warnings.warn(f'image {i} gets the reward {lowest:g}: {errors[i]}', stacklevel=2)
+            rewards[i] = lowest
         return rewards, {'scored': np.array([i not in errors for i in range(len(images))], bool)}
 
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = ['Head']
 
 KEY = 'maclip_pyiqa_head'  # of the file's metadata
+ABOUT = {'config', 'image_digest', 'text_digest', 'ratings', 'fitted_on'}  # what a head needs to say
 NEEDED = ('pos_embedding', 'box_lam', 'prompt_weights')  # options that move what a head is computed from
 
 
@@ -63,7 +64,7 @@ class Head(FrozenModule):
             for name, tensor in tensors.items():
                 self.register_buffer(name, tensor.detach().float().clone(), persistent=False)
         self.about = dict(about)
-        self.digest = digest({}, tensors)
+        self.digest = digest({}, dict(self.named_buffers()))
         self.eval()
 
     def forward(self, f: Tensor, q_sim: Tensor, q_mag: Tensor) -> Tensor:
@@ -101,12 +102,15 @@ class Head(FrozenModule):
         wrote = "expected a file that `maclip-pyiqa fit` wrote. A CLIP's own weights are the option `pretrained`"
         try:
             with safe_open(path, 'pt') as file:
-                about = json.loads((file.metadata() or {}).get(KEY, 'null'))
+                about = json.loads((file.metadata() or {}).get(KEY, '{}'))
                 tensors = {name: file.get_tensor(name) for name in ('weight', 'cues', 'bias')} if about else {}
-        except (OSError, SafetensorError) as error:
+        except (OSError, SafetensorError, ValueError, RecursionError) as error:
             raise ValueError(f'head {path} cannot be read: {one_line(error)}; {wrote}') from error
-        if not tensors:
+        shapes = [tuple(tensor.shape) for tensor in tensors.values()]
+        if shapes[1:] != [(2,), ()] or len(shapes[0]) != 1 or not isinstance(about, dict) or ABOUT - about.keys():
             raise ValueError(f'{path} holds no head; {wrote}')
+        if not all(torch.isfinite(tensor).all() for tensor in tensors.values()):
+            raise ValueError(f'head {path} has numbers that are not finite; fit it again')
         return cls(**tensors, about=about)
 
     def check(self, backbone: Backbone, options: Options) -> None:
@@ -115,17 +119,25 @@ class Head(FrozenModule):
         Raises:
             ValueError: it was not
         """
-        before, now = self.about['config'], options.config()
-        same = {name: before[name] == now[name] for name in NEEDED}
-        same |= {'backbone': self.about['image_digest'] == backbone.image_digest}
+        before, now = (
+            {name: _plain(value) for name, value in c.items()} for c in (self.about['config'], options.config())
+        )
+        same = {name: before.get(name) == now[name] for name in NEEDED}
+        size = len(self.weight) == backbone.text.shape[-1]
+        same |= {'backbone': size and self.about['image_digest'] == backbone.image_digest}
         same |= {'prompts': self.about['text_digest'] == backbone.text_digest}
         for name in (name for name, is_same in same.items() if not is_same):
-            change = f'was {before[name]!r} and is {now[name]!r}'
+            differ = f'it has {name}={before.get(name)!r}, this metric {now[name]!r}'
             raise ValueError(
-                f'head {now["head"]} was fitted to another metric: {name} '
-                + ('has other weights' if before[name] == now[name] else change)
-                + '; expected the options that it was fitted with, or fit a head to this metric'
+                f'head {now["head"]} was fitted to another metric: '
+                + ('its backbone has other weights' if before.get(name) == now[name] else differ)
+                + '. Expected the options that it was fitted with, or fit a head to this metric'
             )
 
     def extra_repr(self) -> str:
-        return 'fitted on {dataset}, not the published metric'.format(**self.about['fitted_on'])
+        return f'fitted on {self.about["fitted_on"]}, not the published metric'
+
+
+def _plain(value: Any) -> Any:
+    """Shares to six digits: the last bits depend on what they were divided by."""
+    return [float(f'{x:.6g}') for x in value] if isinstance(value, list) and isinstance(value[0], float) else value

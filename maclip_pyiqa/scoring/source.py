@@ -56,7 +56,7 @@ def open_scores(path: str | os.PathLike[str]) -> ScoreSource:
 def is_among(path: str | os.PathLike[str], source: str | os.PathLike[str]) -> bool:
     """Whether a table that is written to a path would be that of a source, or one of its folder."""
     place = os.path.realpath(path)
-    return os.path.realpath(source) in (place, os.path.dirname(place))
+    return os.path.realpath(os.fspath(source).removeprefix('file://')) in (place, os.path.dirname(place))
 
 
 class ScoreSource:

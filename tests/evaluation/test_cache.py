@@ -87,7 +87,7 @@ def test_load_features(tmp_path):
         cache.put(f'k{i}', {'features': f.numpy(), 'shares': np.full(len(f), 1 / len(f))})
         images.append({'name': f'{i}.png', 'key': f'k{i}', 'rating': float(i), 'group': 'g', 'error': ''})
     images.append({'name': 'bad.png', 'key': '', 'rating': 9.0, 'group': 'g', 'error': 'broken'})
-    metadata = {'metric': 'maclip', 'dataset': 'photos', 'protocol': 'list'}
+    metadata = {'metric': 'maclip', 'dataset': 'photos', 'protocol': 'list', 'config': {'head': None}}
     run = {'metadata': metadata, 'cache_key': KEY, 'lower_better': True, 'images': images}
     digests = {'image_digest': 'a', 'text_digest': 'b'}
     save_run(tmp_path, 'photos', 'maclip', run | digests | {'text': text.tolist(), 'scale': scale.tolist()})
@@ -110,7 +110,7 @@ def test_load_features(tmp_path):
     (cache.folder / 'k1' / 'k1.npz').unlink()
     with pytest.raises(FileNotFoundError, match=r'features of 1 images .* first 1\.png'):
         load_features(tmp_path, 'photos')
-    save_run(tmp_path, 'photos', 'maclip_demo', run | {'text': [], 'scale': 1})
+    save_run(tmp_path, 'photos', 'maclip_demo', run | digests | {'text': [], 'scale': 1})
     with pytest.raises(ValueError, match='maclip, maclip_demo; name one'):
         load_features(tmp_path, 'photos')
 

@@ -129,11 +129,35 @@ def test_malformed_lists(tmp_path, text, message):
         read_list(tmp_path / 'list.csv', tmp_path)
 
 
+def test_groups(tmp_path):
+    table, objects = tmp_path / 'list.csv', tmp_path / 'list.json'
+    table.write_text('file,mos,Szene , ref_name\na,1,x ,r\nb,2,x,\nc,3,y,r\n')
+    assert read_list(table, tmp_path).groups is None  # one is not known
+    for name in ('Szene ', 'szene'):
+        assert read_list(table, tmp_path, group_column=name).groups == ['x', 'x', 'y']
+    for name, message in (('ref_name', 'entry 2 has no  ref_name'), ('scene', "no 'scene'.*one with --group-column")):
+        with pytest.raises(ValueError, match=message):
+            read_list(table, tmp_path, group_column=name)
+    objects.write_text(json.dumps([{'file': 'a', 'mos': 1, 'ref_name': 0}, {'file': 'b', 'mos': 2, 'ref_name': 1}]))
+    assert read_list(objects, tmp_path).groups == ['0', '1']
+
+
+@pytest.mark.parametrize('encoding', ['utf-8', 'utf-8-sig', 'utf-16'])
+@pytest.mark.parametrize('delimiter', [';', '\t'])
+def test_lists_of_spreadsheets(tmp_path, encoding, delimiter):
+    table = tmp_path / 'list.csv'
+    rows = [('Bild', 'Note', 'ort'), ('a,1.png', '3,5', 'x,1'), ('b.png', '-0,25', '2'), ('c.png', '4', '3')]
+    table.write_text('\r\n'.join(map(delimiter.join, rows)), encoding)
+    dataset = read_list(table, tmp_path, file_column='Bild', rating_column='Note', group_column='ort')
+    assert dataset.ratings == [3.5, -0.25, 4] and dataset.names == ['a,1.png', 'b.png', 'c.png']
+    assert dataset.groups == ['x,1', '2', '3']
+
+
 @pytest.mark.parametrize('name', ['../a', '.hidden', 'a b', ''])
 def test_names_that_cannot_be_folders(tmp_path, name):
     file = tmp_path / '!.csv'
     file.write_text('file,mos\na,1\n')
-    with pytest.raises(ValueError, match='cannot name a folder'):
+    with pytest.raises(ValueError, match='cannot name the data set'):
         read_list(file, tmp_path, name)
 
 

@@ -16,6 +16,7 @@ from scipy import stats
 
 from maclip_pyiqa import MACLIP
 from maclip_pyiqa.cli import main
+from maclip_pyiqa.evaluation import fitting
 from maclip_pyiqa.evaluation.cache import Features, load_features
 from maclip_pyiqa.evaluation.correlations import srcc
 from maclip_pyiqa.evaluation.fitting import Constants, RidgeHead, cross_validate, fit_features
@@ -48,6 +49,13 @@ def features():
         return Features(images, shares, text, torch.tensor(8.0), np.array(ratings), groups, names, names, metadata)
 
     return features
+
+
+@pytest.fixture(autouse=True)
+def no_curve(request, monkeypatch):
+    """No learning curves, which take most of the time, but where they are tested."""
+    if request.node.name not in ('test_a_known_head_is_found', 'test_commands'):
+        monkeypatch.setattr(fitting, 'SIZES', [])
 
 
 @pytest.fixture(scope='module')
@@ -195,7 +203,7 @@ def test_held_out_means_held_out(features, true_ratings, model):
 @pytest.mark.parametrize(
     ('ratings', 'groups', 'folds', 'say'),
     [
-        (np.ones(COUNT), None, 5, 'all ratings are equal'),
+        (np.ones(COUNT), None, 5, 'of different ratings'),
         (ALL, ['a', 'b'] * 120, 5, 'folds=5 of 240 images in 2 groups'),
         (ALL, None, 1, 'at least 2 folds'),
         (ALL, None, 100, '3 images for each fold'),
@@ -204,6 +212,22 @@ def test_held_out_means_held_out(features, true_ratings, model):
 def test_wrong_arguments(features, ratings, groups, folds, say):
     with pytest.raises(ValueError, match=say):
         cross_validate(RidgeHead(features(ratings, groups)), folds=folds)
+
+
+@pytest.mark.parametrize(
+    'sizes', [[48] * 5, [150, *[6] * 15]], ids=['five photos', 'one photo in more than half of the images']
+)
+def test_too_few_photos_for_an_interval(features, sizes):
+    """Random ratings would be called a real gain far too often."""
+    groups = [str(g) for g in np.repeat(np.arange(len(sizes)), sizes)]
+    ratings = np.random.default_rng(0).random(COUNT)
+    fit = cross_validate(RidgeHead(features(ratings, groups)), folds=4, resamples=100)
+    assert np.isnan(fit.interval).all() and not fit.real and np.isfinite(fit.srcc)
+
+
+def test_constants_start_within_their_bounds(features):
+    with pytest.raises(ValueError, match=r'box_lam=5; expected one in \[-2, 2\]'):
+        Constants(features(ALL, box_lam=5))
 
 
 @pytest.mark.parametrize('config', [{'cue': 'sim'}, {'head': 'a.safetensors'}])
@@ -242,9 +266,13 @@ def test_constants_are_what_pyiqa_takes(tiny, photos, tmp_path):
     metric = MACLIP(backbone=tiny, stride=20, prompt_weights=[1, 2, 3, 4, 5])
     images = [photo[:, :70, : 64 + 10 * n] for n, photo in enumerate(photos)]
     data = features_of(metric, images)
-    fit, path = fit_features(data, tmp_path, 'constants', folds=3, resamples=20)
+    fit, path = fit_features(data, tmp_path, 'constants', 'of two\nlines: {', folds=3, resamples=20)
     text = path.read_text()
-    assert path.name == 'list.own.constants.yml' and 'not the published metric' in text and 'licence: not given' in text
+    assert (
+        path.name == 'list.own.constants.yml'
+        and 'not the published metric' in text
+        and 'licence: of two lines: {\n' in text
+    )
     fitted = pyiqa.create_metric('maclip', **yaml.safe_load(text), device='cpu')
     got = torch.cat([fitted(image[None]) for image in images])[:, 0]
     np.testing.assert_allclose(got, Constants(data).scores(fit.parameters, np.arange(len(images))), atol=1e-5)
@@ -281,7 +309,7 @@ def test_commands(tmp_path, photo_files, capsys, monkeypatch):
     curve = [
         [float(cell) for cell in line.split(',')] for line in Path(head).with_suffix('.csv').read_text().split()[1:]
     ]
-    assert [int(n) for n, _ in curve] == [10, 19] and all(f'{n:7.0f}  {value:.4f}' in out for n, value in curve)
+    assert [int(n) for n, _ in curve] == [10, 21] and all(f'{n:7.0f}  {value:.4f}' in out for n, value in curve)
 
     assert main(['score', 'photos/3.png', '--backbone', 'demo', '--head', head]) == 0
     shown = capsys.readouterr()
@@ -316,3 +344,4 @@ def test_commands(tmp_path, photo_files, capsys, monkeypatch):
     assert names == ['maclip_demo', 'maclip_demo+Noten.maclip_demo.head']
     page = Path('results/results.md').read_text()
     assert 'metric with a head fitted to ratings: not MA-CLIP as published' in page
+    assert main(['fit', 'results', 'Noten', '--folds', '3', '--resamples', '100']) == 0  # of the one without a head

@@ -174,6 +174,11 @@ def looked_up(tmp_path: Path, rows: dict[str, float], dataset: DataSet) -> list[
             {'photos/1.png': 1, '2.png': 2},
             ['scores.csv: photos/1.png may be of 2 images'] * 2 + [2],
         ),
+        (  # of the other image too, though that has a row of its own
+            ('a/1.png', 'c/1.png'),
+            {'a/1.png': 2, '1.png': 1},
+            [2, 'scores.csv: 1.png may be of 2 images'],
+        ),
         (('1.png', './1.png'), {'1.png': 1}, [1, 1]),  # one image, listed twice
         (('1.png', '2.png'), {'1.png': '', '2.png': 2}, ['its score in scores.csv is missing or not finite', 2]),
         (

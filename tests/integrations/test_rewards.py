@@ -89,6 +89,15 @@ def test_bad_images_get_the_lowest_reward_and_a_warning(reward, images, scores):
     assert [str(w.message).split(' gets')[0] for w in caught] == ['image 0', 'image 1', 'image 2']
 
 
+def test_no_image_beats_others_by_being_bad(tiny, tiny_head, images):
+    """With a head scores may be below 0."""
+    metric = MACLIP(backbone=tiny, head=tiny_head)
+    metric.head.bias -= 9
+    with pytest.warns(UserWarning, match='image 1 gets the reward -'):
+        got, info = MACLIPReward(metric)([images[0], images[0] * float('nan'), images[1]])
+    assert got[1] == min(got) < -1 and info['scored'].tolist() == [True, False, True]
+
+
 def test_errors_of_the_device_end_the_run(tiny, images):
     """Once an image fails by itself; a batch that is too large for the memory is tried again image by image."""
     metric = MACLIP(backbone=tiny)

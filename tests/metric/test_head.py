@@ -1,6 +1,7 @@
 """A head in place of the fusion: its scores by NumPy, wherever the metric goes, and what is refused."""
 
 import copy
+import json
 import pickle
 
 import numpy as np
@@ -11,6 +12,7 @@ from safetensors.torch import save_file
 
 from maclip_pyiqa import MACLIP, MACLIPLoss
 from maclip_pyiqa.backbone import note
+from maclip_pyiqa.metric.head import KEY
 from maclip_pyiqa.testing import TINY, make_clip, save_folder
 
 
@@ -93,6 +95,12 @@ def test_fingerprint(metric, tiny, tiny_head, tmp_path, save_head):
     assert MACLIP(backbone=tiny, head=moved).fingerprint() == metric.fingerprint() != plain.fingerprint()
     other = MACLIP(backbone=tiny, head=save_head(plain, tmp_path / 'other.safetensors', seed=1))
     assert other.fingerprint() not in (metric.fingerprint(), plain.fingerprint())
+    numbers = {'weight': torch.ones(64, dtype=torch.int64), 'cues': torch.ones(2), 'bias': torch.tensor(0.0)}
+    found = set()
+    for factor in (1, 2):  # of whole numbers too
+        save_file(numbers | {'weight': factor * numbers['weight']}, moved, {KEY: json.dumps(metric.head.about)})
+        found.add(MACLIP(backbone=tiny, head=moved).fingerprint())
+    assert len(found) == 2
     assert other.features_fingerprint() == metric.features_fingerprint() == plain.features_fingerprint()
     plain.load_head(tiny_head)
     assert plain.fingerprint() == metric.fingerprint() and plain.config == metric.config
@@ -101,7 +109,7 @@ def test_fingerprint(metric, tiny, tiny_head, tmp_path, save_head):
 
 def test_about(metric, tiny, tmp_path, save_head):
     assert metric.head.about['fitted_on'] == {'dataset': 'random numbers'}
-    assert 'random numbers, not the published metric' in repr(metric)
+    assert "{'dataset': 'random numbers'}, not the published metric" in repr(metric)
     assert metric.head.ratings(torch.tensor([0.0, 0.5, 1.0])).tolist() == [1, 3, 5]
     dmos = MACLIP(backbone=tiny, head=save_head(metric, tmp_path / 'a.safetensors', ratings=(80, 0)))
     assert dmos.head.ratings(torch.tensor([0.0, 0.25, 1.0])).tolist() == [80, 60, 0]
@@ -110,10 +118,10 @@ def test_about(metric, tiny, tmp_path, save_head):
 @pytest.mark.parametrize(
     ('options', 'say'),
     [
-        ({'box_lam': 0.25}, 'box_lam was 0.5 and is 0.25'),
-        ({'pos_embedding': True}, 'pos_embedding was False and is True'),
-        ({'prompts': 'sharp'}, 'prompts was'),
-        ({'prompt_weights': [1, 2, 1, 1, 1]}, 'prompt_weights was None'),
+        ({'box_lam': 0.25}, 'it has box_lam=0.5, this metric 0.25'),
+        ({'pos_embedding': True}, 'it has pos_embedding=False, this metric True'),
+        ({'prompts': 'sharp'}, 'it has prompts=.*, this metric .*Sharp'),
+        ({'prompt_weights': [1, 2, 1, 1, 1]}, 'it has prompt_weights=None'),
         ({'cue': 'sim'}, 'a head is computed from both cues'),
     ],
 )
@@ -122,15 +130,23 @@ def test_another_metric_is_refused(tiny, tiny_head, options, say):
         MACLIP(backbone=tiny, head=tiny_head, **options)
 
 
+def test_prompt_weights_are_the_same_to_six_digits(tiny, tmp_path, save_head):
+    weights = [1, 2, 3, 4, 5]
+    path = save_head(MACLIP(backbone=tiny, prompt_weights=weights), tmp_path / 'a.safetensors')
+    assert MACLIP(backbone=tiny, prompt_weights=[w / 3 for w in weights], head=path).head
+
+
 def test_another_backbone_is_refused(tiny_head, metric, photos, tmp_path, x):
     other = save_folder(make_clip(TINY, photos[5:8]), TINY, tmp_path / 'other')
-    with pytest.raises(ValueError, match=r'backbone was .* and is .*; expected the options that it was fitted with'):
+    with pytest.raises(
+        ValueError, match=r'it has backbone=.*, this metric .* Expected the options that it was fitted with'
+    ):
         MACLIP(backbone=other, head=tiny_head)
     with pytest.raises(ValueError, match='alpha: of no effect with a head'):
         metric(x, alpha=2.0)
 
 
-def test_files_that_are_no_heads(tiny, tiny_head, tmp_path):
+def test_files_that_are_no_heads(tiny, tiny_head, metric, tmp_path):
     empty, damaged, plain = (tmp_path / f'{name}.safetensors' for name in ('empty', 'damaged', 'plain'))
     empty.touch()
     damaged.write_bytes(tiny_head.read_bytes()[:-9])
@@ -143,5 +159,22 @@ def test_files_that_are_no_heads(tiny, tiny_head, tmp_path):
     ):
         with pytest.raises(ValueError, match=rf'{say}.*expected a file that `maclip-pyiqa fit` wrote'):
             MACLIP(pretrained='no-such-tag', head=path)  # before weights are looked for
+    tensors, about = (
+        {'weight': torch.ones(64), 'cues': torch.ones(2), 'bias': torch.tensor(0.0)},
+        dict(metric.head.about),
+    )
+    for name, tensor, change, say in (
+        ('cues', torch.ones(3), {}, 'holds no head'),
+        ('weight', torch.ones(64, 1), {}, 'holds no head'),
+        ('weight', torch.full((64,), torch.nan), {}, 'not finite'),
+        ('bias', torch.tensor(0.0), {'ratings': ...}, 'holds no head'),
+        ('bias', torch.tensor(0.0), '[' * 10_000, 'cannot be read'),
+        ('bias', torch.tensor(0.0), '[1, 2]', 'holds no head'),
+        ('weight', torch.ones(32), {}, 'backbone has other weights'),
+    ):
+        text = change if isinstance(change, str) else json.dumps({k: v for k, v in about.items() if k not in change})
+        save_file(tensors | {name: tensor}, plain, {KEY: text})
+        with pytest.raises(ValueError, match=say):
+            MACLIP(backbone=tiny, head=plain)
     with pytest.raises(TypeError, match='head=3; expected a path'):
         MACLIP(backbone=tiny, head=3)

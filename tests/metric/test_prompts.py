@@ -25,6 +25,8 @@ def test_combinations():
     assert read_prompts('brightness,contrast') == read_prompts(' brightness, contrast,brightness') == pairs
     assert read_prompts('maclip,warm') == (*PROMPTS, ('Warm photo.', 'Cold photo.'))
     assert attribute_names(read_prompts('sharp,sharpness,clipiqa')) == ('sharp', 'sharpness', 'quality')
+    assert read_prompts(('brightness', 'contrast')) == pairs  # as torchmetrics takes them
+    assert read_prompts(['warm', ('a', 'b')]) == (('Warm photo.', 'Cold photo.'), ('a', 'b'))
     for text in ('brightness,gloss', 'brightness,', '', ','):
         with pytest.raises(ValueError, match=r"'(gloss|)' is no set of prompts.*names of sets, separated by commas"):
             read_prompts(text)
