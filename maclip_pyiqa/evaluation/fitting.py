@@ -21,7 +21,7 @@ from sklearn.linear_model import Ridge
 from sklearn.model_selection import GroupKFold, cross_val_predict
 from torch import Tensor
 
-from ..metric.cues import cosine_cue, fuse, magnitude_cue
+from ..metric.cues import box_cox, cosine_cue, fuse, magnitude_cue, standardise
 from ..metric.head import Head
 from ..scoring.schema import now, versions
 from .cache import Features
@@ -115,9 +115,9 @@ class Constants(_Data):
             raise ValueError(
                 f'box_lam={self.config["box_lam"]}; expected one in [{LOW[0]:g}, {HIGH[0]:g}] to start from'
             )
-        nodes = HIGH[0] * np.polynomial.chebyshev.chebpts1(NODES)
+        nodes = (HIGH[0] * np.polynomial.chebyshev.chebpts1(NODES)).tolist()
         self._basis = interpolate.BarycentricInterpolator(nodes, np.eye(NODES))
-        rows = [torch.stack([magnitude_cue(f, lam) for lam in nodes.tolist()]) for f in self.features]
+        rows = [torch.stack([box_cox(z, lam).mean(-1) for lam in nodes]) for z in map(standardise, self.features)]
         self._q_mag, self._q_sim = torch.cat(rows, 1).double(), torch.cat(self.q_sim).double()
         self._share, counts = torch.cat(self.shares).double(), [len(q) for q in self.q_sim]
         self._views = np.split(np.arange(sum(counts)), np.cumsum(counts)[:-1])  # of each image
