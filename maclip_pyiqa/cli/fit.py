@@ -53,14 +53,14 @@ def run(args: argparse.Namespace) -> int:
 
         fit, path = fit_features(features, args.output or args.results / 'fit', args.what, args.licence, **settings)
     by = 'by photo' if features.groups else 'by image, as the data set does not say of each which photo it shows'
-    few = 'an interval needs at least 6 photos, none of them in more than half of the images; '
-    verdict = (
-        'real' if fit.real else few * math.isnan(fit.interval[0]) + 'not shown to be real; keep the published metric'
-    )
+    verdict = 'real' if fit.real else 'not shown to be real; keep the published metric'
+    interval = 'too few photos for an interval, or one of them in more than half of the images'
+    if not math.isnan(fit.interval[0]):
+        interval = '95% interval [{:+.4f}, {:+.4f}]'.format(*fit.interval)
     print(f'{features.title}; {args.folds} folds {by}\n\nratings  SRCC on held-out images')
     for row in fit.curve:
         print(f'{row["ratings"]:7}  {row["srcc"]:.4f}')
     print(f'unfitted {fit.baseline:.4f}\n')
-    print('gain {:+.4f}, 95% interval [{:+.4f}, {:+.4f}]:'.format(fit.srcc - fit.baseline, *fit.interval), verdict)
+    print(f'gain {fit.srcc - fit.baseline:+.4f}, {interval}: {verdict}')
     print(f'{path}: not MA-CLIP as published; say so where you report it')
     return OK

@@ -283,7 +283,8 @@ def fit_features(
     fit = cross_validate(model, **settings)
     about: dict[str, Any] = {'fitted_on': {name: model.about[name] for name in ('dataset', 'protocol')}}
     about['fitted_on'] |= {'images': len(features.names), 'groups': len(np.unique(model.group))}
-    about['held_out'] = {'srcc': fit.srcc, 'unfitted': fit.baseline, 'interval of the gain': list(fit.interval)}
+    ends = None if math.isnan(fit.interval[0]) else list(fit.interval)
+    about['held_out'] = {'srcc': fit.srcc, 'unfitted': fit.baseline, 'interval of the gain': ends}
     about |= {'licence': licence or 'not given', 'versions': versions(), 'date': now()}
     path = output / f'{model.about["dataset"]}.{model.about["metric"]}.{what}{model.suffix}'
     output.mkdir(parents=True, exist_ok=True)

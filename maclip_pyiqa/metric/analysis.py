@@ -27,8 +27,8 @@ class Analysis:
 
     Attributes:
         q: score, as the metric's forward gives it, (N, 1)
-        q_view: fused score of each view, (N, V); `q` is their mean, weighted by `plan.shares` (equal, unless the
-            metric has `max_views`)
+        q_view: score of each view, fused or, where there is a head, the head's, (N, V); `q` is their mean, weighted by
+            `plan.shares` (equal, unless the metric has `max_views`)
         q_sim, q_mag: cosine and magnitude cue, (N, V)
         w_sim: weight of the cosine cue in `q_view`, (N, V); the magnitude cue weighs 1 - w_sim
         attributes: probability of the positive prompt of each pair, (N, V, P); `q_sim` is their mean, weighted by

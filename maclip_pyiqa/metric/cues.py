@@ -27,7 +27,7 @@ class Cues(NamedTuple):
     """What `MACLIP.cues` makes of features (..., D).
 
     Attributes:
-        q: fused score of each view, (...)
+        q: score of each view, fused or, where there is a head, the head's, (...)
         q_sim: cosine cue, (...)
         q_mag: magnitude cue, (...)
         w_sim: weight of the cosine cue in `q`, (...); the magnitude cue's is 1 - w_sim

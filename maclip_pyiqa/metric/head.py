@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .._files import one_line
+from .._files import one_line, replacing
 from ..backbone import FrozenModule
 from ..backbone.identity import digest
 
@@ -40,8 +40,8 @@ class Head(FrozenModule):
         bias: c, ()
         about: plain data: `config` of the metric that it was fitted to; `image_digest` and `text_digest` of its
             backbone; `ratings` of score 0 and of score 1; `fitted_on`, data set, protocol and numbers of images and
-            groups; `held_out`, SRCC on images that it was not fitted to, with the gain over the unfitted metric and its
-            95 % interval; `licence` of the ratings, as it was given; `versions` and `date`
+            groups; `held_out`, SRCC on images that it was not fitted to, that of the unfitted metric, and the 95 %
+            interval of the gain, null if there is none; `licence` of the ratings, as it was given; `versions`; `date`
 
     Attributes:
         digest: hash of its numbers, 64 hexadecimal digits
@@ -86,7 +86,7 @@ class Head(FrozenModule):
         from safetensors.torch import save
 
         data = save({name: tensor.cpu() for name, tensor in self.named_buffers()}, {KEY: json.dumps(self.about)})
-        with open(path, 'wb') as file:
+        with replacing(path) as part, open(part, 'wb') as file:
             file.write(data)
 
     @classmethod
