@@ -39,13 +39,8 @@ exit codes:
   130  interrupted
 """
 
-FLAGS = (
-    'backbone',
-    'pretrained',
-    'prompts',
-    'max_views',
-    'head',
-)  # options of the metric that have a flag of their own
+# options of the metric that have a flag of their own
+FLAGS = ('backbone', 'pretrained', 'prompts', 'max_views', 'head')
 OTHERS = tuple(name for name, e in ENTRIES.items() if e.metadata['moves'] != 'nothing' and name not in FLAGS)
 WORKERS = min(4, os.cpu_count() or 1)
 

@@ -107,7 +107,8 @@ class Head(FrozenModule):
         except (OSError, SafetensorError, ValueError, RecursionError) as error:
             raise ValueError(f'head {path} cannot be read: {one_line(error)}; {wrote}') from error
         shapes = [tuple(tensor.shape) for tensor in tensors.values()]
-        if shapes[1:] != [(2,), ()] or len(shapes[0]) != 1 or not isinstance(about, dict) or ABOUT - about.keys():
+        says = isinstance(about, dict) and about.keys() >= ABOUT and isinstance(about['config'], dict)
+        if shapes[1:] != [(2,), ()] or len(shapes[0]) != 1 or not says:
             raise ValueError(f'{path} holds no head; {wrote}')
         if not all(torch.isfinite(tensor).all() for tensor in tensors.values()):
             raise ValueError(f'head {path} has numbers that are not finite; fit it again')

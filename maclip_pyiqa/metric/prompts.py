@@ -57,8 +57,8 @@ def read_prompts(prompts: Sequence[Sequence[str]] | str | os.PathLike) -> tuple[
 
     Args:
         prompts: pairs, (positive, negative); or the name of a set: 'maclip', 'clipiqa', or one attribute such as
-            'sharp' or torchmetrics' 'brightness'; or several names, separated by commas or in a
-            tuple; or the path of a .yml or .yaml file with a list of [positive, negative]
+            'sharp' or torchmetrics' 'brightness'; or several names, separated by commas or in a tuple; or the path of a
+            .yml or .yaml file with a list of [positive, negative]
 
     Returns:
         the pairs, positive first
@@ -92,9 +92,7 @@ def read_prompts(prompts: Sequence[Sequence[str]] | str | os.PathLike) -> tuple[
         raise TypeError(f'prompts are {prompts!r}{where}; {EXPECTED}')
     if not prompts:
         raise ValueError(f'prompts are empty{where}; {EXPECTED}, at least one pair')
-    if isinstance(prompts, Sequence) and any(
-        isinstance(pair, str) for pair in prompts
-    ):  # names, as torchmetrics has them
+    if not where and any(isinstance(pair, str) for pair in prompts):  # names, as torchmetrics takes them
         prompts = [p for pair in prompts for p in (read_prompts(pair) if isinstance(pair, str) else [pair])]
     for pair in prompts:
         is_pair = isinstance(pair, Sequence) and not isinstance(pair, str) and len(pair) == 2

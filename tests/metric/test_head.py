@@ -170,6 +170,7 @@ def test_files_that_are_no_heads(tiny, tiny_head, metric, tmp_path):
         ('bias', torch.tensor(0.0), {'ratings': ...}, 'holds no head'),
         ('bias', torch.tensor(0.0), '[' * 10_000, 'cannot be read'),
         ('bias', torch.tensor(0.0), '[1, 2]', 'holds no head'),
+        ('bias', torch.tensor(0.0), json.dumps(about | {'config': 3}), 'holds no head'),
         ('weight', torch.ones(32), {}, 'backbone has other weights'),
     ):
         text = change if isinstance(change, str) else json.dumps({k: v for k, v in about.items() if k not in change})
