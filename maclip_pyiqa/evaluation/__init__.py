@@ -10,7 +10,7 @@
     correlations  SRCC, KRCC, PLCC, the logistic fit, bootstrap intervals
     tables        results.csv, results.md, plots, and the published numbers beside ours
     ablations     variants of MA-CLIP, scored from cached features
-    fitting       the constants fitted to ratings, cross-validated
+    fitting       a head or the constants, fitted to ratings and cross-validated
 
 Importing it imports none of them. `pip install 'maclip_pyiqa[evaluation]'` installs what they need.
 """
