@@ -14,10 +14,10 @@ from torch import Tensor
 from .._files import one_line, replacing
 from ..backbone import FrozenModule
 from ..backbone.identity import digest
+from .options import Options, rounded
 
 if TYPE_CHECKING:
     from ..backbone import Backbone
-    from .options import Options
 
 __all__ = ['Head']
 
@@ -140,5 +140,5 @@ class Head(FrozenModule):
 
 
 def _plain(value: Any) -> Any:
-    """Shares to six digits: the last bits depend on what they were divided by."""
-    return [float(f'{x:.6g}') for x in value] if isinstance(value, list) and isinstance(value[0], float) else value
+    """An option as it is compared: shares to six digits."""
+    return [rounded(x) if isinstance(x, float) else x for x in value] if isinstance(value, list) else value

@@ -20,7 +20,8 @@ from typing import Any, Literal
 from .._values import flag, integer, number
 from .prompts import PROMPTS, read_prompts
 
-__all__ = ['DEFAULTS', 'ENTRIES', 'Options', 'describe', 'option', 'parse', 'table', 'with_options_as_attributes']
+__all__ = ['DEFAULTS', 'ENTRIES', 'Options', 'describe', 'option', 'parse', 'rounded', 'table']
+__all__ += ['with_options_as_attributes']
 
 Check = Callable[[str, Any], Any]  # of an option's name and value -> the value in its usual type
 Moved = Literal['weights', 'features', 'cues', 'nothing']
@@ -172,7 +173,7 @@ class Options:
         """
         values, defaults = self.config(), default.config()
         if values['prompt_weights'] is not None:
-            values['prompt_weights'] = [_rounded(share) for share in values['prompt_weights']]
+            values['prompt_weights'] = [rounded(share) for share in values['prompt_weights']]
         changed = {}
         for entry in fields(self):
             name, moved, only = entry.name, entry.metadata['moves'], entry.metadata['only']
@@ -244,10 +245,10 @@ def _shares(weights: list[float], pairs: int) -> list[float] | None:
         )
     if not math.isclose(total, 1, abs_tol=1e-9):  # those of a `config` stay as they are
         weights = [weight / total for weight in weights]
-    return None if len({_rounded(weight) for weight in weights}) == 1 else weights
+    return None if len({rounded(weight) for weight in weights}) == 1 else weights
 
 
-def _rounded(share: float) -> float:
+def rounded(share: float) -> float:
     """To six digits: the last bits of a share depend on what it was divided by."""
     return float(f'{share:.6g}')
 

@@ -20,6 +20,7 @@ from maclip_pyiqa.evaluation import fitting
 from maclip_pyiqa.evaluation.cache import Features, load_features
 from maclip_pyiqa.evaluation.correlations import srcc
 from maclip_pyiqa.evaluation.fitting import Constants, RidgeHead, cross_validate, fit_features
+from maclip_pyiqa.metric.head import Head
 from maclip_pyiqa.scoring import read_image
 
 PAPER = {'box_lam': 0.5, 'base_cos': 1.0, 'base_norm': 0.6, 'alpha': 1.0}
@@ -217,12 +218,14 @@ def test_wrong_arguments(features, ratings, groups, folds, say):
 @pytest.mark.parametrize(
     'sizes', [[48] * 5, [150, *[6] * 15]], ids=['five photos', 'one photo in more than half of the images']
 )
-def test_too_few_photos_for_an_interval(features, sizes):
+def test_too_few_photos_for_an_interval(features, sizes, tmp_path):
     """Random ratings would be called a real gain far too often."""
     groups = [str(g) for g in np.repeat(np.arange(len(sizes)), sizes)]
     ratings = np.random.default_rng(0).random(COUNT)
     fit = cross_validate(RidgeHead(features(ratings, groups)), folds=4, resamples=100)
     assert np.isnan(fit.interval).all() and not fit.real and np.isfinite(fit.srcc)
+    _, path = fit_features(features(ratings, groups), tmp_path, folds=4, resamples=10)
+    assert Head.load(path).about['held_out']['interval of the gain'] is None  # JSON has no NaN
 
 
 def test_constants_start_within_their_bounds(features):
