@@ -23,7 +23,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument('photos', nargs='*', help='files and folders (default: those in the packages)')
     args = parser.parse_args(argv)
 
-    from maclip_pyiqa.scoring import FLAGS, find_flags, find_images, read_pixels
+    from maclip_pyiqa.scoring import find_images
+    from maclip_pyiqa.scoring.flags import FLAGS, find_flags
+    from maclip_pyiqa.scoring.read import read_pixels
 
     flagged: dict[str, list[str]] = {flag: [] for flag in FLAGS}
     photos, read = [], 0

@@ -75,7 +75,7 @@ def main(argv: list[str] | None = None) -> int:
 
     from maclip_pyiqa import MACLIP, WeightsError
     from maclip_pyiqa.backbone import NOTE
-    from maclip_pyiqa.scoring import read_image, to_tensor
+    from maclip_pyiqa.scoring.read import read_image, to_tensor
 
     try:
         metrics = {

@@ -103,7 +103,8 @@ def images(source: dict, device: str, repeats: int) -> dict[str, dict[str, float
     import torch
 
     from maclip_pyiqa import MACLIP
-    from maclip_pyiqa.scoring import read_file, score_read
+    from maclip_pyiqa.scoring.batch import read_file
+    from maclip_pyiqa.scoring.score import score_read
 
     clock = time.process_time if device == 'cpu' else time.perf_counter
 

@@ -31,7 +31,7 @@ def main(argv: list[str] | None = None) -> int:
     from maclip_pyiqa import MACLIP, Analysis, WeightsError
     from maclip_pyiqa.backbone import NOTE
     from maclip_pyiqa.demo import PHOTO
-    from maclip_pyiqa.scoring import read_pixels, to_tensor
+    from maclip_pyiqa.scoring.read import read_pixels, to_tensor
 
     try:
         metric = MACLIP(backbone=args.backbone, pretrained=args.pretrained)

@@ -11,9 +11,6 @@ from typing import IO, TYPE_CHECKING
 if TYPE_CHECKING:
     import fsspec
 
-__all__ = ['check_writable', 'file_size', 'file_system', 'is_local', 'is_url', 'one_line', 'open_binary', 'replacing']
-__all__ += ['write_binary']
-
 
 def is_url(path: str) -> bool:
     """Whether a path is a URL that fsspec opens, such as s3://bucket/name."""

@@ -7,8 +7,6 @@ from collections.abc import Callable
 from importlib import import_module
 from importlib.util import find_spec
 
-__all__ = ['NotInstalledError', 'lazy', 'need']
-
 
 class NotInstalledError(ModuleNotFoundError):
     """An optional library is not installed; the message says what needs it and how to install it."""

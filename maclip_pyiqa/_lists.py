@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 
-__all__ = ['as_names', 'as_paths']
-
 
 def as_paths(paths: str | bytes | os.PathLike | Iterable[str | bytes | os.PathLike]) -> list[str]:
     """Paths as text; a single one is a list of one."""

@@ -15,8 +15,6 @@ from typing import IO, Any
 
 from ._files import is_url, one_line, open_binary
 
-__all__ = ['Tar', 'open_tar', 'read_member']
-
 # by a file's first bytes
 COMPRESSED: dict[bytes, Callable[..., Any]] = {b'\x1f\x8b': gzip.open, b'BZh': bz2.open, b'\xfd7zXZ': lzma.open}
 BROKEN = (EOFError, zlib.error, gzip.BadGzipFile, lzma.LZMAError)  # of what is compressed

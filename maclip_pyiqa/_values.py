@@ -9,8 +9,6 @@ import math
 import operator
 from typing import Any
 
-__all__ = ['flag', 'integer', 'number']
-
 
 def integer(name: str, value: Any, least: int = 1) -> int:
     """A whole number of at least `least`, as an int; TypeError or ValueError for anything else."""

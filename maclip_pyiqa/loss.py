@@ -12,8 +12,6 @@ from ._values import flag, number
 from .metric import MACLIP
 from .metric.checks import RangeCheck, as_images, wants_grad
 
-__all__ = ['MACLIPLoss']
-
 Images: TypeAlias = Tensor | Sequence[Tensor]
 
 

@@ -9,18 +9,14 @@ from .._lazy import lazy
 
 if TYPE_CHECKING:
     from .clip import Backbone
-    from .frozen import FrozenModule
-    from .loading import DEMO
     from .weights import WeightsError
 
-__all__ = ['DEMO', 'FITTED', 'NOTE', 'Backbone', 'FrozenModule', 'WeightsError', 'note']
+__all__ = ['Backbone', 'WeightsError']
 
 NOTE = 'demonstration backbone: not CLIP, and not the published metric'
 FITTED = 'metric with a head fitted to ratings: not MA-CLIP as published'
 
-__getattr__ = lazy(
-    __name__, {'Backbone': 'clip', 'FrozenModule': 'frozen', 'DEMO': 'loading', 'WeightsError': 'weights'}
-)
+__getattr__ = lazy(__name__, {'Backbone': 'clip', 'WeightsError': 'weights'})
 
 
 def note(config: Mapping[str, Any] | None) -> str:

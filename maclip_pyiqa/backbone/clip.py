@@ -17,8 +17,6 @@ from .identity import image_digest, text_digest
 from .loading import load
 from .tower import simplify
 
-__all__ = ['Backbone']
-
 
 class Backbone(FrozenModule):
     """Frozen image tower of a CLIP, with the features of some prompts.

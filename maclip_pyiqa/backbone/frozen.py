@@ -10,8 +10,6 @@ from torch import nn
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-__all__ = ['FrozenModule', 'freeze']
-
 
 class FrozenModule(nn.Module):
     """A module that stays in eval mode, and whose tensors can be used with gradients wherever it was made, moved,

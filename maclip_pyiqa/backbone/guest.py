@@ -19,8 +19,6 @@ from typing import Any
 import numpy as np
 import torch
 
-__all__ = ['GUEST', 'OPEN_CLIP_LOGGER', 'default_device', 'ignoring', 'plain_torch', 'quiet_open_clip', 'same_random']
-
 
 class Shared:
     """A context that several threads are in at once: entered by the first one, left by the last one.

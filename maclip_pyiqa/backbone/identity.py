@@ -18,8 +18,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-__all__ = ['architecture_facts', 'digest', 'image_digest', 'text_digest']
-
 NEUTRAL = ('pretrained', 'tokenizer', 'drop', 'output_tokens')  # parts of names: loading, tokens (hashed), training
 IN_SHAPES = ('layers', 'width', 'patch_size', 'image_size', 'mlp_ratio', 'vocab_size', 'context_length')
 

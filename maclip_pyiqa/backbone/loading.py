@@ -21,8 +21,6 @@ from .identity import architecture_facts
 from .names import architecture
 from .weights import WeightsError, find, read
 
-__all__ = ['DEMO', 'load']
-
 DEMO = Path(__file__).parent / 'demo'  # the folder of the demonstration backbone
 
 

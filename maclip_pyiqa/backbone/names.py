@@ -5,8 +5,6 @@ from __future__ import annotations
 from importlib.util import find_spec
 from pathlib import Path
 
-__all__ = ['architecture', 'is_known']
-
 
 def architecture(name: str) -> str:
     """open_clip's name of an architecture, also from OpenAI's spelling.

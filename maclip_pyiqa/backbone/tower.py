@@ -12,8 +12,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-__all__ = ['AddGrid', 'MeanQueryPool', 'simplify']
-
 
 def simplify(visual: Any, window: int, pos_embedding: bool) -> tuple[nn.Module, int, bool]:
     """The same tower with less work.

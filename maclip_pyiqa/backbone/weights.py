@@ -14,8 +14,6 @@ from torch import Tensor
 from .._files import one_line
 from .guest import ignoring
 
-__all__ = ['WeightsError', 'find', 'local_files', 'read', 'sha256']
-
 
 class WeightsError(RuntimeError):
     """Weights could not be found or read, or do not fit. The message says what was tried and what to do."""

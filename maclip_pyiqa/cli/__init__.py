@@ -1,5 +1,3 @@
 """The command line: `maclip-pyiqa --help`, or `python -m maclip_pyiqa --help`. One file a command."""
 
-from .main import main
-
-__all__ = ['main']
+from .main import main as main

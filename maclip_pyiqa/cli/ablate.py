@@ -9,8 +9,6 @@ from typing import Any
 from .._lazy import need
 from .common import OK, Parents, say, usage_errors, whole_number
 
-__all__ = ['add', 'run']
-
 DESCRIPTION = """\
 Ablations of MA-CLIP from the features that `maclip-pyiqa evaluate` cached: no image is read again.
 

@@ -22,12 +22,6 @@ if TYPE_CHECKING:
     from ..metric import MACLIP, Analysis
     from ..scoring import Reference
 
-__all__ = [
-    *('CODES', 'FAILED', 'INTERRUPTED', 'NO_WEIGHTS', 'OK', 'USAGE', 'WORKERS', 'Parents', 'UsageError'),
-    *('load_device', 'load_metric', 'load_metrics', 'load_reference', 'metric_options', 'parent_parsers'),
-    *('save_figure', 'say', 'split_names', 'usage_errors', 'whole_number', 'writing'),
-]
-
 OK, FAILED, USAGE, NO_WEIGHTS, INTERRUPTED = 0, 1, 2, 3, 130
 
 CODES = """\

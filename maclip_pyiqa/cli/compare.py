@@ -24,8 +24,6 @@ from .common import (
     writing,
 )
 
-__all__ = ['add', 'run']
-
 LISTED = 10  # images of each kind on standard error; the page and --pairs have all
 SUFFIXES = ('.csv', '.html')
 

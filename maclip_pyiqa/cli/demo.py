@@ -13,8 +13,6 @@ from ..scoring.find import check_file
 from ..scoring.text import escape_path
 from .common import FAILED, OK, Parents, UsageError, say
 
-__all__ = ['add', 'run']
-
 DESCRIPTION = """\
 Degrades a photo (reduced to 640 pixels) by blur, noise, JPEG, and blur of its right half, each in three steps; scores
 each step with the demonstration backbone in this package, and draws images, scores, maps, cues and attributes into

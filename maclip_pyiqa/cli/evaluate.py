@@ -30,8 +30,6 @@ if TYPE_CHECKING:  # seconds to import
     from ..evaluation.datasets import DataSet
     from ..evaluation.evaluate import Processes
 
-__all__ = ['add', 'run']
-
 DESCRIPTION = """\
 Agreement between metrics and human ratings: any of pyiqa's no-reference metrics on IQA data sets, with confidence
 intervals.

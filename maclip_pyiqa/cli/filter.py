@@ -8,8 +8,6 @@ import re
 from .._lazy import need
 from .common import FAILED, INCOMPLETE, OK, Parents, UsageError, load_reference, say, split_names, usage_errors
 
-__all__ = ['add', 'run']
-
 DESCRIPTION = """\
 Keeps the images that pass all conditions and writes their rows, in their order, to FILE; prints counts and a histogram.
 Without -o it only prints, so that a threshold can be chosen first. Images without a score are never kept.

@@ -10,8 +10,6 @@ from typing import Any
 from .._lazy import need
 from .common import OK, Parents, usage_errors, whole_number
 
-__all__ = ['add', 'run']
-
 DESCRIPTION = """\
 Fits the metric to the ratings of a data set, from the features that `maclip-pyiqa evaluate` cached, and says whether
 the gain on held-out images is real and how many ratings are enough.

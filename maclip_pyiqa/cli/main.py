@@ -14,8 +14,6 @@ from .._lazy import NotInstalledError
 from .._version import __version__
 from .common import CODES, FAILED, INTERRUPTED, NO_WEIGHTS, USAGE, LogToSay, UsageError, parent_parsers, say
 
-__all__ = ['COMMANDS', 'main']
-
 # Modules of this package, in the order of --help. Each has add(commands, parents), which adds its parser, and
 # run(args) -> exit code. They import torch and the like within functions only.
 COMMANDS = (

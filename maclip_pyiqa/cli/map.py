@@ -11,8 +11,6 @@ from ..scoring.find import check_file
 from ..scoring.text import escape_path
 from .common import FAILED, OK, Parents, UsageError, load_device, load_metric, save_figure, say
 
-__all__ = ['add', 'run']
-
 DESCRIPTION = """\
 Draws an image, its quality map, its attributes and its cues into one figure, and prints its score. Needs matplotlib.
 """

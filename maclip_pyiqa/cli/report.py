@@ -8,8 +8,6 @@ from ..report import write_report
 from ..scoring.source import open_scores
 from .common import INCOMPLETE, OK, Parents, UsageError, load_reference, say, usage_errors
 
-__all__ = ['add', 'run']
-
 MOST = 200_000  # images of a page: about 40 MB
 
 DESCRIPTION = """\

@@ -16,7 +16,8 @@ from ..metric.prompts import attribute_names
 from ..report.page import ReportTable
 from ..report.pictures import Maps
 from ..scoring.find import check_file, find_images, same_file
-from ..scoring.formats import CSVTable, JSONLTable, PlainTable, Table, open_table
+from ..scoring.formats import CSVTable, JSONLTable, Table, open_table
+from ..scoring.formats.plain import PlainTable
 from ..scoring.schema import Label, column, columns, empty_row, label
 from ..scoring.source import is_among
 from ..scoring.text import escape_path
@@ -38,8 +39,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ..metric import Analysis
-
-__all__ = ['add', 'run']
 
 STREAMS = {None: PlainTable, 'csv': CSVTable, 'jsonl': JSONLTable}  # by --format
 

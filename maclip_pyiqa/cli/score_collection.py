@@ -11,8 +11,6 @@ from .._lazy import need
 from ..scoring.text import escape_path
 from .common import CODES, FAILED, OK, Parents, UsageError, load_device, load_metric, say, split_names, whole_number
 
-__all__ = ['add', 'run']
-
 DESCRIPTION = """\
 Scores more images than one process can, on Ray: on all cores or GPUs of this machine, or on a cluster. It needs the
 extra `ray`.

@@ -10,8 +10,6 @@ from pathlib import Path
 from ..backbone.names import architecture
 from .common import FAILED, NO_WEIGHTS, OK, Parents, UsageError, say, usage_errors
 
-__all__ = ['add', 'run']
-
 DESCRIPTION = """\
 Lists CLIP's weights on this machine, where they are and whether their checksums match. Exit code 3 if those of
 --backbone and --pretrained are not among them. With --verify, scores four generated images and compares with published

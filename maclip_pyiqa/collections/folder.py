@@ -25,8 +25,6 @@ from .inputs import Inputs, Shard, absolute, cut_files, cut_table, shard_name
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ['SHARD', 'BuildError', 'Collection', 'Plan', 'read_manifest']
-
 SHARD = 'maclip_pyiqa.shard'  # key of the metadata of Parquet files
 SAVE_SECONDS = 60.0  # between two writes of the manifest
 

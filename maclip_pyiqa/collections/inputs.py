@@ -29,9 +29,6 @@ if TYPE_CHECKING:
 
     from ..scoring.batch import FileRead
 
-__all__ = ['Image', 'Inputs', 'Shard', 'absolute', 'cut_files', 'cut_table', 'find_inputs', 'read', 'read_shard']
-__all__ += ['shard_name']
-
 KINDS = {'files': 'image files', 'parquet': 'Parquet files', 'tar': 'tars'}
 # suffixes, which are compared in lower case
 TARS = ('.tar', '.tar.gz', '.tgz', '.tar.bz2', '.tbz2', '.tbz', '.tar.xz', '.txz')

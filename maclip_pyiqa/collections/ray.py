@@ -37,8 +37,6 @@ from .inputs import Image, Shard, find_inputs, read, read_shard
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ['Job', 'score_collection', 'score_images', 'score_shard']
-
 
 class Job(NamedTuple):
     """What the tasks of a run have in common."""

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 from .._lazy import lazy
 
 if TYPE_CHECKING:
-    from .verdict import Comparison, compare
+    from .verdict import Comparison, Result, compare
 
-__all__ = ['Comparison', 'compare']
+__all__ = ['Comparison', 'Result', 'compare']
 
 __getattr__ = lazy(__name__, dict.fromkeys(__all__, 'verdict'))

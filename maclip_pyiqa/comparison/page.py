@@ -14,8 +14,6 @@ from ..report.html import demo_note, provenance, save_page
 from ..report.pictures import choose, read_picture
 from ..scoring.schema import Row, column
 
-__all__ = ['write_page']
-
 SCRIPTS = ('common.js', 'map.js', 'compare.js')
 LONGEST, QUALITY = 640, 90  # of a picture: pixels, and JPEG quality, high because versions are compared
 

@@ -25,8 +25,6 @@ from ..scoring.formats import TABLES
 from ..scoring.schema import Label, Row, label_difference
 from ..scoring.source import open_scores
 
-__all__ = ['Images', 'Source', 'Version', 'check_labels', 'pair', 'read_versions']
-
 Images = dict[str, tuple[Row | None, ...]]  # by what pairs them: a row of each version, None where there is none
 Source = str | os.PathLike[str] | Sequence[Mapping[str, Any]]
 

@@ -17,8 +17,6 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-__all__ = ['FEWEST', 'POWER', 'Paired', 'detectable_difference', 'mean_interval', 'paired', 'wilson']
-
 LEVEL = 0.95
 POWER = 0.80
 FEWEST = 6  # pairs: with 5, all differences have one sign by chance in 1 of 16 comparisons; with 6, in 1 of 32

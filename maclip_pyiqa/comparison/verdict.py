@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .._lists import as_names
-from ..scoring.formats import write_csv
+from ..scoring.formats.csv import write_csv
 from ..scoring.others import lower_better as known_lower_better
 from ..scoring.schema import Label, Row, column, label
 from ..scoring.text import escape_path
@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ..metric import MACLIP
-
-__all__ = ['Comparison', 'Result', 'compare', 'compare_versions', 'verdict']
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,6 @@ import io
 import numpy as np
 from PIL import Image, ImageFilter
 
-__all__ = ['between', 'blur', 'half_blur', 'jpeg', 'noise', 'reopened']
-
 
 def blur(image: Image.Image, strength: float, rng: np.random.Generator) -> Image.Image:
     """Gaussian blur with a standard deviation of 0.5 to 10 pixels."""

@@ -12,14 +12,12 @@ from PIL import Image
 from ..backbone import NOTE
 from ..metric import MACLIP, Analysis
 from ..report.figures import TITLES, save
-from ..scoring.formats import write_csv
+from ..scoring.formats.csv import write_csv
 from ..scoring.read import to_tensor
 from .degradations import blur, half_blur, jpeg, noise
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-__all__ = ['SHOWN', 'draw', 'run', 'steps', 'table']
 
 SHOWN = {'blur': blur, 'noise': noise, 'JPEG': jpeg, 'half blur': half_blur}
 STRENGTHS = (0.1, 0.5, 1.0)

@@ -25,7 +25,7 @@ from .cache import Features, load_features, read_runs, write_text
 from .correlations import krcc, plcc, srcc, srcc_difference
 from .tables import markdown_table, save_figure, save_table
 
-__all__ = ['ablate', 'compare_variants', 'group_distances', 'thirds', 'variants']
+__all__ = ['ablate']
 
 logger = logging.getLogger(__name__)
 TABLES = {  # file -> title, and columns after the data set and the metric

@@ -24,7 +24,7 @@ if TYPE_CHECKING:  # seconds to import
     from filelock import BaseFileLock
     from torch import Tensor
 
-__all__ = ['FeatureCache', 'Features', 'image_key', 'load_features', 'lock', 'read_runs', 'save_run', 'write_text']
+__all__ = ['Features', 'load_features']
 
 LAYOUT = 3  # of the files; part of their keys
 

@@ -18,17 +18,7 @@ from typing import Any
 import numpy as np
 from scipy import optimize, special, stats
 
-__all__ = [
-    'LogisticFit',
-    'agreement',
-    'fit_logistic',
-    'interval',
-    'krcc',
-    'logistic',
-    'plcc',
-    'srcc',
-    'srcc_difference',
-]
+__all__ = ['krcc', 'plcc', 'srcc']
 
 LEVEL = 0.95
 REVERSED = 0.001  # reversal of a fit from which it is noted; less does not show in four digits of PLCC

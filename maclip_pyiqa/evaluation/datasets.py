@@ -20,7 +20,7 @@ from .._files import one_line
 from .._lazy import need
 from ..scoring.text import read_text
 
-__all__ = ['DATA', 'DataSet', 'load_dataset', 'prepared', 'protocols', 'read_list']
+__all__ = ['DataSet', 'load_dataset', 'read_list']
 
 DATA = Path(__file__).parent  # of protocols.yml and the published results
 

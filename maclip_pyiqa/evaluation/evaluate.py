@@ -29,7 +29,7 @@ if TYPE_CHECKING:  # seconds to import
 
     from .metrics import MetricAdapter, Scores
 
-__all__ = ['STANDARD', 'Processes', 'check_results', 'check_scores', 'evaluate', 'score_dataset']
+__all__ = ['STANDARD', 'evaluate']
 
 logger = logging.getLogger(__name__)
 POLL = 0.05  # seconds

@@ -28,7 +28,7 @@ from .cache import Features
 from .correlations import interval, srcc
 from .tables import save_table
 
-__all__ = ['MODELS', 'Constants', 'Fit', 'RidgeHead', 'cross_validate', 'fit_features']
+__all__ = ['Fit', 'fit_features']
 
 SIZES = [first * 10**power for power in range(1, 7) for first in (1, 2, 5)]  # of the learning curve, ratings
 PENALTIES = np.logspace(-1, 5, 7)  # of the ridge regression

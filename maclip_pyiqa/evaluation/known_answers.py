@@ -25,7 +25,7 @@ from ..metric import MACLIP
 from ..scoring.read import read_pixels, to_tensor
 from ..scoring.schema import versions
 
-__all__ = ['Check', 'Verification', 'images', 'record', 'verify']
+__all__ = ['Check', 'Verification', 'verify']
 
 SIZE = 384
 PUBLISHED = {

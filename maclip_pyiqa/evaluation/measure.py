@@ -15,8 +15,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ['Meter', 'costs_of', 'peak_memory']
-
 SLACK = 1.0  # MiB by which the peak may exceed what is held right after it was reset
 
 

@@ -29,10 +29,7 @@ from ..scoring.others import check_metrics, load_metric
 from ..scoring.source import open_scores
 from .datasets import FILE, NAME, DataSet
 
-__all__ = [
-    *('FileAdapter', 'MACLIPAdapter', 'MetricAdapter', 'PyiqaAdapter', 'Scores'),
-    *('checksum', 'load_metrics', 'pack', 'with_head'),
-]
+__all__ = ['FileAdapter', 'load_metrics']
 
 TOLERANCE = 1e-4  # the most that float16 features may change a score of the metric that cached them
 

@@ -29,8 +29,6 @@ from .correlations import LogisticFit, agreement, logistic, srcc, srcc_differenc
 from .datasets import DATA, DataSet
 from .metrics import Scores
 
-__all__ = ['COLUMNS', 'DIFFERENCES', 'markdown_table', 'read_table', 'save_figure', 'save_table', 'write_tables']
-
 STATISTICS = ('srcc', 'krcc', 'plcc')  # of raw scores, each with its interval
 COLUMNS = (
     *('metric', 'dataset', 'protocol', 'n', 'failed'),

@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from ..metric import MACLIP
     from ..scoring.batch import FileRead
 
-__all__ = ['MACLIPFilter']
-
 SCORES, ERROR = 'maclip_scores', 'maclip_error'  # names in the sample's stats
 
 
@@ -72,7 +70,7 @@ class MACLIPFilter(Filter):
 
     def compute_stats_batched(self, samples: dict[str, list], rank: int | None = None, context: bool = False):
         """Add the stats to samples, a dict of columns."""
-        from ..scoring import score_read
+        from ..scoring.score import score_read
 
         cells: dict[int, list[Any]] = {}  # images of each sample: bytes where there are any, or else paths
         stats = samples[Fields.stats]

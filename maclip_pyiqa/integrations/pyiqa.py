@@ -12,8 +12,6 @@ import wrapt
 
 from .._lazy import need
 
-__all__ = ['VARIANTS', 'register', 'register_loss', 'register_when_imported']
-
 BUILTIN = 'pyiqa.archs.maclip_arch'
 RANGE = '~0, ~1'  # pyiqa's notation: scores may lie a little outside
 

@@ -21,7 +21,7 @@ from ..metric.checks import as_images, check_range
 from ..scoring.read import read_pixels
 from ..scoring.score import analyze_each
 
-__all__ = ['LOWEST', 'MACLIPReward']
+__all__ = ['MACLIPReward']
 
 # Both cues are at least 0 and the fusion lies between them, so no image scores lower; with a head one may.
 LOWEST = 0.0

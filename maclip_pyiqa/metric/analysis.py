@@ -13,8 +13,6 @@ from torch import Tensor
 from .prompts import summary_columns
 from .views import ViewPlan
 
-__all__ = ['Analysis']
-
 FLOOR = 1e-3  # share of a window's weight that is even: thin slivers of pixels at its rim stay above rounding errors
 
 

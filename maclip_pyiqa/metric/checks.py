@@ -10,8 +10,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ['OVERSHOOT', 'RangeCheck', 'as_images', 'check_range', 'wants_grad']
-
 # How far values may leave [0, 1]: without gradient by rounding, with gradient by a step of an optimiser; and the share
 # of values that may be farther out. Images in [-1, 1] or [0, 255], or normalised ones, leave it by more.
 ROUNDING, OVERSHOOT, OUTLIERS = 1e-4, 0.5, 0.01

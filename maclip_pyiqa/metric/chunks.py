@@ -11,8 +11,6 @@ from torch.utils.checkpoint import checkpoint
 from .checks import wants_grad
 from .views import ViewPlan
 
-__all__ = ['chunks', 'encode']
-
 Part = tuple[int, int, int]  # views of one image: its number, the first view, and the one after the last
 
 

@@ -12,14 +12,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .._files import one_line, replacing
-from ..backbone import FrozenModule
+from ..backbone.frozen import FrozenModule
 from ..backbone.identity import digest
 from .options import Options, rounded
 
 if TYPE_CHECKING:
     from ..backbone import Backbone
-
-__all__ = ['Head']
 
 KEY = 'maclip_pyiqa_head'  # of the file's metadata
 ABOUT = {'config', 'image_digest', 'text_digest', 'ratings', 'fitted_on'}  # what a head needs to say

@@ -17,7 +17,8 @@ import torch
 from torch import Tensor
 
 from .._values import number
-from ..backbone import Backbone, FrozenModule
+from ..backbone import Backbone
+from ..backbone.frozen import FrozenModule
 from .analysis import Analysis
 from .checks import RangeCheck, as_images, wants_grad
 from .chunks import encode
@@ -26,8 +27,6 @@ from .head import Head
 from .options import DEFAULTS, Options, describe, with_options_as_attributes
 from .prompts import PROMPTS, attribute_names, summary_columns
 from .views import ViewPlan
-
-__all__ = ['MACLIP', 'PROMPTS']
 
 
 @with_options_as_attributes

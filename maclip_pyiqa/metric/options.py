@@ -20,9 +20,6 @@ from typing import Any, Literal
 from .._values import flag, integer, number
 from .prompts import PROMPTS, read_prompts
 
-__all__ = ['DEFAULTS', 'ENTRIES', 'Options', 'describe', 'option', 'parse', 'rounded', 'table']
-__all__ += ['with_options_as_attributes']
-
 Check = Callable[[str, Any], Any]  # of an option's name and value -> the value in its usual type
 Moved = Literal['weights', 'features', 'cues', 'nothing']
 WINDOWS, FUSION = ('views', 'windows'), ('cue', 'both')  # without which some options have no effect

@@ -8,8 +8,6 @@ from pathlib import Path
 
 from .._files import one_line
 
-__all__ = ['CUES', 'NAMES', 'PROMPTS', 'SETS', 'attribute_names', 'read_prompts', 'summary_columns']
-
 PROMPTS = (
     ('Good image', 'bad image'),
     ('Sharp image', 'blurry image'),

@@ -10,8 +10,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ['MAX_ASPECT', 'ViewPlan', 'window_count']
-
 MAX_ASPECT = 100  # longer side / shorter side of an image that has to be enlarged: at most 60 MB for a window of 224
 
 

@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
     from ..metric import Analysis
 
-__all__ = ['TITLES', 'plot_analysis', 'plot_guidance', 'save']
-
 WIDTH = 7.2  # inches: both columns of a two-column page
 TITLES = {'q': 'quality'} | {name: column(name).title for name in ('q_sim', 'q_mag', 'w_sim')}
 BLUE, ORANGE, GREY = '#0072b2', '#d55e00', '#666666'  # distinct for the colour-blind too

@@ -21,8 +21,6 @@ from .._lazy import need
 from .._version import __version__
 from ..backbone import note
 
-__all__ = ['demo_note', 'json_block', 'provenance', 'save_page']
-
 ASSETS = Path(__file__).parent / 'assets'
 
 

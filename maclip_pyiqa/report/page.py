@@ -21,8 +21,6 @@ from .pictures import choose, read_picture
 if TYPE_CHECKING:
     from ..scoring import Reference
 
-__all__ = ['ReportTable', 'write_report']
-
 SCRIPTS = tuple(
     f'{name}.js' for name in ('common', 'map', 'charts', 'list', 'scores', 'choices', 'detail', 'export', 'report')
 )
@@ -44,7 +42,7 @@ def write_report(
     """Write scores as one page that needs no server and no network.
 
     Args:
-        rows: rows as `score_files` and `read_table` give them; further columns are shown too
+        rows: rows as `score_files` and `ScoreSource.rows` give them; further columns are shown too
         path: path of the page, .html
         label: label of the scores, see `maclip_pyiqa.scoring.label`; None: unknown
         reference: scores that the rows get percentiles of, as their column `percentile`
@@ -65,7 +63,8 @@ def write_report(
         rows = list(score_files(metric, find_images(['photos']), each=maps))
         write_report(rows, 'report.html', label=label(metric), maps=maps)
 
-        write_report(read_table('scores.csv'), 'report.html', label=read_label('scores.csv'))
+        scores = open_scores('scores.csv')
+        write_report(scores.rows(), 'report.html', label=scores.label)
     """
     if thumbnails < 0:
         raise ValueError(f'thumbnails={thumbnails}; expected at least 0')

@@ -16,8 +16,6 @@ if TYPE_CHECKING:
 
     from ..metric import Analysis
 
-__all__ = ['LONGEST', 'Maps', 'choose', 'read_picture', 'thumbnail', 'window_values']
-
 LONGEST = 192  # side of a picture, pixels
 GRID = 12  # rows and columns of windows whose values a page holds, at most
 

@@ -21,8 +21,6 @@ from .find import MAX_PIXELS
 from .flags import find_flags
 from .read import read_pixels
 
-__all__ = ['GROUP_PIXELS', 'FileRead', 'groups', 'map_ahead', 'read_cell', 'read_file', 'read_files', 'start_worker']
-
 GROUP_PIXELS = 16_000_000  # of a group: bounds memory where images are large
 
 # Seconds. Workers take over after TRIAL of reading, once reading the rest would take PAYS at the pace so far: below it,

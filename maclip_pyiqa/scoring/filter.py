@@ -23,8 +23,6 @@ from .source import ScoreSource, is_among, open_scores
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ['FilterSummary', 'filter_scores']
-
 BIN = 0.05  # of the histogram
 
 

@@ -16,11 +16,6 @@ from typing import IO
 from .._files import file_system, is_url
 from .._lists import as_paths
 
-__all__ = [
-    *('MAX_PIXELS', 'SOFTWARE', 'SUFFIXES', 'check_file', 'describe', 'find_images', 'find_urls'),
-    *('is_image', 'same_file', 'suffixes', 'unread'),
-]
-
 SUFFIXES = (
     *('.apng', '.avif', '.avifs', '.bmp', '.dib', '.gif', '.icns', '.ico', '.j2c', '.j2k', '.jfif', '.jp2', '.jpc'),
     *('.jpe', '.jpeg', '.jpf', '.jpg', '.jpx', '.mpo', '.pbm', '.pcx', '.pgm', '.png', '.pnm', '.ppm', '.psd', '.qoi'),

@@ -20,8 +20,6 @@ from __future__ import annotations
 
 import numpy as np
 
-__all__ = ['FLAGS', 'find_flags']
-
 FLAGS = ('flat', 'noise', 'enlarged', 'clipped', 'border')
 BLOCK, BLOCKS = 32, 16  # pixels; blocks along a side, at most
 SAMPLES = 256  # pixels of a row or column that are compared with the edge

@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-__all__ = ['check_metrics', 'load_metric', 'load_metrics', 'lower_better']
-
 
 def check_metrics(names: Iterable[str]) -> None:
     """Check the names of other metrics without loading any.

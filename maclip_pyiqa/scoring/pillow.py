@@ -17,8 +17,6 @@ from typing import IO, Any
 
 from PIL import Image, ImageFile
 
-__all__ = ['of_plugins', 'open_image']
-
 PLUGINS = ('pillow_heif', 'pillow_jxl')  # of the extra `formats`; other plugins are those that the program has imported
 NOT_READ = ('BUFR', 'GRIB', 'HDF5', 'MPEG')  # formats that Pillow recognises without reading them
 

@@ -17,8 +17,6 @@ from .._values import integer
 from .find import MAX_PIXELS, check_file, describe
 from .pillow import open_image
 
-__all__ = ['Source', 'decode', 'read_image', 'read_pixels', 'to_tensor']
-
 Source: TypeAlias = str | os.PathLike[str] | bytes | bytearray | memoryview | IO[bytes] | Image.Image
 
 UPRIGHT = {  # by EXIF's orientation

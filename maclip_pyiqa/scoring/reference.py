@@ -15,8 +15,6 @@ from .source import open_scores
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
-__all__ = ['Reference']
-
 AGAIN = 'Score its images again with `maclip-pyiqa score`, with the options and weights of these scores'
 
 
@@ -96,7 +94,7 @@ class Reference:
         """Rows with the column `percentile`, after the score; None where there is no score.
 
         Args:
-            rows: rows as `score_files` and `read_table` give them
+            rows: rows as `score_files` and `ScoreSource.rows` give them
         """
         for row in rows:
             percentile = rounded(self(row['score']))

@@ -30,9 +30,6 @@ if TYPE_CHECKING:
 
     from ..metric import MACLIP
 
-__all__ = ['LABEL_KEY', 'Column', 'Label', 'Row', 'arrow_schema', 'as_label', 'column', 'columns', 'complete_words']
-__all__ += ['empty_row', 'in_order', 'label', 'label_difference', 'now', 'rounded', 'versions']
-
 Row = dict[str, Any]
 LABEL_KEY = 'maclip_pyiqa'  # of the metadata of Parquet files
 LIBRARIES = ('torch', 'torchvision', 'open_clip_torch', 'pyiqa', 'numpy', 'scipy', 'Pillow')

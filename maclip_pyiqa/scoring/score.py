@@ -19,8 +19,6 @@ from .find import MAX_PIXELS
 from .read import to_tensor
 from .schema import columns, empty_row, in_order
 
-__all__ = ['analyze_each', 'score_files', 'score_read']
-
 
 def score_files(
     metric: MACLIP,

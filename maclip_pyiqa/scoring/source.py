@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     import pyarrow as pa
     import pyarrow.dataset as ds
 
-__all__ = ['MANIFEST', 'ScoreSource', 'is_among', 'open_scores', 'read_manifest']
-
 MANIFEST = '_manifest.json'  # in a folder that `score-collection` writes; says whether it is complete
 
 

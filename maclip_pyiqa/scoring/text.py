@@ -13,8 +13,6 @@ import re
 
 from .schema import rounded
 
-__all__ = ['MISSING', 'decimal', 'escape_cell', 'escape_path', 'escape_text', 'read_text', 'unescape_text']
-
 UNFIT = re.compile(r'[\x00\ud800-\udfff]')  # for UTF-8, or for Parquet
 MISSING = {  # words for a missing value, those of pandas' read_csv
     *('', '#N/A', '#N/A N/A', '#NA', '-1.#IND', '-1.#QNAN', '-NaN', '-nan', '1.#IND', '1.#QNAN', '<NA>', 'N/A', 'NA'),

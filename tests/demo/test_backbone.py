@@ -10,7 +10,7 @@ import torch
 from PIL import Image, ImageFilter
 
 from maclip_pyiqa import MACLIP, WeightsError
-from maclip_pyiqa.backbone import DEMO
+from maclip_pyiqa.backbone.loading import DEMO
 
 DEGRADATIONS = run_path(str(Path(__file__).parents[2] / 'benchmarks' / '_degradations.py'))['DEGRADATIONS']
 

@@ -19,8 +19,10 @@ from hypothesis import strategies as st
 
 from maclip_pyiqa._files import one_line
 from maclip_pyiqa.metric.prompts import summary_columns
-from maclip_pyiqa.scoring.formats import TABLES, PlainTable, open_table, read_label, read_table, write_csv
+from maclip_pyiqa.scoring.formats import TABLES, open_table, read_label, read_table
+from maclip_pyiqa.scoring.formats.csv import write_csv
 from maclip_pyiqa.scoring.formats.parquet import ParquetTable
+from maclip_pyiqa.scoring.formats.plain import PlainTable
 from maclip_pyiqa.scoring.schema import columns, label
 
 SUFFIXES = list(TABLES)

@@ -16,25 +16,11 @@ from collections.abc import Collection, Mapping, Sequence
 from ..._lists import as_names
 from ..schema import Label, Row
 from .cells import values
-from .csv import CSVTable, write_csv
+from .csv import CSVTable
 from .jsonl import JSONLTable
 from .parquet import ParquetTable
-from .plain import PathList, PlainTable
+from .plain import PathList
 from .table import Table
-
-__all__ = [
-    'LISTS',
-    'TABLES',
-    'CSVTable',
-    'JSONLTable',
-    'PlainTable',
-    'Table',
-    'open_table',
-    'read_columns',
-    'read_label',
-    'read_table',
-    'write_csv',
-]
 
 TABLES: dict[str, type[Table]] = {'.csv': CSVTable, '.jsonl': JSONLTable, '.parquet': ParquetTable}
 LISTS: dict[str, type[Table]] = {**TABLES, '.txt': PathList}  # of images that were chosen

@@ -7,8 +7,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ['image_column', 'is_text', 'plain_column', 'plain_type']
-
 # of columns that are likely to hold images; those from 'path' on, paths
 NAMES = ('image', 'img', 'jpg', 'png', 'bytes', 'path', 'file_name', 'filename', 'file', 'image_path', 'url')
 

@@ -18,8 +18,6 @@ from typing import Any, NamedTuple
 from ..schema import Row, column, complete_words
 from ..text import MISSING, unescape_text
 
-__all__ = ['Cells', 'unique', 'values']
-
 # Python's numbers may have underscores; what has leading zeros is a name such as 007
 NAME, INTEGER = re.compile(r'_|^[+-]?0\d'), re.compile(r'-?\d+')
 

@@ -21,8 +21,6 @@ from ..text import decimal, escape_cell, escape_text, read_text, unescape_text
 from .cells import Cells, unique
 from .table import Table
 
-__all__ = ['CSVTable', 'write_csv']
-
 QUOTED = re.compile('[",\r\n]')  # text with these is in quotes
 
 

@@ -10,8 +10,6 @@ from ..text import escape_cell, escape_text, read_text, unescape_text
 from .cells import Cells
 from .table import Table
 
-__all__ = ['JSONLTable']
-
 
 class JSONLTable(Table):
     """JSON lines."""

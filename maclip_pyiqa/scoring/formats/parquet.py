@@ -24,8 +24,6 @@ from .table import LABEL_SUFFIX, Table, remove
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ['ParquetTable', 'has_journal', 'journal', 'read_metadata', 'to_bytes', 'to_table']
-
 GROUP_ROWS, GROUP_BYTES = 100_000, 1 << 27  # what a group of rows holds, at most about
 
 

@@ -6,8 +6,6 @@ from ..schema import Row, column
 from ..text import decimal, escape_path
 from .table import Table
 
-__all__ = ['PathList', 'PlainTable']
-
 
 class PlainTable(Table):
     """Lines `path<TAB>score...` of the rows that have a score, without a header: path, scores and cues only."""

@@ -20,8 +20,6 @@ from .cells import Cells, values
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ['Table', 'plain_rows', 'remove']
-
 LABEL_SUFFIX = '.meta.json'  # of the file beside a table that holds its label
 
 
