@@ -27,7 +27,9 @@ __all__ = [
     'synthetic_images',
 ]
 
-TINY = {  # the smallest CLIP in OpenAI's layout, where the text tower has width / 64 heads
+#: open_clip's configuration of the smallest CLIP in OpenAI's layout, a ResNet with a window of 64 pixels and features of
+#: 64 numbers; see `make_clip`.
+TINY = {  # the text tower has width / 64 heads
     'embed_dim': 64,
     'quick_gelu': True,
     'vision_cfg': {'image_size': 64, 'layers': [1, 1, 1, 1], 'width': 8, 'head_width': 64},
@@ -129,7 +131,7 @@ def save_folder(clip: nn.Module, config: dict, folder: Path) -> str:
         folder: folder to write to, created if it does not exist
 
     Returns:
-        the name that loads it: MACLIP(backbone=name)
+        name that loads it, as MACLIP(backbone=name)
     """
     folder.mkdir(parents=True, exist_ok=True)
     (folder / 'open_clip_config.json').write_text(json.dumps({'model_cfg': config, 'preprocess_cfg': {}}))

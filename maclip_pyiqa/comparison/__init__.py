@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 from .._lazy import lazy
 
 if TYPE_CHECKING:
+    from .statistics import Paired
     from .verdict import Comparison, Result, compare
 
-__all__ = ['Comparison', 'Result', 'compare']
+__all__ = ['Comparison', 'Paired', 'Result', 'compare']
 
-__getattr__ = lazy(__name__, dict.fromkeys(__all__, 'verdict'))
+__getattr__ = lazy(__name__, {'Paired': 'statistics', **dict.fromkeys(('Comparison', 'Result', 'compare'), 'verdict')})

@@ -40,7 +40,7 @@ def write_page(
 
     Raises:
         OSError: the page cannot be written
-        NotInstalledError: Jinja2 is not installed
+        ModuleNotFoundError: Jinja2 is not installed
     """
     need('a page', 'jinja2', extra='report')  # before the files are read
     quantities = list(dict.fromkeys(result['quantity'] for result in results))

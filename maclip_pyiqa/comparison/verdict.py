@@ -136,7 +136,7 @@ class Comparison:
 
         Raises:
             OSError: the file cannot be written
-            NotInstalledError: Jinja2 is not installed
+            ModuleNotFoundError: Jinja2 is not installed
         """
         from .page import write_page
 

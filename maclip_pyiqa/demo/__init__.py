@@ -4,4 +4,5 @@ from pathlib import Path
 
 __all__ = ['PHOTO']
 
-PHOTO = Path(__file__).parent / 'astronaut.jpg'  # NASA, public domain
+#: Path of the demonstration's photo, 512x384 pixels (NASA, public domain).
+PHOTO = Path(__file__).parent / 'astronaut.jpg'

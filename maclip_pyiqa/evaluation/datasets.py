@@ -58,7 +58,7 @@ class DataSet:
 
     @property
     def signed_ratings(self) -> np.ndarray:
-        """Ratings of which higher is better, (N,): DMOS ratings are negated."""
+        """Ratings of which higher is better, (N,). DMOS ratings are negated."""
         ratings = np.array(self.ratings, float)
         return 0 - ratings if self.lower_better else ratings
 

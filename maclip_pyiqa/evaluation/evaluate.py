@@ -34,7 +34,7 @@ __all__ = ['STANDARD', 'evaluate']
 logger = logging.getLogger(__name__)
 POLL = 0.05  # seconds
 FEW = 5  # images; statistics of fewer are unreliable
-# metrics of the standard comparison: docs/standard-comparison.md
+#: Names of the metrics of the standard comparison, see `load_metrics`.
 STANDARD = ('maclip', 'clipiqa', 'clipiqa+', 'qualiclip', 'arniqa', 'liqe', 'topiq_nr', 'niqe', 'brisque')
 
 

@@ -118,7 +118,7 @@ class MACLIP(FrozenModule):
 
     @property
     def config(self) -> dict[str, Any]:
-        """The options that rebuild this metric, as plain data: `MACLIP(**metric.config)` gives the same scores."""
+        """The options that rebuild this metric, as plain data. `MACLIP(**metric.config)` gives the same scores."""
         return self.options.config()
 
     def fingerprint(self) -> str:

@@ -8,6 +8,14 @@ from pathlib import Path
 
 from .._files import one_line
 
+#: The paper's five antonym pairs, (positive, negative): default of the option `prompts` of `MACLIP`.
+#:
+#: Example::
+#:
+#:     from maclip_pyiqa import MACLIP
+#:     from maclip_pyiqa.metric import PROMPTS
+#:
+#:     metric = MACLIP(prompts=[*PROMPTS, ('Natural colours', 'odd colours')])
 PROMPTS = (
     ('Good image', 'bad image'),
     ('Sharp image', 'blurry image'),

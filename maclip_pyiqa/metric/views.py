@@ -102,7 +102,7 @@ class ViewPlan(NamedTuple):
 
     @property
     def boxes(self) -> tuple[tuple[float, float, float, float], ...]:
-        """What each view sees: (left, top, right, bottom) in pixels of the image as it is given."""
+        """What each view sees, (left, top, right, bottom) in pixels of the image as it is given."""
         y, x = (side / enlarged for side, enlarged in zip(self.size, self.enlarged_size, strict=True))
         w = self.window
         windows = ((l * x, t * y, (l + w) * x, (t + w) * y) for t, l in self.offsets)

@@ -39,7 +39,7 @@ def save_page(
 
     Raises:
         OSError: the file cannot be written
-        NotInstalledError: Jinja2 is not installed
+        ModuleNotFoundError: Jinja2 is not installed
     """
     need('a page', 'jinja2', extra='report')
     from jinja2 import Environment, FileSystemLoader, StrictUndefined

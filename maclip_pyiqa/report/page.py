@@ -55,7 +55,7 @@ def write_report(
     Raises:
         OSError: the page cannot be written
         ValueError: a row without path or score; thumbnails below 0; a reference of another metric
-        NotInstalledError: Jinja2 is not installed
+        ModuleNotFoundError: Jinja2 is not installed
 
     Example::
 

@@ -69,7 +69,7 @@ class Reference:
 
     @property
     def fingerprint(self) -> str | None:
-        """Fingerprint of the metric that the scores are from; None: unknown."""
+        """Fingerprint of the metric that the scores are from; None where it is unknown."""
         return None if self.label is None else self.label['fingerprint']
 
     @overload

@@ -48,7 +48,7 @@ def score_files(
             the image is (3, H, W) on the metric's device. An OSError that it raises is added to the row's `error`
 
     Returns:
-        an iterator of rows: 'path'; 'score', 'q_sim', 'q_mag', 'w_sim' and 'attribute_NAME' as in
+        iterator of rows with 'path'; 'score', 'q_sim', 'q_mag', 'w_sim' and 'attribute_NAME' as in
         `Analysis.summary()`, and the others' columns; 'width' and 'height', pixels, and 'flags', see `find_flags`, all
         None where the file cannot be read; 'error', empty where nothing failed. Where the score failed, it is None and
         the other scores are missing; a number that failed alone or is not finite is None

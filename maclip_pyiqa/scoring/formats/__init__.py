@@ -69,13 +69,13 @@ def read_table(path: str | os.PathLike[str], text: Collection[str] = ()) -> list
         OSError: the file cannot be read
         ValueError: an unknown suffix, or not a table of scores
     """
-    cells = _format(path, TABLES).read(os.path.realpath(path))
+    cells = _format(path, TABLES)._read(os.path.realpath(path))
     return values(os.fspath(path), cells, as_names('text', text))
 
 
 def read_columns(path: str | os.PathLike[str]) -> tuple[str, ...]:
     """Names of the columns of a table; none where nothing is written yet."""
-    return _format(path, TABLES).read(os.path.realpath(path)).names
+    return _format(path, TABLES)._read(os.path.realpath(path)).names
 
 
 def read_label(path: str | os.PathLike[str]) -> Label | None:
@@ -84,7 +84,7 @@ def read_label(path: str | os.PathLike[str]) -> Label | None:
     Raises:
         OSError, ValueError: the label cannot be read
     """
-    return _format(path, TABLES).read_label(os.path.realpath(path))
+    return _format(path, TABLES)._read_label(os.path.realpath(path))
 
 
 def _format(path: str | os.PathLike[str], formats: Mapping[str, type[Table]]) -> type[Table]:

@@ -48,7 +48,7 @@ class CSVTable(Table):
         return open(path, mode, newline='', encoding=_encoding(self.path), errors='surrogateescape')
 
     @classmethod
-    def read(cls, path: str) -> Cells:
+    def _read(cls, path: str) -> Cells:
         lines = list(io.StringIO(read_text(path), newline=''))
         names: tuple[str, ...] = ()
         empty: set[str] = set()  # columns without a name: an index, or what a spreadsheet leaves

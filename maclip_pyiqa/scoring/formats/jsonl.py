@@ -26,7 +26,7 @@ class JSONLTable(Table):
         return value if known.kind == 'integer' else rounded(value)
 
     @classmethod
-    def read(cls, path: str) -> Cells:
+    def _read(cls, path: str) -> Cells:
         rows: list[Row] = []
         numbers: list[int] = []
         lines = read_text(path).split('\n')

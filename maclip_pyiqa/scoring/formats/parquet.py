@@ -93,9 +93,9 @@ class ParquetTable(Table):
                 writer.write_table(pa.Table.from_batches(held, schema))
 
     @classmethod
-    def read(cls, path: str) -> Cells:
+    def _read(cls, path: str) -> Cells:
         if has_journal(path):
-            return JSONLTable.read(journal(path))
+            return JSONLTable._read(journal(path))
         need('a Parquet table', 'pyarrow', extra='parquet')
         import pyarrow.parquet as pq
 
@@ -105,9 +105,9 @@ class ParquetTable(Table):
         return Cells(names, table.rename_columns(names).to_pylist(), range(1, len(table) + 1), unit='row')
 
     @classmethod
-    def read_label(cls, path: str) -> Label | None:
+    def _read_label(cls, path: str) -> Label | None:
         if has_journal(path):
-            return JSONLTable.read_label(journal(path))
+            return JSONLTable._read_label(journal(path))
         need('a Parquet table', 'pyarrow', extra='parquet')
         import pyarrow.parquet as pq
 
@@ -115,7 +115,7 @@ class ParquetTable(Table):
             return as_label(read_metadata(pq.read_schema(path)))
 
     @classmethod
-    def label_place(cls, path: str) -> str:
+    def _label_place(cls, path: str) -> str:
         return 'its metadata'
 
 

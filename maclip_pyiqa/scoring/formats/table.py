@@ -58,7 +58,7 @@ class Table:
                 differs)
         """
         try:
-            cells = self.read(self.path)
+            cells = self._read(self.path)
         except FileNotFoundError:
             return []
         names, rows = cells.names, values(self.path, cells)
@@ -164,13 +164,13 @@ class Table:
 
     def _check_label(self, new: Label | None, names: Iterable[str], has_scores: bool) -> None:
         """Check that the scores of the file are from the metric of a label; None: any."""
-        old = self.read_label(self.path)
+        old = self._read_label(self.path)
         if new is None:
             return
         if old is None and (has_scores or not names) and os.path.getsize(self.path):
             raise ValueError(
                 f'{self.path} cannot be resumed: there is no label that says which metric its scores are from. '
-                f'Expected it in {self.label_place(self.path)}. Write to another file.'
+                f'Expected it in {self._label_place(self.path)}. Write to another file.'
             )
         if old is not None and has_scores and old['fingerprint'] != new['fingerprint']:
             raise ValueError(
@@ -179,7 +179,7 @@ class Table:
             )
 
     @classmethod
-    def read(cls, path: str) -> Cells:
+    def _read(cls, path: str) -> Cells:
         """Content of a file.
 
         Raises:
@@ -189,7 +189,7 @@ class Table:
         raise ValueError(f'{path} cannot be read back as a table')
 
     @classmethod
-    def read_label(cls, path: str) -> Label | None:
+    def _read_label(cls, path: str) -> Label | None:
         """The label of a file; None: it has none.
 
         Raises:
@@ -202,7 +202,7 @@ class Table:
             return None
 
     @classmethod
-    def label_place(cls, path: str) -> str:
+    def _label_place(cls, path: str) -> str:
         """Where the label of a file is, in words."""
         return path + LABEL_SUFFIX
 
