@@ -20,9 +20,11 @@ from typing import Any
 
 from sphinx.pycode import ModuleAnalyzer
 
-import maclip_pyiqa
-
 HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE.parent))  # links to source are to what lies here
+
+import maclip_pyiqa  # noqa: E402
+
 COMMIT = os.environ.get('READTHEDOCS_GIT_COMMIT_HASH', 'main')
 SOURCE = f'https://github.com/maclip-pyiqa/maclip_pyiqa/blob/{COMMIT}'
 
@@ -39,6 +41,7 @@ nitpicky = True
 # types of arguments that are not public: what may be passed is in words
 nitpick_ignore = [('py:class', name) for name in ('MetricAdapter', 'Options', 'Processes', 'Source')]
 nitpick_ignore += [('py:class', f'maclip_pyiqa.evaluation.metrics.{name}Adapter') for name in ('MACLIP', 'Pyiqa')]
+smartquotes = False  # quotes are those of code
 html_theme = 'furo'
 html_title = f'{project} {release}'
 html_show_copyright = False
@@ -170,7 +173,8 @@ def write_inventories(app: Any, config: Any) -> None:
 
 def link_to_repository(app: Any, name: str, text: list[str]) -> None:
     """Links of pages to files that are not pages lead to the repository."""
-    text[0] = re.sub(r'\]\(\.\./(?!public\.md)([^)\s]+)\)', rf']({SOURCE}/\1)', text[0])
+    if not name.startswith('reference/'):
+        text[0] = re.sub(r'(?<!!)(\[[^]]*\])\(\.\./([^)\s]+)\)', rf'\1({SOURCE}/\2)', text[0])
 
 
 def markup(app: Any, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:

@@ -27,8 +27,8 @@ __all__ = [
     'synthetic_images',
 ]
 
-#: open_clip's configuration of the smallest CLIP in OpenAI's layout, a ResNet with a window of 64 pixels and features of
-#: 64 numbers; see `make_clip`.
+#: open_clip's configuration of the smallest CLIP in OpenAI's layout, a ResNet with a window of 64 pixels and features
+#: of 64 numbers; see `make_clip`.
 TINY = {  # the text tower has width / 64 heads
     'embed_dim': 64,
     'quick_gelu': True,
