@@ -22,6 +22,7 @@ def test_each_script_says_what_it_does(tmp_path):
         for script in sorted(SCRIPTS.glob('[!_]*.py'))
     }  # fmt: skip
     assert [script.stem for script in running] == [
+        'builtin',
         'compare',
         'demo_report',
         'files',
