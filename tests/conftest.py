@@ -6,6 +6,7 @@ import itertools
 import os
 import shutil
 import time
+import xml.etree.ElementTree as ET
 
 # before torch is imported: its threads sleep while they wait, so that the suite is not slowed by what else runs
 os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')
@@ -55,6 +56,23 @@ def close_gradients() -> Callable[..., None]:
         torch.testing.assert_close(got, want, rtol=0, atol=within * want.abs().max().item())
 
     return close_gradients
+
+
+@pytest.fixture(scope='session')
+def read_html() -> Callable[[str], ET.Element]:
+    """Reads what a notebook shows, which is also XML, and checks that it runs nothing and loads nothing."""
+
+    def read_html(html: str) -> ET.Element:
+        root = ET.fromstring(html)
+        assert {each.tag for each in root.iter()} <= {'div', 'p', 'b', 'span', 'table', 'tr', 'th', 'td', 'img'}
+        names = {name for each in root.iter() for name in each.attrib}
+        assert names <= {'style', 'scope', 'alt', 'width', 'height', 'src'}
+        assert all(each.get('src').startswith('data:image/png;base64,') for each in root.iter('img'))
+        styles = ' '.join(each.get('style', '') for each in root.iter())
+        assert 'url(' not in styles and 'background:#' not in styles and ';color:' not in styles
+        return root
+
+    return read_html
 
 
 @pytest.fixture

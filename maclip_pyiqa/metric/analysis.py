@@ -10,10 +10,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .. import _html
 from .prompts import summary_columns
 from .views import ViewPlan
 
 FLOOR = 1e-3  # share of a window's weight that is even: thin slivers of pixels at its rim stay above rounding errors
+SHOWN, LONGEST, BARS = 4, 240, 12  # in a notebook: images, pixels of a map's longer side, and attributes, at most
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,6 +42,8 @@ class Analysis:
         analysis.q                             # (N, 1)
         analysis.quality_map()                 # (N, 1, H, W)
         analysis[0].quality_map('sharp')       # (1, 1, H, W)
+
+    A notebook shows it with scores, cues, attributes and maps, those of a batch's first four images.
     """
 
     q: Tensor
@@ -83,6 +87,49 @@ class Analysis:
 
     def __len__(self) -> int:
         return len(self.q)
+
+    def __repr__(self) -> str:
+        height, width = self.size
+        views = f'{self.plan.views} view{"s" * (self.plan.views != 1)}'
+        scores = sorted(self.q.detach().flatten().tolist())
+        ends = ' to '.join(map(_html.number, [*scores[:1], *scores[1:][-1:]]))
+        found = f', score{"s" * (len(scores) > 1)} {ends}' if scores else ''
+        return f'Analysis({len(self)} image{"s" * (len(self) != 1)} of {height}x{width}, {views}{found})'
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: some 15 kB an image, at most 80, whatever its size and the number of prompts."""
+        shown = self[:SHOWN].detach().to('cpu').to(torch.float64)
+        parts = [
+            _html.paragraph(f'<b>{_html.text(repr(self), 100)}</b>'),
+            *(shown[i]._image_html() for i in range(len(shown))),
+        ]
+        if len(self) > SHOWN:
+            parts.append(_html.paragraph(f'and {len(self) - SHOWN:,} more: analysis[i] shows each'))
+        return f'<div>{"".join(parts)}</div>'
+
+    def _image_html(self) -> str:
+        means = list(self.summary().values())
+        score, q_sim, q_mag, w_sim = means[:4]
+        rows = [(f'cosine cue, weight {w_sim:.2f}', q_sim), (f'magnitude cue, weight {1 - w_sim:.2f}', q_mag)]
+        rows += list(zip(self.names, means[4:], strict=True))
+        bars = _html.bars((name, value, _html.number(value)) for name, value in rows[: 2 + BARS])
+        more = _html.paragraph(f'and {len(rows) - 2 - BARS} more attributes') if len(rows) > 2 + BARS else ''
+        return _html.block(self._map_html(), _html.paragraph(f'score <b>{_html.number(score)}</b>') + bars + more)
+
+    def _map_html(self) -> str:
+        if not self.plan.offsets:
+            return _html.paragraph('one view, the whole image: no map')
+        scale = LONGEST / max(self.size)
+        # a strip of at least 12 pixels, though the aspect ratio of a very long image is not kept then
+        height, width = (max(round(scale * side), 12) for side in self.size)
+        values = self._map(self.q_view, (height, width))[0, 0]
+        low, high = float(values.min()), float(values.max())
+        if not math.isfinite(high - low):
+            return _html.paragraph('no map: some scores are not finite')
+        middle, half = (low + high) / 2, max((high - low) / 2, 0.005)  # so that no noise is drawn in full colours
+        shares = ((values - middle) / half / 2 + 0.5).clamp(0, 1)
+        alt = f'quality map: lowest {_html.number(low)}, highest {_html.number(high)}'
+        return _html.picture(shares.tolist(), _html.number(middle - half), _html.number(middle + half), alt)
 
     def __getitem__(self, index: int | slice) -> Analysis:
         """analysis[i]: the analysis of image i alone (N = 1); a slice gives that of several.
@@ -130,11 +177,13 @@ class Analysis:
         Raises:
             ValueError: `of` is none of these
         """
-        values = self._values(of)  # (N, V)
-        height, width = self.size
+        return self._map(self._values(of), self.size)
+
+    def _map(self, values: Tensor, size: tuple[int, int]) -> Tensor:
+        """The map of values (N, V) of the views at any height and width of its own: (N, 1, h, w)."""
         if values.shape[1] == 1:
-            return values[..., None, None].expand(-1, -1, height, width).clone()
-        weights = (_nearest(w / w.sum(0).clamp_min(1e-300)).to(values) for w in self._window_weights())
+            return values[..., None, None].expand(-1, -1, *size).clone()
+        weights = (_nearest(w / w.sum(0).clamp_min(1e-300)).to(values) for w in self._window_weights(size))
         rows, columns = weights  # (R, H), (C, W)
         grid = values[:, :-1].unflatten(1, (len(rows), len(columns)))  # (N, R, C)
         return (rows.T @ grid @ columns)[:, None]
@@ -144,7 +193,7 @@ class Analysis:
         number of windows. All ones where the whole image is the only view."""
         if self.plan.views == 1:
             return torch.ones(1, 1, *self.size, dtype=torch.float32, device=self.q.device)
-        rows, columns = (w.sum(0).float().to(self.q.device) for w in self._window_weights())
+        rows, columns = (w.sum(0).float().to(self.q.device) for w in self._window_weights(self.size))
         return torch.outer(rows, columns)[None, None]
 
     def _values(self, of: str) -> Tensor:
@@ -155,10 +204,12 @@ class Analysis:
             return self.attributes[..., self.names.index(of)]
         raise ValueError(f'no map of {of!r}; expected one of {", ".join([*known, *self.names])}')
 
-    def _window_weights(self) -> tuple[Tensor, Tensor]:
-        """Windows lie on a grid, so the weights are products: of rows, (R, H), and of columns, (C, W)."""
-        height, width = self.size
-        return _weights(self.plan.rows, height), _weights(self.plan.columns, width)
+    def _window_weights(self, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+        """Windows lie on a grid, so the weights are products: of rows, (R, h), and of columns, (C, w), for a map of
+        h x w."""
+        spans = zip((self.plan.rows, self.plan.columns), self.size, size, strict=True)
+        rows, columns = (_weights(each, side, length) for each, side, length in spans)
+        return rows, columns
 
     def _each(self, change: Callable[[str, Tensor], Tensor]) -> Analysis:
         tensors = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ('names', 'plan')}
@@ -166,11 +217,11 @@ class Analysis:
         return replace(self, **changed)
 
 
-def _weights(spans: Sequence[tuple[float, float]], length: int) -> Tensor:
-    """A raised cosine over each span (start, end), integrated over each of `length` pixels: (K, length), rows of
-    sum 1."""
+def _weights(spans: Sequence[tuple[float, float]], side: int, length: int) -> Tensor:
+    """A raised cosine over each span (start, end) of a side, integrated over each of `length` equal parts of the side:
+    (K, length), rows of sum 1."""
     start, end = torch.tensor(spans, dtype=torch.float64, device='cpu').unbind(1)
-    edges = torch.arange(length + 1, dtype=torch.float64, device='cpu')
+    edges = torch.arange(length + 1, dtype=torch.float64, device='cpu') * (side / length)
     t = ((edges - start[:, None]) / (end - start)[:, None]).clamp(0, 1)
     return (FLOOR * t + (1 - FLOOR) * (t - torch.sin(2 * math.pi * t) / (2 * math.pi))).diff()
 

@@ -9,10 +9,13 @@ import tempfile
 from collections.abc import Collection, Iterator, Sequence
 from datetime import datetime, timezone
 from functools import cached_property
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
+from .. import _html
 from .._files import file_system, is_url, one_line
 from .._lazy import need
+from ..backbone import note
 from .formats import TABLES, read_columns, read_label, read_table
 from .formats.arrow import plain_type
 from .formats.cells import Cells, unique, values
@@ -27,6 +30,8 @@ if TYPE_CHECKING:
     import pyarrow.dataset as ds
 
 MANIFEST = '_manifest.json'  # in a folder that `score-collection` writes; says whether it is complete
+SCORES, SHOWN = 100_000, 10  # in a notebook: scores in the histogram, and rows, at most
+MAIN = ('path', 'score', 'percentile', 'q_sim', 'q_mag', 'flags', 'error')  # columns of these rows
 
 
 def open_scores(path: str | os.PathLike[str]) -> ScoreSource:
@@ -58,7 +63,8 @@ def is_among(path: str | os.PathLike[str], source: str | os.PathLike[str]) -> bo
 
 
 class ScoreSource:
-    """Scores of a table or of a folder of tables, see `open_scores`.
+    """Scores of a table or of a folder of tables, see `open_scores`. A notebook shows what they are, with
+    a histogram and the first rows.
 
     Attributes:
         path: path or URL
@@ -107,6 +113,65 @@ class ScoreSource:
         """The rows as a dataset of pyarrow, text escaped as in Parquet."""
         raise NotImplementedError
 
+    def __repr__(self) -> str:
+        metric = f'fingerprint {self.label["fingerprint"][:12]}' if self.label else 'no label'
+        return f'ScoreSource({self.path!r}, {metric}, {"complete" if self.is_complete else "not complete"})'
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: some 10 kB, of which of Parquet files no more is read than is shown."""
+        parts = [f'<b>{_html.text(self.path, 200)}</b>', _html.text(self._metric(), 300)]
+        if not self.is_complete:
+            parts.append('Not complete: the run that writes them has not finished.')
+        try:
+            columns = [name for name in MAIN if name in self.columns]
+            rows = [[_cell(row[name]) for name in columns] for row in self._first(columns)]
+            parts.append(f'Images: {len(self):,}. The first {len(rows)}, and a histogram of scores:')
+            more = _html.block(_html.table(columns, rows), self._histogram())
+        except (OSError, ValueError) as error:
+            more = _html.paragraph(_html.text(f'cannot be read: {one_line(error)}', 300))
+        return f'<div>{"".join(map(_html.paragraph, parts))}{more}</div>'
+
+    def _metric(self) -> str:
+        if self.label is None:
+            return 'Scores of an unknown metric: they have no label.'
+        config, versions = self.label['config'], self.label['versions']
+        about = f'maclip_pyiqa {versions.get("maclip_pyiqa", "(unknown)")}, backbone {config.get("backbone")}'
+        named = f'Scores of {about}, fingerprint {self.label["fingerprint"][:12]}'
+        return f'{named}: {text}.' if (text := note(config)) else f'{named}.'
+
+    def _first(self, columns: list[str]) -> list[Row]:
+        rows: list[Row] = []
+        for batch in self.batches(columns):
+            rows += batch.slice(0, SHOWN - len(rows)).to_pylist()
+            if len(rows) == SHOWN:
+                break
+        return rows
+
+    def _histogram(self) -> str:
+        import numpy as np
+
+        if 'score' not in self.columns:
+            return _html.paragraph('no column score')
+        parts, count = [], 0
+        for part in self.scores():
+            parts.append(part[: SCORES - count])
+            count += len(parts[-1])
+            if count == SCORES:
+                break
+        read = np.concatenate(parts or [np.empty(0)])
+        scores = read[np.isfinite(read)]
+        of = f'Of the first {count:,} images: ' if count < len(self) else ''
+        words = _html.paragraph(f'{of}{len(scores):,} with a score, {count - len(scores):,} without')
+        if not len(scores):
+            return words
+        low, high = float(scores.min()), float(scores.max())
+        if not 1e-9 * max(1, abs(low), abs(high)) < high - low < np.inf:
+            return words + _html.paragraph(f'{_html.number(low)} to {_html.number(high)}')
+        counts, edges = np.histogram(scores, 10)
+        names = [f'{_html.number(a)} to {_html.number(b)}' for a, b in pairwise(edges)]
+        bars = [(name, n / counts.max(), f'{n:,}') for name, n in zip(names, counts, strict=True)]
+        return words + _html.bars(bars)
+
 
 class _Table(ScoreSource):
     def __init__(self, path: str) -> None:
@@ -139,6 +204,9 @@ class _Table(ScoreSource):
 
     def rows(self, text: Collection[str] = ()) -> list[Row]:
         return read_table(self.file, text) if text else self._rows
+
+    def _first(self, columns: list[str]) -> list[Row]:
+        return super()._first(columns) if self.file.lower().endswith('.parquet') else self._rows[:SHOWN]
 
     def scores(self) -> Iterator[np.ndarray]:
         import numpy as np
@@ -243,6 +311,13 @@ def _plain(data: ds.FileSystemDataset) -> ds.FileSystemDataset:
 
     schema = pa.schema([field.with_type(plain(field.type)) for field in data.schema], data.schema.metadata)
     return ds.dataset(data.files, schema, data.format, data.filesystem)
+
+
+def _cell(value: Any) -> str:
+    """A value of a row in words."""
+    if value is None:
+        return ''
+    return _html.number(value) if isinstance(value, float) else unescape_text(str(value))
 
 
 def _is_plain(field: pa.Field) -> bool:

@@ -1,14 +1,20 @@
 """Analyses against forward, boxes against what views.py cuts, maps against a plain double loop and their properties."""
 
+import base64
 import copy
+import io
 import math
 import pickle
+from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
+from matplotlib import colormaps
+from PIL import Image
 
 from maclip_pyiqa import MACLIP, Analysis, ViewPlan
 from maclip_pyiqa.metric import PROMPTS
@@ -284,3 +290,121 @@ def test_gradient_of_the_map_is_right():
         return Analysis(fields[0], values, *fields[2:], *_rest(analysis)).quality_map()
 
     assert torch.autograd.gradcheck(score, analysis.q_view.clone().requires_grad_())
+
+
+# --- what a notebook shows ------------------------------------------------------------------------------------------
+
+
+def table_of(element):
+    """Names and values of the bars, and the lengths of these in percent."""
+    rows = [[''.join(cell.itertext()) for cell in row] for row in element.iter('tr')]
+    widths = [float(row[1][0].get('style').partition('width:')[2].partition('%')[0]) for row in element.iter('tr')]
+    return {name: value for name, _, value in rows}, widths
+
+
+def pictures(root):
+    """The pictures, (h, w, 3) from 0 to 1, and their texts."""
+    files = [io.BytesIO(base64.b64decode(each.get('src').partition(',')[2])) for each in root.iter('img')]
+    found = [np.asarray(Image.open(file).convert('RGB')) / 255 for file in files]
+    for pixels, each in zip(found, root.iter('img'), strict=True):
+        assert pixels.shape[:2] == (int(each.get('height')), int(each.get('width')))
+    return found, [each.get('alt') for each in root.iter('img')]
+
+
+def test_repr_is_one_short_line():
+    one = analysis_of(150, 203, images=1)
+    assert repr(one) == f'Analysis(1 image of 150x203, 13 views, score {float(one.q):.3f})'
+    low, _, high = sorted(analysis_of(64, 64, images=3).q[:, 0].tolist())
+    assert repr(analysis_of(64, 64, images=3)) == f'Analysis(3 images of 64x64, 1 view, scores {low:.3f} to {high:.3f})'
+    assert repr(one[0:0]) == 'Analysis(0 images of 150x203, 13 views)'
+
+
+def test_a_notebook_shows_the_numbers_of_the_summary(tiny_metric, photos, read_html):
+    analysis = tiny_metric.analyze(photos[0][None, :, :150, :210])
+    root, want = read_html(analysis._repr_html_()), analysis.summary()
+    got, widths = table_of(root)
+    names = [f'cosine cue, weight {want["w_sim"]:.2f}', f'magnitude cue, weight {1 - want["w_sim"]:.2f}']
+    assert list(got) == [*names, *analysis.names]
+    values = [want['q_sim'], want['q_mag'], *list(want.values())[4:]]
+    assert [float(value) for value in got.values()] == pytest.approx(values, abs=6e-4)
+    assert widths == pytest.approx([100 * min(value, 1) for value in values], abs=0.51)
+    assert f'score {want["score"]:.3f}' in [''.join(each.itertext()) for each in root.iter('p')]
+
+
+@pytest.mark.parametrize('size', [(240, 180), (150, 240), (700, 1003)])
+def test_the_picture_is_the_map(size, read_html):
+    """In matplotlib's viridis, of which the picture has ten colours and straight lines between them; larger maps as their
+    local means."""
+    analysis = analysis_of(*size, window=64 * max(size) // 240, stride=37 * max(size) // 240, images=1)
+    (pixels,), (alt,) = pictures(read_html(analysis._repr_html_()))
+    values = F.adaptive_avg_pool2d(analysis.quality_map(), pixels.shape[:2])[0, 0].numpy()
+    low, high = values.min(), values.max()
+    assert max(pixels.shape) == 240
+    assert [float(word.strip(',')) for word in alt.split()[3::2]] == pytest.approx([low, high], abs=6e-3)
+    want = colormaps['viridis']((values - low) / (high - low))[..., :3]
+    difference = np.abs(pixels - want)
+    assert difference.max() < (0.07 if max(size) == 240 else 0.08) and difference.mean() < 0.015
+
+
+def test_a_map_that_hardly_varies_is_not_drawn_in_all_colours(read_html):
+    flat = analysis_of(240, 200, images=1)
+    flat = replace(flat, q_view=0.5 + 1e-4 * flat.q_view)
+    (pixels,), _ = pictures(read_html(flat._repr_html_()))
+    assert np.abs(pixels - colormaps['viridis'](0.5)[:3]).max() < 0.04
+
+
+def test_the_first_four_images_are_shown(read_html):
+    sixteen = analysis_of(150, 203, images=16)
+    root = read_html(sixteen._repr_html_())
+    assert len(pictures(root)[0]) == 4 and 'and 12 more: analysis[i] shows each' in ''.join(root.itertext())
+    one = read_html(sixteen[2]._repr_html_())
+    assert [row.get('src') for row in one.iter('img')] == [[*root.iter('img')][2].get('src')]
+    assert 'more' not in ''.join(read_html(sixteen[:4]._repr_html_()).itertext())
+
+
+def test_names_are_escaped_and_cut(read_html):
+    names = [f'<script>alert("{i}")</script> & \'<b>\n\x00\udcff' for i in range(39)] + ['x' * 10**6]
+    analysis = replace(analysis_of(150, 203, images=1), names=tuple(names), attributes=torch.rand(1, 13, 40))
+    html = analysis._repr_html_()
+    root = read_html(html)
+    assert '<script' not in html and len(html) < 80_000
+    got = list(table_of(root)[0])
+    assert len(got) == 14 and got[2] == '<script>alert("0")</script> & \'<b> \ufffd\ufffd'
+    assert 'and 28 more attributes' in ''.join(root.itertext())
+    got = list(
+        table_of(read_html(replace(analysis, names=('x' * 99,), attributes=torch.rand(1, 13, 1))._repr_html_()))[0]
+    )
+    assert len(got[2]) == 40
+
+
+@pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16, torch.float64])
+def test_any_dtype_and_graph_is_shown(dtype, read_html):
+    analysis = analysis_of(150, 203, images=1)
+    want, _ = pictures(read_html(analysis._repr_html_()))
+    moved = analysis.to(dtype)._each(lambda name, tensor: tensor.clone().requires_grad_())
+    assert 'score 0.' in repr(moved)
+    got, _ = pictures(read_html(moved._repr_html_()))
+    assert np.abs(got[0] - want[0]).max() < 0.06
+
+
+@pytest.mark.parametrize('value', [math.nan, math.inf])
+def test_numbers_that_are_not_finite_are_shown(value, read_html):
+    analysis = analysis_of(150, 203, images=1)
+    analysis = analysis._each(lambda name, tensor: torch.full_like(tensor, value))
+    text = ''.join(read_html(analysis._repr_html_()).itertext())
+    assert (
+        f'score {value}' in text and 'no map: some scores are not finite' in text and f'score {value}' in repr(analysis)
+    )
+
+
+@pytest.mark.parametrize('size', [*SIZES, (10_000, 100), (9_000, 12_000)])
+def test_what_is_shown_is_small_for_any_size(size, read_html):
+    html = analysis_of(*size, images=1)._repr_html_()
+    found, _ = pictures(read_html(html))
+    assert len(html) < 82_000 and all(max(pixels.shape) == 240 and min(pixels.shape[:2]) >= 12 for pixels in found)
+    assert bool(found) == (size != (64, 64))
+
+
+def test_one_view_has_no_map(read_html):
+    analysis = analysis_by(ViewPlan.resized(300, 400, 64))
+    assert 'one view, the whole image: no map' in ''.join(read_html(analysis._repr_html_()).itertext())

@@ -1,15 +1,17 @@
 """Scores read back: a table, a folder of tables, local and at URLs, all alike."""
 
 import json
+from itertools import pairwise
 
 import fsspec
+import numpy as np
 import pytest
 
 from maclip_pyiqa.scoring.filter import filter_scores
 from maclip_pyiqa.scoring.formats import open_table, read_table
 from maclip_pyiqa.scoring.formats.parquet import to_bytes, to_table
 from maclip_pyiqa.scoring.schema import arrow_schema, columns
-from maclip_pyiqa.scoring.source import MANIFEST, open_scores
+from maclip_pyiqa.scoring.source import MANIFEST, ScoreSource, open_scores
 
 LABEL = {'versions': {'maclip_pyiqa': '0.1.0'}, 'config': {'max_views': None}, 'fingerprint': 'abc'}
 NAMES = columns(['sharp'], ['niqe'])
@@ -132,3 +134,92 @@ def test_the_length_of_a_parquet_table_is_known_without_its_rows(tmp_path, monke
     table.close()
     monkeypatch.setattr('maclip_pyiqa.scoring.source.read_table', None)  # so that reading the rows would fail
     assert len(open_scores(tmp_path / 'o.parquet')) == len(ROWS)
+
+
+# --- what a notebook shows ------------------------------------------------------------------------------------------
+
+
+def tables(root):
+    """The tables of what a notebook shows, as rows of text: the first rows, and the histogram."""
+    return [[[''.join(cell.itertext()) for cell in row] for row in table] for table in root.iter('table')]
+
+
+@pytest.mark.parametrize('kind', [f'local {suffix}' for suffix in (*TABLES, 'folder')])
+def test_a_notebook_shows_scores(tmp_path, kind, read_html):
+    scores = open_scores(saved(kind, tmp_path))
+    root = read_html(scores._repr_html_())
+    text, (head, *rows), bars = ' '.join(root.itertext()), *tables(root)
+    assert head == ['path', 'score', 'q_sim', 'q_mag', 'flags', 'error']
+    assert [row[0] for row in rows] == ['a/ü.png', 'b\ufffd.png', '=1+1.png', 'NA']
+    assert [row[1:3] for row in rows] == [['0.250', '0.500'], ['0.700', ''], ['', ''], ['0.333', '']]
+    assert rows[1][4] == 'noise border' and rows[2][5] == 'broken, "x"'
+    counts, edges = np.histogram([0.25, 0.7, 1 / 3], 10)
+    assert [int(row[2]) for row in bars] == counts.tolist()
+    assert [row[0] for row in bars] == [f'{a:.3f} to {b:.3f}' for a, b in pairwise(edges)]
+    assert scores.path[-20:] in text and 'Images: 4.' in text and '3 with a score, 1 without' in text
+    assert 'maclip_pyiqa 0.1.0' in text and 'fingerprint abc' in text
+    assert ('Not complete' in text) == ('folder' in kind)
+    state = 'not complete' if 'folder' in kind else 'complete'
+    assert repr(scores) == f'ScoreSource({scores.path!r}, fingerprint abc, {state})'
+
+
+def test_a_notebook_says_what_scores_are_of(tmp_path, read_html):
+    config = {'backbone': 'demo', 'head': None}
+    for label, words in [(LABEL | {'config': config}, 'demonstration backbone: not CLIP'), (None, 'unknown metric')]:
+        path = tmp_path / f'{words[:4]}<b>.jsonl'
+        table = open_table(path, NAMES)
+        table.fill(ROWS, label)
+        table.close()
+        text = ' '.join(read_html(open_scores(path)._repr_html_()).itertext())
+        assert words in text and f'{words[:4]}<b>.jsonl' in text
+
+
+def test_what_a_notebook_shows_is_escaped_and_small(tmp_path, read_html):
+    paths = [f'<script>alert("{i}")</script>\'&' + 'x' * 10_000 + f'{i}.png' for i in range(300)]
+    for name in ('s.csv', 's.parquet'):
+        table = open_table(tmp_path / name, NAMES)
+        table.fill([row(path, i / 299, error='<b>' * 999) for i, path in enumerate(paths)], LABEL)
+        table.close()
+        html = open_scores(tmp_path / name)._repr_html_()
+        rows, bars = tables(read_html(html))
+        assert len(rows) == 11 and len(bars) == 10 and [row[2] for row in bars] == ['30'] * 10
+        assert '<script' not in html and len(html) < 20_000
+        assert rows[1][0].startswith('<script>alert("0') and rows[1][0].endswith('x0.png') and len(rows[1][0]) == 40
+
+
+def test_a_notebook_reads_no_more_than_it_shows(tmp_path, monkeypatch, read_html):
+    """Of 2 x 150,000 rows in 30 files, those of the first 10."""
+    pa, pq = pytest.importorskip('pyarrow'), pytest.importorskip('pyarrow.parquet')
+    values = np.linspace(0, 1, 10_000)
+    for i in range(30):
+        cells = pa.table({'path': list(map(str, range(10_000))), 'score': values + (i >= 10)})
+        pq.write_table(cells, tmp_path / f'{i:02}.parquet')
+    read, scores = [], open_scores(tmp_path)
+    batches = ScoreSource.batches
+    monkeypatch.setattr(
+        ScoreSource, 'batches', lambda *args: (read.append(len(batch)) or batch for batch in batches(*args))
+    )
+    root = read_html(scores._repr_html_())
+    text, (_, bars) = ' '.join(root.itertext()), tables(root)
+    assert 'Images: 300,000.' in text and 'Of the first 100,000 images: 100,000 with a score, 0 without' in text
+    assert bars[-1][0] == '0.900 to 1.000' and [row[2] for row in bars] == ['10,000'] * 10
+    assert sum(read) == 110_000
+
+
+@pytest.mark.parametrize(
+    ('text', 'words'),
+    [
+        ('path,score\n', '0 with a score, 0 without'),
+        ('path,score\na,\n', '0 with a score, 1 without'),
+        ('path,score\na,0.5\nb,0.5\n', '0.500 to 0.500'),
+        ('path,score\na,1e308\nb,-1e308\n', '-1e+308 to 1e+308'),
+        ('path,score\na,<b>\n', "cannot be read: s.csv, line 2: '<b>' in the column score is not a number"),
+        ('path,niqe\na,1\n', 'no column score'),
+    ],
+)
+def test_a_notebook_shows_any_table(tmp_path, monkeypatch, read_html, text, words):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / 's.csv').write_text(text)
+    scores = open_scores('s.csv')
+    assert words in ' '.join(read_html(scores._repr_html_()).itertext())
+    assert repr(scores) == "ScoreSource('s.csv', no label, complete)"
