@@ -67,10 +67,9 @@ def bars(rows: Iterable[tuple[str, float, str]]) -> str:
     for name, share, value in rows:
         width = 100 * min(max(0, share), 1)  # 0 where it is NaN
         bar = f'<div style="width:{width:.0f}%;height:9px;background:currentColor;opacity:.55"></div>'
-        lines.append(
-            f'<tr><th scope="row" style="{CELL};font-weight:normal">{text(name)}</th>'
-            f'<td style="width:120px;min-width:120px">{bar}</td><td style="{CELL}">{text(value)}</td></tr>'
-        )
+        head = f'<th scope="row" style="{CELL};font-weight:normal">{text(name)}</th>'
+        cell = f'<td style="width:120px;min-width:120px;padding:0 8px 0 0">{bar}</td>'
+        lines.append(f'<tr>{head}{cell}<td style="{CELL}">{text(value)}</td></tr>')
     return f'<table>{"".join(lines)}</table>'
 
 

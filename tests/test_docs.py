@@ -1,4 +1,5 @@
-"""README and docs: Python blocks run, commands parse, links and pictures exist.
+"""README and docs: Python blocks run, commands parse, links and pictures exist. The tour, a notebook, is run where the
+site is built.
 
 Blocks run in a folder with the image `photo.jpg`, the folder `photos` of two images, and the head HEAD. The default
 backbone is the demonstration backbone there, so that `MACLIP()` and `create_metric('maclip')` need no download. A YAML
@@ -8,6 +9,8 @@ block whose first line is the comment `# NAME.yml` is a file of that name.
 from __future__ import annotations
 
 import argparse
+import ast
+import json
 import re
 import runpy
 import shlex
@@ -34,6 +37,7 @@ CARD = ROOT / 'maclip_pyiqa/backbone/demo/README.md'
 PAGES = [README, CARD, ROOT / 'CONTRIBUTING.md', ROOT / 'CHANGELOG.md', *sorted((ROOT / 'docs').glob('*.md'))]
 IDS = [page.relative_to(ROOT).as_posix() for page in PAGES]
 PROJECT = 'https://github.com/maclip-pyiqa/maclip_pyiqa/blob/main/'
+TOUR = ROOT / 'docs/tour.ipynb'
 HEAD = 'results/fit/ratings.maclip.head.safetensors'
 FILES = 'https://raw.githubusercontent.com/maclip-pyiqa/maclip_pyiqa/main/'
 
@@ -181,14 +185,11 @@ def anchors(page):
     return {anchor(heading) for heading in re.findall(r'^#+ (.*)$', text, re.MULTILINE)}
 
 
-@pytest.mark.parametrize('page', PAGES, ids=IDS)
-def test_links_exist(page):
-    text = FENCED.sub('', page.read_text('utf-8'))
-    links = re.findall(r'\]\(([^)\s]+)\)', text)
+def broken_links(page, text):
     broken = []
-    for link in links:
+    for link in re.findall(r'\]\(([^)\s]+)\)', text):
         target, _, heading = link.partition('#')
-        for address in (PROJECT, FILES):
+        for address in (PROJECT, FILES, PROJECT.replace('//github.com', '//colab.research.google.com/github')):
             if target.startswith(address):
                 target = str(ROOT / target.removeprefix(address))
         if ':' in target:
@@ -196,7 +197,34 @@ def test_links_exist(page):
         file = (page.parent / target) if target else page
         if not file.exists() or (heading and heading not in anchors(file)):
             broken.append(link)
-    assert broken == []
+    return broken
+
+
+@pytest.mark.parametrize('page', PAGES, ids=IDS)
+def test_links_exist(page):
+    assert broken_links(page, FENCED.sub('', page.read_text('utf-8'))) == []
+
+
+def test_the_tour():
+    """Committed without outputs, in a format that Jupyter, Colab and Sphinx read, with links and names that exist."""
+    tour = json.loads(TOUR.read_text('utf-8'))
+    assert (tour['nbformat'], tour['nbformat_minor']) == (4, 5) and tour['metadata']['kernelspec']['name'] == 'python3'
+    cells = tour['cells']
+    assert len({cell['id'] for cell in cells}) == len(cells) and all(re.fullmatch(r'[\w-]+', c['id']) for c in cells)
+    codes = [cell for cell in cells if cell['cell_type'] == 'code']
+    assert all(cell['outputs'] == [] and cell['execution_count'] is None for cell in codes)
+    text = '\n\n'.join(''.join(cell['source']) for cell in cells if cell['cell_type'] == 'markdown')
+    assert f'blob/main/{TOUR.relative_to(ROOT).as_posix()})' in text and "not MA-CLIP's" in text
+    assert broken_links(TOUR, text) == [] and len(re.findall(re.escape(PROJECT), text)) > 5
+
+    lines = [re.sub(r'^(\s*)%pip .*', r'\1pass', line) for cell in codes for line in [*cell['source'], '\n']]
+    program = ast.parse(''.join(lines))
+    imports = [each for each in ast.walk(program) if isinstance(each, ast.ImportFrom)]
+    names = {f'{each.module}:{alias.name}' for each in imports for alias in each.names if 'maclip' in each.module}
+    assert len(names) > 8 and all(resolve_name(name) is not None for name in names)
+    assert [ast.literal_eval(node.value) for node in program.body if ast.unparse(node).startswith('BACKBONE')] == [
+        'demo'
+    ]
 
 
 def test_readmes_links_work_on_a_package_index():

@@ -333,7 +333,7 @@ def test_a_notebook_shows_the_numbers_of_the_summary(tiny_metric, photos, read_h
 
 @pytest.mark.parametrize('size', [(240, 180), (150, 240), (700, 1003)])
 def test_the_picture_is_the_map(size, read_html):
-    """In matplotlib's viridis, of which the picture has ten colours and straight lines between them; larger maps as their
+    """In viridis as matplotlib has it, of which the picture knows ten colours; larger maps as their
     local means."""
     analysis = analysis_of(*size, window=64 * max(size) // 240, stride=37 * max(size) // 240, images=1)
     (pixels,), (alt,) = pictures(read_html(analysis._repr_html_()))
