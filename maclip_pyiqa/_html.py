@@ -46,7 +46,7 @@ def paragraph(content: str) -> str:
 
 def block(*parts: str) -> str:
     """Parts of HTML beside each other, or below each other where there is no room."""
-    inner = ''.join(f'<div style="max-width:100%">{part}</div>' for part in parts)
+    inner = ''.join(f'<div style="max-width:100%;overflow-x:auto">{part}</div>' for part in parts)
     return f'<div style="display:flex;flex-wrap:wrap;gap:16px;align-items:flex-start;margin:4px 0">{inner}</div>'
 
 
