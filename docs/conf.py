@@ -50,6 +50,7 @@ myst_heading_anchors = 4
 nb_execution_mode = 'force'
 nb_execution_raise_on_error = True
 nb_execution_timeout = 300
+nb_merge_streams = True
 python_maximum_signature_line_length = 100
 autodoc_member_order = 'bysource'
 autodoc_inherit_docstrings = False

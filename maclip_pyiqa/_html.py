@@ -11,8 +11,6 @@ import html
 import io
 from collections.abc import Iterable, Sequence
 
-__all__ = ['bars', 'block', 'number', 'paragraph', 'picture', 'table', 'text']
-
 # viridis, as in report/assets/map.js: even steps of lightness, so colour-blind people can read it
 COLOURS = ['440154', '482878', '3e4a89', '31688e', '26828e', '1f9e89', '35b779', '6ece58', 'b5de2b', 'fde725']
 CELL = 'text-align:left;padding:1px 8px 1px 0;white-space:nowrap'
