@@ -164,11 +164,14 @@ def read(path: str | os.PathLike) -> dict[str, Tensor]:
             kind = 'zip archive, as torch.save and TorchScript write them'
             with zipfile.ZipFile(path) as archive:
                 script = any(name.endswith('/constants.pkl') for name in archive.namelist())
-                damaged = archive.testzip()
-            if damaged:
-                raise ValueError(f'checksum of {damaged} differs')
+                if damaged := archive.testzip():
+                    raise ValueError(f'checksum of {damaged} differs')
+                # the one method of an archive that torch runs while it loads it; it can write files, for one
+                runs = script and any(b'__setstate__' in archive.read(member) for member in archive.infolist())
             if script:
                 kind = 'TorchScript archive'
+                if runs:
+                    raise ValueError('it has code that would run while it is read, in a method __setstate__')
                 with ignoring('`torch.jit.load` is deprecated'):  # OpenAI's files are in this format
                     state = torch.jit.load(str(path), map_location='cpu').state_dict()
             else:
