@@ -34,7 +34,8 @@ from maclip_pyiqa.scoring.schema import LABEL_KEY
 ROOT = Path(__file__).parents[1]
 README = ROOT / 'README.md'
 CARD = ROOT / 'maclip_pyiqa/backbone/demo/README.md'
-PAGES = [README, CARD, ROOT / 'CONTRIBUTING.md', ROOT / 'CHANGELOG.md', *sorted((ROOT / 'docs').glob('*.md'))]
+BESIDE = ('CONTRIBUTING.md', 'CHANGELOG.md', 'SECURITY.md', 'CODE_OF_CONDUCT.md', '.github/PULL_REQUEST_TEMPLATE.md')
+PAGES = [README, CARD, *(ROOT / name for name in BESIDE), *sorted((ROOT / 'docs').glob('*.md'))]
 IDS = [page.relative_to(ROOT).as_posix() for page in PAGES]
 PROJECT = 'https://github.com/maclip-pyiqa/maclip_pyiqa/blob/main/'
 TOUR = ROOT / 'docs/tour.ipynb'
@@ -158,7 +159,8 @@ KEYS = {LABEL_KEY, SHARD}  # of metadata, which look like names of Python
 
 def test_files_and_names_in_the_text_exist():
     named = {span for page in PAGES for span in spans(page)}
-    files = {span for span in named if re.fullmatch(r'(maclip_pyiqa|benchmarks|tests|docs|\.ci)/[\w./-]*', span)}
+    folders = r'(maclip_pyiqa|benchmarks|tests|docs|\.ci|\.github)'
+    files = {span for span in named if re.fullmatch(rf'{folders}/[\w./-]*', span)}
     assert len(files) > 20 and {file for file in files if not (ROOT / file).exists()} == set()
     names = {match[0] for span in named if (match := re.match(r'maclip_pyiqa(\.\w+)+', span))} - KEYS
     assert len(names) > 5 and all(resolve_name(name) is not None for name in names)

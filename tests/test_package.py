@@ -59,7 +59,7 @@ def wheel(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp('wheel')
     source = folder / 'source'
     source.mkdir()
-    for name in ('pyproject.toml', 'setup.cfg', 'README.md', 'LICENSE'):
+    for name in ('pyproject.toml', 'setup.cfg', 'MANIFEST.in', 'README.md', 'LICENSE'):
         shutil.copy(ROOT / name, source)
     shutil.copytree(ROOT / 'maclip_pyiqa', source / 'maclip_pyiqa', ignore=shutil.ignore_patterns('__pycache__'))
     python("from setuptools import build_meta; build_meta.build_sdist('..')", cwd=source)

@@ -80,7 +80,7 @@ def test_a_folder_of_open_clip(owned, tmp_path):
     folder.mkdir()
     (folder / 'open_clip_config.json').write_text(json.dumps({'model_cfg': TINY, 'preprocess_cfg': {}}))
     torch.save({'visual': Evil(owned)}, folder / 'open_clip_pytorch_model.bin')
-    with pytest.raises(WeightsError, match='cannot be loaded: .*[Ww]eights.only'):
+    with pytest.raises(WeightsError, match=r'cannot be loaded: .*[Ww]eights.only'):
         MACLIP(backbone=f'local-dir:{folder}')
 
 
