@@ -244,4 +244,16 @@ def test_readme_names_the_test_command_for_ci():
 def test_citation_and_changelog_are_of_this_version():
     citation = yaml.safe_load((ROOT / 'CITATION.cff').read_text('utf-8'))
     assert citation['version'] == __version__ and citation['references'][0]['title'].startswith('Beyond Cosine')
-    assert f'## [{__version__}]' in (ROOT / 'CHANGELOG.md').read_text('utf-8')
+    newest = re.search(r'^## \[(.+)\] - (.+)$', (ROOT / 'CHANGELOG.md').read_text('utf-8'), re.MULTILINE)
+    assert newest and newest[1] == __version__
+    assert newest[2] == str(citation.get('date-released', 'unreleased'))
+
+
+def test_fields_of_issue_forms_have_ids_and_labels_of_their_own():
+    """GitHub refuses a form without; its schema does not say so, which .ci/github checks."""
+    forms = sorted((ROOT / '.github/ISSUE_TEMPLATE').glob('[!c]*.yml'))
+    assert [form.stem for form in forms] == ['bug', 'question', 'results']
+    for form in forms:
+        fields = [field for field in yaml.safe_load(form.read_text('utf-8'))['body'] if field['type'] != 'markdown']
+        for names in ([field['id'] for field in fields], [field['attributes']['label'] for field in fields]):
+            assert len(set(names)) == len(names)
