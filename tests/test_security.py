@@ -75,6 +75,14 @@ torch.jit.script(Net()).save({str(tmp_path / 'evil.pt')!r})
         weights.read(tmp_path / 'evil.pt')
 
 
+def test_openais_own_files_are_known(tmp_path, monkeypatch):
+    (tmp_path / 'weights.pt').write_bytes(b'')
+    assert not weights._is_openais(tmp_path / 'weights.pt')
+    rn50 = 'afeb0e10f9e5a86da6080e35cf09123aca3b358a0c3e3b6c78a7b63bc04b6762'  # in docs/metric.md
+    monkeypatch.setattr(weights, 'sha256', {tmp_path / 'weights.pt': rn50}.get)
+    assert weights._is_openais(tmp_path / 'weights.pt')
+
+
 def test_a_folder_of_open_clip(owned, tmp_path):
     folder = tmp_path / 'folder'
     folder.mkdir()

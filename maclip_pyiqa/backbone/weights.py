@@ -170,7 +170,7 @@ def read(path: str | os.PathLike) -> dict[str, Tensor]:
                 runs = script and any(b'__setstate__' in archive.read(member) for member in archive.infolist())
             if script:
                 kind = 'TorchScript archive'
-                if runs:
+                if runs and not _is_openais(path):
                     raise ValueError('it has code that would run while it is read, in a method __setstate__')
                 with ignoring('`torch.jit.load` is deprecated'):  # OpenAI's files are in this format
                     state = torch.jit.load(str(path), map_location='cpu').state_dict()
@@ -198,6 +198,14 @@ def read(path: str | os.PathLike) -> dict[str, Tensor]:
             f"weights: OpenAI's TorchScript archive, a state dict written by torch.save, or .safetensors. "
             f'If it was downloaded or copied, it may be truncated: download it again.'
         ) from None
+
+
+def _is_openais(path: Path) -> bool:
+    """Whether a file is one that OpenAI published, by the checksums in its addresses."""
+    from open_clip.pretrained import get_pretrained_cfg, list_pretrained_models_by_tag
+
+    configs = (get_pretrained_cfg(name, 'openai') for name in list_pretrained_models_by_tag('openai'))
+    return sha256(path) in {part for config in configs for part in config.get('url', '').split('/')}
 
 
 def _torch_load(path: Path) -> object:
