@@ -1,4 +1,4 @@
-"""CLIP's weights: finding, downloading and reading files of them. No code inside a file is ever run."""
+"""CLIP's weights: finding, downloading and reading files of them, without running code in them, see SECURITY.md."""
 
 from __future__ import annotations
 
