@@ -18,8 +18,6 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from sphinx.pycode import ModuleAnalyzer
-
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))  # links to source are to what lies here
 
@@ -126,9 +124,9 @@ def comment(name: str, value: Any) -> str:
     """The comment `#:` above the assignment of data, in whichever module that is."""
     for module in [module for key, module in sys.modules.items() if key.startswith('maclip_pyiqa')]:
         if vars(module).get(name) is value:
-            text = ModuleAnalyzer.for_module(module.__name__).find_attr_docs().get(('', name))
-            if text:
-                return '\n'.join(text)
+            found = re.search(rf'^((?:#:.*\n)+){name}\b', inspect.getsource(module), re.MULTILINE)
+            if found:
+                return re.sub(r'^#: ?', '', found[1], flags=re.MULTILINE)
     raise ValueError(f'{name} is public, and has no comment that begins with `#:`')
 
 

@@ -28,6 +28,14 @@ class ScoreGradient(NamedTuple):
         grad: gradient of x's shape, float32 (float64 for x in float64); zero for an image whose gradient is not finite
         score: result of the metric, without gradient; (N, 1) of a `MACLIP`
         norm: Euclidean norm of each image's gradient before normalisation, (N,)
+
+    Example::
+
+        import torch
+        from maclip_pyiqa import MACLIP
+        from maclip_pyiqa.guidance import score_gradient
+
+        grad, score, norm = score_gradient(MACLIP(), torch.rand(2, 3, 256, 256))
     """
 
     grad: Tensor
@@ -59,13 +67,21 @@ def score_gradient(
         generator: random generator on the CPU for the metric's `sample_views`, in place of torch's global one, which is
             left alone; None: the global one
 
+    Returns:
+        the gradient, of x's shape, with the score and the gradient's norm
+
     Raises:
         TypeError, ValueError: an option out of range, or a metric that gives no gradient
 
     Example::
 
-        grad = score_gradient(metric, image).grad
-        image = (image + 0.01 * grad).clamp(0, 1)
+        import torch
+        from maclip_pyiqa import MACLIP
+        from maclip_pyiqa.guidance import score_gradient
+
+        metric, image = MACLIP(), torch.rand(1, 3, 256, 256)
+        for _ in range(3):                     # towards a higher score
+            image = (image + 0.01 * score_gradient(metric, image).grad).clamp(0, 1)
     """
     check_options(generator)
     with torch.inference_mode(False), torch.enable_grad():
@@ -133,8 +149,16 @@ def guided_step(
 
     Example::
 
-        for sigma, sigma_next in itertools.pairwise(sigmas):
-            x = guided_step(denoiser, metric, x, sigma, sigma_next, weight=0.1)
+        import torch
+        from maclip_pyiqa import MACLIP
+        from maclip_pyiqa.guidance import guided_step
+
+        def denoiser(x, sigma):                # a toy: it knows that clean images are grey
+            return x / (1 + 4 * sigma**2)
+
+        metric, x = MACLIP(), 2.0 * torch.randn(1, 3, 256, 256)
+        for sigma, sigma_next in [(2.0, 1.0), (1.0, 0.5), (0.5, 0.0)]:
+            x = guided_step(denoiser, metric, x, sigma, sigma_next, weight=0.1)  # (1, 3, 256, 256)
     """
     check_options(generator, weight, through)
     predictions: list[Tensor] = []

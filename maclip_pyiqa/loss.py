@@ -40,8 +40,14 @@ class MACLIPLoss(nn.Module):
 
     Example::
 
+        import torch
+        from maclip_pyiqa import MACLIPLoss
+
         loss = MACLIPLoss(loss_weight=0.05, paired=True)
-        total = l1(output, target) + loss(output, target)
+        output = torch.rand(2, 3, 256, 256, requires_grad=True)  # what a network gives
+        target = torch.rand(2, 3, 256, 256)
+        total = torch.nn.functional.l1_loss(output, target) + loss(output, target)  # ()
+        total.backward()
     """
 
     def __init__(self, loss_weight: float = 1.0, reduction: str = 'mean', paired: bool = False, **options: Any) -> None:

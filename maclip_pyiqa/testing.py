@@ -6,7 +6,12 @@ say nothing about quality; they show whether two programs compute the same thing
 
 Example::
 
-    backbone = save_folder(make_clip(TINY, synthetic_images()), TINY, folder)
+    from pathlib import Path
+
+    from maclip_pyiqa import MACLIP
+    from maclip_pyiqa.testing import TINY, make_clip, save_folder, synthetic_images
+
+    backbone = save_folder(make_clip(TINY, synthetic_images()), TINY, Path('tiny'))
     metric = MACLIP(backbone=backbone)  # builds in a fraction of a second, with windows of 64 pixels
 """
 
@@ -27,8 +32,14 @@ __all__ = [
     'synthetic_images',
 ]
 
-#: open_clip's configuration of the smallest CLIP in OpenAI's layout, a ResNet with a window of 64 pixels and features
-#: of 64 numbers; see `make_clip`.
+#: open_clip's configuration of the smallest CLIP in OpenAI's layout, see `make_clip`: a ResNet with a window of 64
+#: pixels and features of 64 numbers.
+#:
+#: Example::
+#:
+#:     from maclip_pyiqa.testing import TINY, make_clip, synthetic_images
+#:
+#:     clip = make_clip(TINY | {'embed_dim': 32}, synthetic_images(1))
 TINY = {  # the text tower has width / 64 heads
     'embed_dim': 64,
     'quick_gelu': True,
@@ -45,8 +56,19 @@ def make_clip(config: dict | str, images: list[Tensor], seed: int = 0) -> nn.Mod
         images: one or more RGB images in [0, 1], (3, H, W) each; the batch norms' statistics are taken from them
         seed: seed of the weights
 
+    Returns:
+        a CLIP of open_clip
+
     Raises:
         ValueError: open_clip knows no architecture of that name
+
+    Example::
+
+        import torch
+        from maclip_pyiqa.testing import TINY, make_clip, synthetic_images
+
+        clip = make_clip(TINY, synthetic_images())
+        features = clip.encode_image(torch.rand(2, 3, 64, 64))  # (2, 64)
     """
     model = open_clip.get_model_config(config) if isinstance(config, str) else config
     if model is None:
@@ -93,6 +115,17 @@ def state_dict(clip: nn.Module, half: bool = True) -> dict[str, Tensor]:
     Args:
         clip: CLIP of open_clip
         half: half precision for the weights of convolutions, linear layers and projections, as OpenAI stores them
+
+    Returns:
+        copies of its tensors by name
+
+    Example::
+
+        import torch
+        from maclip_pyiqa.testing import TINY, make_clip, state_dict, synthetic_images
+
+        state = state_dict(make_clip(TINY, synthetic_images()))
+        torch.save(state, 'tiny.pt')
     """
     state = {k: v.clone() for k, v in clip.state_dict().items()}
     full = ('bn', 'ln_', 'positional_embedding', 'class_embedding', 'token_embedding', 'logit_scale', 'downsample.1')
@@ -101,7 +134,25 @@ def state_dict(clip: nn.Module, half: bool = True) -> dict[str, Tensor]:
 
 
 def save_torchscript(state: dict[str, Tensor], path: Path) -> None:
-    """Write a state dict as OpenAI publishes it: a TorchScript archive, with the three integers that it also holds."""
+    """Write a state dict as OpenAI publishes it: a TorchScript archive, with the three integers that it also holds.
+
+    Args:
+        state: state dict of a CLIP, see `state_dict`
+        path: path of the file, .pt
+
+    Raises:
+        RuntimeError: the file cannot be written
+
+    Example::
+
+        from pathlib import Path
+
+        from maclip_pyiqa import MACLIP
+        from maclip_pyiqa.testing import make_clip, save_torchscript, state_dict, synthetic_images
+
+        save_torchscript(state_dict(make_clip('RN50', synthetic_images(1))), Path('RN50.pt'))
+        metric = MACLIP(backbone='RN50', pretrained='RN50.pt')
+    """
 
     class Tree(nn.Module):
         def forward(self):
@@ -132,6 +183,19 @@ def save_folder(clip: nn.Module, config: dict, folder: Path) -> str:
 
     Returns:
         name that loads it, as MACLIP(backbone=name)
+
+    Raises:
+        OSError: the folder cannot be written
+
+    Example::
+
+        from pathlib import Path
+
+        from maclip_pyiqa import MACLIP
+        from maclip_pyiqa.testing import TINY, make_clip, save_folder, synthetic_images
+
+        backbone = save_folder(make_clip(TINY, synthetic_images()), TINY, Path('tiny'))
+        metric = MACLIP(backbone=backbone)
     """
     folder.mkdir(parents=True, exist_ok=True)
     (folder / 'open_clip_config.json').write_text(json.dumps({'model_cfg': config, 'preprocess_cfg': {}}))
@@ -140,7 +204,17 @@ def save_folder(clip: nn.Module, config: dict, folder: Path) -> str:
 
 
 def synthetic_images(count: int = 4, seed: int = 0) -> list[Tensor]:
-    """Smooth colour noise with edges, each (3, 384, 512) in [0, 1]; enough for `make_clip` without photos."""
+    """Smooth colour noise with edges, each (3, 384, 512) in [0, 1]; enough for `make_clip` without photos.
+
+    Args:
+        count: number of images
+        seed: seed of the noise
+
+    Example:
+        >>> from maclip_pyiqa.testing import synthetic_images
+        >>> [tuple(image.shape) for image in synthetic_images(2)]
+        [(3, 384, 512), (3, 384, 512)]
+    """
     generator = torch.Generator().manual_seed(seed)
     images = []
     for _ in range(count):
@@ -158,6 +232,18 @@ def images_without_content(seed: int = 0) -> dict[str, Tensor]:
     """Flat images, patterns, noise and tiny images by name, each (3, H, W) in [0, 1].
 
     No-reference metrics have surprises on these; it is good to know which before a metric is used as a filter.
+
+    Args:
+        seed: seed of the noise
+
+    Example::
+
+        from maclip_pyiqa import MACLIP
+        from maclip_pyiqa.testing import images_without_content
+
+        metric = MACLIP(views='global')
+        for name, image in images_without_content().items():
+            print(name, metric([image]).item())
     """
     generator = torch.Generator().manual_seed(seed)
     noise = torch.randn(3, 384, 512, generator=generator)

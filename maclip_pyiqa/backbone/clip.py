@@ -37,12 +37,22 @@ class Backbone(FrozenModule):
         any_size: True where the tower accepts other sizes than its own
         text: L2-normalised prompt features, (P, 2, D)
         scale: logit scale, exp(logit_scale), ()
-        image_digest: digest of all that image features are computed with, see `identity`
+        image_digest: digest of all that image features are computed with
         text_digest: digest of all that the prompts' features are computed with
 
     Raises:
         ValueError: an unknown architecture or tag
         WeightsError: weights that cannot be found, downloaded or read, or that do not fit
+
+    Example::
+
+        import torch
+        from maclip_pyiqa import MACLIP
+
+        backbone = MACLIP().backbone
+        backbone.window                        # 224 pixels, of RN50
+        x = torch.rand(4, 3, backbone.window, backbone.window)
+        features = backbone(x)                 # (4, D)
     """
 
     visual: nn.Module

@@ -16,7 +16,17 @@ from .guest import ignoring
 
 
 class WeightsError(RuntimeError):
-    """Weights could not be found or read, or do not fit. The message says what was tried and what to do."""
+    """Weights could not be found or read, or do not fit. The message says what was tried and what to do.
+
+    Example::
+
+        from maclip_pyiqa import MACLIP, WeightsError
+
+        try:
+            metric = MACLIP(backbone='RN50', pretrained='weights/RN50.pt')
+        except WeightsError as error:
+            print(error)
+    """
 
 
 def find(name: str, tag: str) -> Path:

@@ -104,7 +104,11 @@ def score_collection(
 
     Example::
 
-        score_collection(['s3://bucket/shards/'], 'scores', MACLIP(), keep=['json'])
+        from maclip_pyiqa import MACLIP
+        from maclip_pyiqa.collections import score_collection
+
+        manifest = score_collection(['photos'], 'scores', MACLIP())  # or ['s3://bucket/shards/'], keep=['json']
+        print(manifest['rows'], manifest['failed'], manifest['complete'])
     """
     need('score_collection', 'ray', 'pyarrow', 'filelock', 'fsspec', extra='ray')
     for name, value in (('shard_rows', shard_rows), ('workers', 1 if workers is None else workers), ('batch', batch)):

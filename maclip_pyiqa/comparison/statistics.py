@@ -36,8 +36,15 @@ class Paired:
         wins: share of pairs where b is better; ties count half, so 0.5 means no preference
         wins_low, wins_high: 95 % interval of `wins` (Wilson)
         p: p-value of Wilcoxon's signed-rank test, two-sided; 1 where all differences are zero
-        detectable: the true difference that such a comparison shows with 80 % power, see `detectable_difference`
+        detectable: the true difference that such a comparison shows with 80 % power
         lower_better: whether a lower value is better
+
+    Example::
+
+        from maclip_pyiqa import compare
+
+        score = compare('before', 'after').results[0].statistics
+        print(score.difference, (score.low, score.high), score.wins)
     """
 
     n: int

@@ -36,6 +36,13 @@ class Result:
         quantity: 'score', 'q_sim', 'q_mag', 'attribute_NAME', or the name of another metric
         statistics: statistics of its pairs
         verdict: verdict in words
+
+    Example::
+
+        from maclip_pyiqa import compare
+
+        for result in compare('before', 'after').results:
+            print(result.quantity, result.statistics.difference, result.verdict)
     """
 
     a: str
@@ -58,6 +65,14 @@ class Comparison:
         label: label of the scores; None: unknown
         settings: settings of the bootstrap: `resamples` and `seed`
         maps: windows' values of images that were scored, by path, for the page's quality maps
+
+    Example::
+
+        from maclip_pyiqa import compare
+
+        comparison = compare('before', 'after')
+        comparison.of('before', 'after')[0].verdict  # of the score
+        comparison.pairs_to_csv('pairs.csv')
     """
 
     names: tuple[str, ...]
@@ -198,6 +213,9 @@ def compare(
         resamples, seed: number of resamples and seed of the bootstrap
         batch, workers: options of `score_files`
 
+    Returns:
+        the results as a `Comparison`, which prints as a table, and writes itself as .csv and as a page
+
     Raises:
         OSError: a folder or table that cannot be read
         ValueError: fewer than two versions, no image in two of them, or scores of different metrics
@@ -205,10 +223,11 @@ def compare(
 
     Example::
 
-        result = maclip_pyiqa.compare('before/', 'after/')
-        print(result)
-        result.to_csv('compare.csv')
-        result.to_html('compare.html')
+        from maclip_pyiqa import compare
+
+        comparison = compare('before', 'after')
+        print(comparison)
+        comparison.to_html('compare.html')
     """
     read = read_versions(versions, by, names)
     images = pair(read)

@@ -66,6 +66,14 @@ def ablate(
 
     Raises:
         FileNotFoundError: the folder lacks such features; the message lists what there is
+
+    Example::
+
+        from pathlib import Path
+
+        from maclip_pyiqa.evaluation.ablations import ablate
+
+        print(ablate(Path('results')))         # of `maclip-pyiqa evaluate -o results`
     """
     output = output or results / 'ablation'
     cached = []

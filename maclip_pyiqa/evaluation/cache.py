@@ -45,6 +45,16 @@ class Features:
         keys: keys of the images, equal for entries of one file, (N,)
         metadata: plain data: metric, config (`MACLIP.config`), fingerprint (`MACLIP.fingerprint()`), image_digest and
             text_digest of its backbone, dataset, protocol, preparation, lower_better (of the ratings as given)
+
+    Example::
+
+        from pathlib import Path
+
+        from maclip_pyiqa.evaluation.cache import load_features
+
+        features = load_features(Path('results'), 'ratings')  # of `maclip-pyiqa evaluate --list ratings.csv -o results`
+        for f, rating in zip(features.features, features.ratings):
+            print(f.shape, rating)             # (V, D), and a number
     """
 
     features: list[Tensor]
@@ -127,6 +137,15 @@ def load_features(results: Path, dataset: str, metric: str | None = None) -> Fea
     Raises:
         FileNotFoundError: no such features; the message lists what there is
         ValueError: several metrics, and none was named
+
+    Example::
+
+        from pathlib import Path
+
+        from maclip_pyiqa.evaluation.cache import load_features
+
+        features = load_features(Path('results'), 'ratings')  # of `maclip-pyiqa evaluate --list ratings.csv -o results`
+        features.text.shape                    # (5, 2, D): the features of five pairs of prompts
     """
     runs = {(d, m): run for d, m, run in read_runs(results) if 'text_digest' in run}
     metrics = [m for d, m in runs if d == dataset and metric in (None, m)]

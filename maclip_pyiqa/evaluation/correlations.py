@@ -25,17 +25,65 @@ REVERSED = 0.001  # reversal of a fit from which it is noted; less does not show
 
 
 def srcc(scores: np.ndarray, ratings: np.ndarray) -> float:
-    """Spearman's rank correlation of arrays (N,); NaN if either is constant."""
+    """Spearman's rank correlation (SRCC).
+
+    Args:
+        scores, ratings: numbers of N images, (N,), finite; higher is better in both
+
+    Returns:
+        a number in [-1, 1]; NaN if either is constant, or of fewer than 2 images
+
+    Raises:
+        ValueError: arrays of different lengths
+
+    Example:
+        >>> import numpy as np
+        >>> from maclip_pyiqa.evaluation.correlations import srcc
+        >>> round(srcc(np.array([0.2, 0.5, 0.9]), np.array([1.0, 4.5, 5.0])), 6)
+        1.0
+    """
     return _defined(stats.spearmanr, scores, ratings)
 
 
 def krcc(scores: np.ndarray, ratings: np.ndarray) -> float:
-    """Kendall's rank correlation (tau-b) of arrays (N,); NaN if either is constant."""
+    """Kendall's rank correlation, tau-b (KRCC).
+
+    Args:
+        scores, ratings: numbers of N images, (N,), see `srcc`
+
+    Returns:
+        a number in [-1, 1]; NaN as for `srcc`
+
+    Raises:
+        ValueError: arrays of different lengths
+
+    Example:
+        >>> import numpy as np
+        >>> from maclip_pyiqa.evaluation.correlations import krcc
+        >>> round(krcc(np.array([0.2, 0.5, 0.9]), np.array([1.0, 5.0, 4.5])), 6)
+        0.333333
+    """
     return _defined(stats.kendalltau, scores, ratings)
 
 
 def plcc(scores: np.ndarray, ratings: np.ndarray) -> float:
-    """Pearson's linear correlation of arrays (N,); NaN if either is constant."""
+    """Pearson's linear correlation (PLCC), without a fit.
+
+    Args:
+        scores, ratings: numbers of N images, (N,), see `srcc`
+
+    Returns:
+        a number in [-1, 1]; NaN as for `srcc`
+
+    Raises:
+        ValueError: arrays of different lengths
+
+    Example:
+        >>> import numpy as np
+        >>> from maclip_pyiqa.evaluation.correlations import plcc
+        >>> round(plcc(np.array([0.2, 0.5, 0.8]), np.array([1.0, 2.5, 4.0])), 6)
+        1.0
+    """
     return _defined(stats.pearsonr, scores, ratings)
 
 

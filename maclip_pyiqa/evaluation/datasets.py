@@ -45,6 +45,15 @@ class DataSet:
         lower_better: whether a lower rating means a better image (DMOS), as declared by the data set
         preparation: pyiqa's `augment`, which prepares each image before it is scored; empty: nothing
         protocol: name of the protocol: 'pyiqa', 'paper' or 'list'
+
+    Example::
+
+        from pathlib import Path
+
+        from maclip_pyiqa.evaluation.datasets import read_list
+
+        dataset = read_list(Path('ratings.csv'), images=Path('rated'))
+        dataset.signed_ratings                 # (N,), higher is better
     """
 
     name: str
@@ -80,10 +89,20 @@ def load_dataset(name: str, protocol: str, data_root: Path, download: bool = Fal
         download: whether pyiqa may download a data set that is missing
 
     Raises:
+        KeyError: an unknown protocol
         ValueError: an unknown name, one that the protocol lacks, or a data set that does not rate single images
         FileNotFoundError: missing files; the message says where they are expected
         OSError: a failed download
         ModuleNotFoundError: pyiqa is not installed
+
+    Example::
+
+        from pathlib import Path
+
+        from maclip_pyiqa.evaluation.datasets import load_dataset
+
+        dataset = load_dataset('koniq10k-1024', 'paper', Path('datasets'))
+        print(dataset.names[0], dataset.ratings[0])
     """
     need("a data set in pyiqa's layout", 'pyiqa')
     import pyiqa
@@ -167,6 +186,15 @@ def read_list(
     Raises:
         OSError, ValueError: a table that cannot be read or lacks a column, ratings that are not numbers, no images, or
             scores of a metric in place of ratings
+
+    Example::
+
+        from pathlib import Path
+
+        from maclip_pyiqa.evaluation.datasets import read_list
+
+        dataset = read_list(Path('ratings.csv'), images=Path('rated'))
+        print(dataset.name, len(dataset.paths))
     """
     rows = _rows(table)
     columns = {column.strip().lower(): column for column in rows[0] if column is not None}  # None: too many fields

@@ -35,6 +35,12 @@ logger = logging.getLogger(__name__)
 POLL = 0.05  # seconds
 FEW = 5  # images; statistics of fewer are unreliable
 #: Names of the metrics of the standard comparison, see `load_metrics`.
+#:
+#: Example::
+#:
+#:     from maclip_pyiqa.evaluation.evaluate import STANDARD
+#:
+#:     print(*STANDARD)  # what `maclip-pyiqa evaluate -m standard` evaluates
 STANDARD = ('maclip', 'clipiqa', 'clipiqa+', 'qualiclip', 'arniqa', 'liqe', 'topiq_nr', 'niqe', 'brisque')
 
 
@@ -155,7 +161,20 @@ def evaluate(
 
     Raises:
         OSError: a file cannot be written, or the processes do not share the folder
-        ValueError: as `check_results` and `check_scores`
+        ValueError: the folder holds one of the data sets by another protocol, or another metric on other images or
+            ratings; or a `FileAdapter` has no score of a data set
+
+    Example::
+
+        from pathlib import Path
+
+        from maclip_pyiqa.evaluation.datasets import read_list
+        from maclip_pyiqa.evaluation.evaluate import evaluate
+        from maclip_pyiqa.evaluation.metrics import load_metrics
+
+        datasets = [read_list(Path('ratings.csv'), images=Path('rated'))]
+        for dataset, failed in evaluate(datasets, load_metrics(['maclip']), Path('results')):
+            print(dataset.name, failed)        # results/ has its tables and plots
     """
     need('evaluate', 'filelock', 'matplotlib', 'pandas', extra='evaluation')  # now, not when all is scored
     from .tables import write_tables

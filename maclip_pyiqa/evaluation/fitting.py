@@ -185,6 +185,17 @@ class Fit:
             draws of up to 100 ratings; the last row is of all images outside a fold, in the mean
         folds: parameters fitted to the images outside each fold
         fold: fold of each image, (N,)
+
+    Example::
+
+        from pathlib import Path
+
+        from maclip_pyiqa.evaluation.cache import load_features
+        from maclip_pyiqa.evaluation.fitting import fit_features
+
+        features = load_features(Path('results'), 'ratings')
+        fit, path = fit_features(features, Path('results/fit'))
+        print(fit.srcc - fit.baseline, fit.interval, fit.real)
     """
 
     parameters: Any
@@ -265,7 +276,7 @@ def cross_validate(model: RidgeHead | Constants, folds: int = 5, resamples: int 
 def fit_features(
     features: Features, output: Path, what: str = 'head', licence: str = '', **settings: Any
 ) -> tuple[Fit, Path]:
-    """Fit a metric to what `evaluate` cached of a data set; -> the fit, and the path of what was written.
+    """Fit a metric to what `evaluate` cached of a data set.
 
     Args:
         features: features of the data set
@@ -273,11 +284,26 @@ def fit_features(
             `MACLIP`; and for the learning curve, .csv
         what: 'head' or 'constants'
         licence: licence of the ratings, noted in the file
-        **settings: options of `cross_validate`
+        **settings: number of folds, `folds=5`, of resamples of the interval, `resamples=1000`, and `seed=0`
+
+    Returns:
+        the fit, and the path of the head or constants
 
     Raises:
-        ValueError: a metric of one cue or with a head, equal ratings, or as `cross_validate`
+        KeyError: another `what`
+        ValueError: a metric of one cue or with a head, equal ratings, or too few images or groups for the folds
         OSError: a file cannot be written
+
+    Example::
+
+        from pathlib import Path
+
+        from maclip_pyiqa.evaluation.cache import load_features
+        from maclip_pyiqa.evaluation.fitting import fit_features
+
+        features = load_features(Path('results'), 'ratings')
+        fit, path = fit_features(features, Path('results/fit'))
+        print(fit.srcc, path)                  # for MACLIP(head=path)
     """
     model = MODELS[what](features)
     fit = cross_validate(model, **settings)

@@ -55,6 +55,13 @@ class Check:
         published: value that it should be; None: nothing is published for these weights
         ours: value that was computed; None: the image's bytes differ from those of the published value
         verdict: result, 'agrees', 'differs', 'no published value' or 'other image'
+
+    Example::
+
+        from maclip_pyiqa import verify
+
+        for check in verify().checks:
+            print(check.image, check.value, check.published, check.ours, check.verdict)
     """
 
     image: str
@@ -85,6 +92,13 @@ class Verification:
     Attributes:
         checks: checks of all values
         notes: further sentences for a reader
+
+    Example::
+
+        from maclip_pyiqa import verify
+
+        verification = verify()
+        differing = [check for check in verification.checks if check.verdict != 'agrees']
     """
 
     checks: list[Check]
@@ -122,7 +136,8 @@ def verify(
 
     Args:
         backbone, pretrained: options of `MACLIP`; published values are those of OpenAI's RN50
-        records: folder of JSON files that `record` wrote; those of the same weights are compared too
+        records: folder of JSON files that `maclip-pyiqa weights --record` wrote; those of the same weights are
+            compared too
 
     Returns:
         a `Verification`; `ok` says whether all agree within a relative 1e-4
@@ -133,8 +148,10 @@ def verify(
 
     Example::
 
-        verification = maclip_pyiqa.verify()
-        print(verification.ok)
+        from maclip_pyiqa import verify
+
+        verification = verify()                # of OpenAI's RN50
+        print(verification.ok, *verification.notes)
     """
     clipiqa = MACLIP(backbone=backbone, pretrained=pretrained, views='full', cue='sim')
     published = architecture(backbone) == 'RN50' and (pretrained == 'openai' or Path(pretrained).is_file())

@@ -147,6 +147,8 @@ class FileAdapter:
 
     Example::
 
+        from maclip_pyiqa.evaluation.metrics import FileAdapter, load_metrics
+
         metrics = [*load_metrics(['maclip']), FileAdapter('MDFS', 'mdfs.csv', lower_better=True)]
     """
 
@@ -302,10 +304,20 @@ def load_metrics(names: Iterable[str], device: torch.device | str = 'cpu', **opt
         **options: options of `MACLIP`, for each of this package's metrics whose name does not stand for one of them. A
             metric with a head is no longer the one of that name: `maclip` is called `maclip+HEAD`, by the head's file
 
+    Returns:
+        the metrics as `evaluate` takes them, each with its `name` in tables
+
     Raises:
         ValueError: an unknown metric, one that needs a reference, or options that no metric takes
         WeightsError: weights that cannot be found or downloaded
         ModuleNotFoundError: pyiqa is not installed
+
+    Example::
+
+        from maclip_pyiqa.evaluation.metrics import load_metrics
+
+        metrics = load_metrics(['maclip', 'piqe'], max_views=9)
+        print([metric.name for metric in metrics])
     """
     names = list(dict.fromkeys(as_names('names', names)))
     check_metrics(names)

@@ -50,6 +50,17 @@ class GuidedStep(NamedTuple):
         timestep: timestep of that step, as the scheduler counts
         score: score of each predicted clean image, before the move
         gradient_norm: Euclidean norm of each image's gradient
+
+    Example::
+
+        from diffusers import StableDiffusionPipeline
+        from maclip_pyiqa import MACLIP
+        from maclip_pyiqa.integrations.diffusers import MACLIPGuidance
+
+        pipe = StableDiffusionPipeline.from_pretrained('stable-diffusion-v1-5/stable-diffusion-v1-5')
+        guidance = MACLIPGuidance(MACLIP())
+        pipe('a lighthouse', callback_on_step_end=guidance)
+        scores = [step.score[0] for step in guidance.history]  # of the predicted clean image, step by step
     """
 
     step: int
@@ -97,7 +108,12 @@ class MACLIPGuidance(PipelineCallback):
 
     Example::
 
-        guidance = MACLIPGuidance(MACLIP().to('cuda'), weight=0.1, cutoff_step_ratio=0.8)
+        from diffusers import StableDiffusionPipeline
+        from maclip_pyiqa import MACLIP
+        from maclip_pyiqa.integrations.diffusers import MACLIPGuidance
+
+        pipe = StableDiffusionPipeline.from_pretrained('stable-diffusion-v1-5/stable-diffusion-v1-5')
+        guidance = MACLIPGuidance(MACLIP(), weight=0.1, cutoff_step_ratio=0.8)
         image = pipe('a lighthouse', callback_on_step_end=guidance).images[0]
         guidance.plot('guidance.png')
     """

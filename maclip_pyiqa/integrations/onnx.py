@@ -54,8 +54,15 @@ def export(
 
     Example::
 
-        export(MACLIP(), 'maclip.onnx')                    # any size from 224 pixels on
-        export(MACLIP(), 'small.onnx', size=(240, 320))
+        import onnxruntime
+        import torch
+        from maclip_pyiqa import MACLIP
+        from maclip_pyiqa.integrations.onnx import export
+
+        export(MACLIP(), 'maclip.onnx')        # any size from 224 pixels on
+        x = torch.rand(2, 3, 240, 320)
+        session = onnxruntime.InferenceSession('maclip.onnx')
+        (scores,) = session.run(['scores'], {'images': x.numpy()})  # (2, 1)
     """
     if not isinstance(metric, MACLIP):
         raise TypeError(f'metric is a {type(metric).__name__}; expected a MACLIP (attribute net of a metric of pyiqa)')

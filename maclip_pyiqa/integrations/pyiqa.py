@@ -40,6 +40,15 @@ def register() -> None:
 
     Raises:
         ModuleNotFoundError: pyiqa is not installed
+
+    Example::
+
+        import pyiqa
+        from maclip_pyiqa import register
+
+        register()
+        metric = pyiqa.create_metric('maclip')
+        score = metric('photo.jpg')            # (1, 1)
     """
     need('register()', 'pyiqa')
     from pyiqa.default_model_configs import DEFAULT_CONFIGS

@@ -42,8 +42,19 @@ class BatchScorer:
     Raises:
         TypeError: `metric` is not a MACLIP, or options are given beside it
         ValueError: `batch` is out of range
+        WeightsError: as `MACLIP`
+        ModuleNotFoundError: pyarrow is not installed
 
     Example::
+
+        import pyarrow as pa
+        from maclip_pyiqa.integrations.ray_data import BatchScorer
+
+        scorer = BatchScorer(column='path')
+        table = scorer(pa.table({'path': ['photo.jpg', 'missing.jpg']}))
+        table['score'], table['error']         # a null and an error for what cannot be read
+
+    In a pipeline of Ray Data, each actor builds one::
 
         ds = ray.data.read_parquet('images').map_batches(
             BatchScorer,

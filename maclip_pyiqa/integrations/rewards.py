@@ -43,8 +43,12 @@ class MACLIPReward:
 
     Example::
 
-        reward = MACLIPReward(MACLIP().to('cuda'))
-        rewards, info = reward(images)
+        import torch
+        from maclip_pyiqa import MACLIP
+        from maclip_pyiqa.integrations.rewards import MACLIPReward
+
+        reward = MACLIPReward(MACLIP())        # MACLIP().to('cuda') on a GPU
+        rewards, info = reward(torch.rand(4, 3, 256, 256))  # (4,), float32
     """
 
     def __init__(self, metric: MACLIP, batch: int = 16) -> None:

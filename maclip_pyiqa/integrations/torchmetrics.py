@@ -33,13 +33,18 @@ class MACLIPScore(Metric):
     Raises:
         TypeError: `metric` is not a MACLIP, or options are given beside it
         ValueError: an unknown reduction
+        WeightsError: as `MACLIP`
+        ModuleNotFoundError: torchmetrics is not installed
 
     Example::
 
+        import torch
+        from maclip_pyiqa.integrations.torchmetrics import MACLIPScore
+
         metric = MACLIPScore()
-        for images in loader:
+        for images in [torch.rand(2, 3, 256, 256), torch.rand(1, 3, 256, 384)]:
             metric.update(images)
-        metric.compute()  # a tensor (), the mean score
+        metric.compute()                       # the mean score, ()
 
     In a `MetricCollection`, pass the images by name: `collection.update(images=images, preds=images, target=clean)`.
 

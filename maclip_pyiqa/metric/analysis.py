@@ -38,10 +38,14 @@ class Analysis:
 
     Example::
 
-        analysis = metric.analyze(x)           # x: (N, 3, H, W)
-        analysis.q                             # (N, 1)
-        analysis.quality_map()                 # (N, 1, H, W)
-        analysis[0].quality_map('sharp')       # (1, 1, H, W)
+        import torch
+        from maclip_pyiqa import MACLIP
+
+        analysis = MACLIP().analyze(torch.rand(2, 3, 384, 512))
+        analysis.q                             # scores, (2, 1)
+        analysis.quality_map()                 # (2, 1, 384, 512)
+        analysis[0].quality_map('sharp')       # (1, 1, 384, 512)
+        rows = [image.summary() for image in analysis]  # {'score': ..., 'q_sim': ..., 'attribute_sharp': ...}
 
     A notebook shows it with scores, cues, attributes and maps, those of a batch's first four images.
     """
@@ -73,10 +77,6 @@ class Analysis:
 
         Raises:
             ValueError: the analysis is of several images
-
-        Example::
-
-            [analysis.summary() for analysis in metric.analyze(list(images))]
         """
         if len(self) != 1:
             raise ValueError(f'a summary is of one image; pick one of these {len(self)} with analysis[i]')

@@ -30,6 +30,16 @@ class Cues(NamedTuple):
         q_mag: magnitude cue, (...)
         w_sim: weight of the cosine cue in `q`, (...); the magnitude cue's is 1 - w_sim
         attributes: probability of the positive prompt of each pair, (..., P)
+
+    Example::
+
+        import torch
+        from maclip_pyiqa import MACLIP
+
+        metric = MACLIP()
+        (features,) = metric.features(torch.rand(1, 3, 384, 512))  # (V, D)
+        cues = metric.cues(features, alpha=0.5)
+        cues.q.mean()                          # the score with this alpha, ()
     """
 
     q: Tensor
@@ -53,6 +63,8 @@ def cosine_cue(f: Tensor, text: Tensor, scale: Tensor | float) -> Tensor:
         (..., P), in [0, 1]
 
     Example:
+        >>> import torch
+        >>> from maclip_pyiqa.metric import cosine_cue
         >>> f, text = torch.tensor([1.0, 0.0]), torch.tensor([[[1.0, 0.0], [0.0, 1.0]]])
         >>> cosine_cue(f, text, scale=0.0)
         tensor([0.5000])
@@ -72,6 +84,12 @@ def standardise(f: Tensor) -> Tensor:
 
     Returns:
         (..., D), not negative
+
+    Example:
+        >>> import torch
+        >>> from maclip_pyiqa.metric import standardise
+        >>> standardise(torch.tensor([1.0, -2.0, 3.0]))
+        tensor([1.0000, 2.0000, 3.0000])
     """
     a = f.abs()
     return a / (a.std(-1, keepdim=True) + 1e-6)
@@ -86,6 +104,12 @@ def box_cox(z: Tensor, lam: float = 0.5) -> Tensor:
 
     Returns:
         of z's shape; `scipy.special.boxcox1p(z, lam)` is the same
+
+    Example:
+        >>> import torch
+        >>> from maclip_pyiqa.metric import box_cox
+        >>> box_cox(torch.tensor([0.0, 3.0]))
+        tensor([0., 2.])
     """
     # log1p and expm1 are the same formula without its cancellation near lambda = 0 and z = 0
     log_z1 = torch.log1p(z)
@@ -104,6 +128,8 @@ def magnitude_cue(f: Tensor, box_lam: float = 0.5) -> Tensor:
         (...), not negative
 
     Example:
+        >>> import torch
+        >>> from maclip_pyiqa.metric import magnitude_cue
         >>> f = torch.tensor([1.0, -2.0, 3.0])
         >>> torch.allclose(magnitude_cue(f), magnitude_cue(10 * f))
         True
@@ -128,6 +154,8 @@ def fuse(
         the fused score q and the weight of the cosine cue w_0, both of the cues' shape
 
     Example:
+        >>> import torch
+        >>> from maclip_pyiqa.metric import fuse
         >>> q, w_sim = fuse(torch.tensor(0.5), torch.tensor(0.5), base_cos=1.0, base_norm=1.0)
         >>> float(q), float(w_sim)
         (0.5, 0.5)

@@ -46,9 +46,13 @@ class Head(FrozenModule):
 
     Example::
 
-        score = metric(x)                           # MACLIP(head='mine.safetensors')
-        metric.head.about['held_out']['srcc']
-        rating = metric.head.ratings(score)
+        import torch
+        from maclip_pyiqa import MACLIP
+
+        metric = MACLIP(head='head.safetensors')  # which `maclip-pyiqa fit` wrote
+        score = metric(torch.rand(1, 3, 384, 512))  # (1, 1)
+        rating = metric.head.ratings(score)    # (1, 1), in the unit of the ratings
+        print(metric.head.about['fitted_on'])
     """
 
     weight: Tensor

@@ -46,7 +46,7 @@ class MACLIP(FrozenModule):
         model_type: entry of pyiqa's default configuration, ignored
 
     Attributes:
-        options: options as they were checked, see `Options`; `stride` in pixels, `prompt_weights` with a sum of 1
+        options: options as they were checked; `stride` in pixels, `prompt_weights` with a sum of 1
         backbone: CLIP's image tower with the features of the prompts, see `Backbone`
         head: head in place of the fusion, see `Head`; None: the published metric
 
@@ -56,7 +56,10 @@ class MACLIP(FrozenModule):
 
     Example::
 
-        metric = MACLIP()                       # downloads OpenAI's RN50 once
+        import torch
+        from maclip_pyiqa import MACLIP
+
+        metric = MACLIP()                      # downloads OpenAI's RN50 once
         score = metric(torch.rand(2, 3, 384, 512))  # (2, 1)
     """
 
@@ -109,6 +112,9 @@ class MACLIP(FrozenModule):
     def load_head(self, path: str | os.PathLike) -> None:
         """Score by a head from now on, as with the option `head`.
 
+        Args:
+            path: path of a file that `maclip-pyiqa fit` wrote
+
         Raises:
             ValueError: a file that cannot be read or holds no head, or a head of another metric
         """
@@ -152,7 +158,10 @@ class MACLIP(FrozenModule):
         return summary_columns(self.attribute_names)
 
     def plan(self, height: int, width: int) -> ViewPlan:
-        """What this metric sees of an image of a size, pixels.
+        """What this metric sees of an image of a size.
+
+        Args:
+            height, width: height and width of the image, pixels
 
         Raises:
             ValueError: an image that is too long and thin, see `ViewPlan.windows`
@@ -198,7 +207,14 @@ class MACLIP(FrozenModule):
         return _mean_of_views(q, plans)
 
     def features(self, x: Tensor | Sequence[Tensor]) -> list[Tensor]:
-        """CLIP's features of each image's views before L2 normalisation, in the order of `plan`: N tensors (V, D)."""
+        """CLIP's features of each image's views before L2 normalisation.
+
+        Args:
+            x: images, as for `forward`, which raises the same errors
+
+        Returns:
+            N tensors (V, D), the views in the order of `plan`
+        """
         plans, features = self._encode(x)
         return list(features.split([plan.views for plan in plans]))
 

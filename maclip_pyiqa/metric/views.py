@@ -39,6 +39,14 @@ class ViewPlan(NamedTuple):
         global_size: height and width at which the global view is encoded, pixels
         mode: interpolation of the global view: 'bilinear', without antialiasing and aspect ratio not kept, as the
             authors do it; 'bicubic' where views='full' has to enlarge it
+
+    Example::
+
+        from maclip_pyiqa import MACLIP
+
+        plan = MACLIP().plan(384, 512)         # height and width, pixels
+        plan.views                             # 7: 2 x 3 windows, and the whole image
+        plan.boxes                             # (left, top, right, bottom) of each view, pixels
     """
 
     size: tuple[int, int]

@@ -53,7 +53,12 @@ def plot_analysis(image: Tensor, analysis: Analysis, of: str = 'q', note: str = 
 
     Example::
 
-        figure = plot_analysis(x[0], metric.analyze(x)[0])
+        from maclip_pyiqa import MACLIP
+        from maclip_pyiqa.report import plot_analysis
+        from maclip_pyiqa.scoring import read_image
+
+        photo = read_image('photo.jpg')        # (3, H, W)
+        figure = plot_analysis(photo, MACLIP().analyze(photo[None]))
         figure.savefig('quality.png', dpi=200)
     """
     need('a figure', 'matplotlib', extra='plot')

@@ -59,9 +59,8 @@ def write_report(
 
     Example::
 
-        maps = Maps()
-        rows = list(score_files(metric, find_images(['photos']), each=maps))
-        write_report(rows, 'report.html', label=label(metric), maps=maps)
+        from maclip_pyiqa import open_scores
+        from maclip_pyiqa.report import write_report
 
         scores = open_scores('scores.csv')
         write_report(scores.rows(), 'report.html', label=scores.label)

@@ -29,8 +29,12 @@ class Maps(Mapping[str, dict[str, Any]]):
 
     Example::
 
-        maps = Maps()
-        rows = list(score_files(metric, paths, each=maps))
+        from maclip_pyiqa import MACLIP, score_files
+        from maclip_pyiqa.report import Maps, write_report
+        from maclip_pyiqa.scoring import find_images, label
+
+        metric, maps = MACLIP(), Maps()
+        rows = list(score_files(metric, find_images('photos'), each=maps))
         write_report(rows, 'report.html', label=label(metric), maps=maps)
     """
 

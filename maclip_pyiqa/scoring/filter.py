@@ -37,6 +37,13 @@ class FilterSummary(NamedTuple):
         lowest, highest: scores that are kept; None: none is
         histogram: lower edge of each bin, of width 0.05, images with a score in it, and those of them that are kept
         is_complete: whether the run that writes the scores has finished, as far as is known
+
+    Example::
+
+        from maclip_pyiqa.scoring import filter_scores
+
+        summary = filter_scores('scores.csv', min_score=0.6)  # only counts
+        print(summary, summary.kept)
     """
 
     rows: int
@@ -98,7 +105,9 @@ def filter_scores(
 
     Example::
 
-        print(filter_scores('scores', 'kept.parquet', min_score=0.6, top=0.2))
+        from maclip_pyiqa.scoring import filter_scores
+
+        filter_scores('scores.csv', 'kept.csv', top=0.2, without_flags=['flat', 'noise'])  # the best fifth
     """
     without_flags = as_names('without_flags', without_flags)
     need('filter', 'pyarrow', extra='parquet')

@@ -108,7 +108,9 @@ def find_images(
 
     Example::
 
-        find_images(['photos', 'more/*.png'])
+        from maclip_pyiqa.scoring import find_images
+
+        paths = find_images(['photos', '*.jpg'])
     """
     _real_folder.cache_clear()  # links may have changed
     walk, paths = _Walk(more), as_paths(paths)

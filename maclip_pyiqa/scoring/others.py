@@ -67,12 +67,28 @@ def load_metric(name: str, device: torch.device | str, **options: Any) -> Any:
 
 
 def load_metrics(names: Iterable[str], device: torch.device | str) -> dict[str, Callable[[Tensor], Tensor]]:
-    """Metrics of pyiqa by their names, for `score_files(others=...)`; see `load_metric`.
+    """Metrics of pyiqa by their names, for `score_files(others=...)`.
+
+    Args:
+        names: names of no-reference metrics, such as 'clipiqa' or 'niqe'
+        device: device of the metrics
+
+    Returns:
+        the metrics by name, functions of images (N, 3, H, W) in [0, 1]
 
     Raises:
         ValueError: not a metric of pyiqa that works without a reference
         WeightsError: a metric cannot be loaded, or its weights cannot be downloaded
         ModuleNotFoundError: pyiqa is not installed
+
+    Example::
+
+        from maclip_pyiqa import MACLIP, score_files
+        from maclip_pyiqa.scoring import load_metrics
+
+        others = load_metrics(['piqe'], 'cpu')
+        for row in score_files(MACLIP(), ['photo.jpg'], others=others):
+            print(row['score'], row['piqe'])
     """
     names = list(dict.fromkeys(as_names('names', names)))
     check_metrics(names)

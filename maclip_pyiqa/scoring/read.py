@@ -57,8 +57,11 @@ def read_image(source: Source, max_pixels: int | None = MAX_PIXELS) -> Tensor:
 
     Example::
 
-        read_image('photo.jpg')
-        read_image(Image.open('photo.jpg'))
+        from maclip_pyiqa import MACLIP
+        from maclip_pyiqa.scoring import read_image
+
+        image = read_image('photo.jpg')        # (3, H, W)
+        score = MACLIP()([image])              # (1, 1)
     """
     return to_tensor(read_pixels(source, max_pixels))
 

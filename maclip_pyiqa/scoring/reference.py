@@ -44,9 +44,11 @@ class Reference:
 
     Example::
 
-        reference = Reference('2025.parquet')
-        reference(0.62)  # 71.3: of 100 images of 2025, 71 are worse
-        reference([row['score'] for row in score_files(metric, paths)])
+        from maclip_pyiqa import Reference
+
+        reference = Reference('scores.csv')    # such as those of last year's photos
+        reference(0.62)                        # 71.3: of 100 of these images, 71 are worse
+        reference([0.5, None])                 # an array (2,), with NaN for the missing score
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:

@@ -103,6 +103,7 @@ def columns(
         ValueError: another metric's name is that of a column
 
     Example:
+        >>> from maclip_pyiqa.scoring import columns
         >>> columns(['sharp'], ['niqe'])
         ('path', 'score', 'q_sim', 'q_mag', 'w_sim', 'attribute_sharp', 'niqe', 'width', 'height', 'flags', 'error')
     """
@@ -163,6 +164,13 @@ class Label(TypedDict, total=False):
         date: date and time of the first scores, ISO 8601, UTC
         reference: what the percentiles are of, `Reference.about`
         filter: conditions that the rows were chosen by, of a list that `filter` wrote
+
+    Example::
+
+        from maclip_pyiqa import open_scores
+
+        label = open_scores('scores.csv').label
+        print(label['config']['backbone'], label['fingerprint'], label['date'])
     """
 
     config: dict[str, Any]
@@ -174,7 +182,21 @@ class Label(TypedDict, total=False):
 
 
 def label(metric: MACLIP) -> Label:
-    """The label of what a metric scores from now on."""
+    """The label of what a metric scores from now on.
+
+    Args:
+        metric: metric that scores
+
+    Returns:
+        a `Label` with the metric's options and fingerprint, the versions of libraries, and the date
+
+    Example::
+
+        from maclip_pyiqa import MACLIP
+        from maclip_pyiqa.scoring import label
+
+        print(label(MACLIP())['fingerprint'])  # 64 hexadecimal digits
+    """
     return Label(config=metric.config, fingerprint=metric.fingerprint(), versions=versions(), date=now())
 
 

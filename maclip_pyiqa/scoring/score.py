@@ -49,16 +49,20 @@ def score_files(
 
     Returns:
         iterator of rows with 'path'; 'score', 'q_sim', 'q_mag', 'w_sim' and 'attribute_NAME' as in
-        `Analysis.summary()`, and the others' columns; 'width' and 'height', pixels, and 'flags', see `find_flags`, all
-        None where the file cannot be read; 'error', empty where nothing failed. Where the score failed, it is None and
-        the other scores are missing; a number that failed alone or is not finite is None
+        `Analysis.summary()`, and the others' columns; 'width' and 'height', pixels, and 'flags', words for why the
+        score means little ('flat', 'noise', 'enlarged', 'clipped', 'border'; separated by spaces), all None where the
+        file cannot be read; 'error', empty where nothing failed. Where the score failed, it is None and the other
+        scores are missing; a number that failed alone or is not finite is None
 
     Raises:
         ValueError: another metric has the name of a column; `batch` or `workers` out of range
 
     Example::
 
-        for row in score_files(MACLIP(), find_images(['photos'])):
+        from maclip_pyiqa import MACLIP, score_files
+        from maclip_pyiqa.scoring import find_images
+
+        for row in score_files(MACLIP(), find_images('photos')):
             print(row['path'], row['score'], row['error'])
     """
     # checked now rather than when the first row is asked for

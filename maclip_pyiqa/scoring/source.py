@@ -47,8 +47,10 @@ def open_scores(path: str | os.PathLike[str]) -> ScoreSource:
 
     Example::
 
+        from maclip_pyiqa import open_scores
+
         scores = open_scores('scores.csv')
-        print(scores.label['config'], len(scores.rows()))
+        print(scores.label['config']['backbone'], len(scores))
     """
     path = os.fspath(path)
     if os.path.splitext(path)[1].lower() in TABLES and not os.path.isdir(path):
@@ -71,6 +73,15 @@ class ScoreSource:
         label: label of the scores; None: unknown
         changed: date and time of the last change, for people
         is_complete: whether the run that writes them has finished, as far as is known
+
+    Example::
+
+        from maclip_pyiqa import open_scores
+
+        scores = open_scores('scores.csv')
+        best = [row['path'] for row in scores.rows() if row['score'] is not None and row['score'] > 0.6]
+        for batch in scores.batches(['path', 'score']):  # of Arrow: for more rows than fit into memory
+            print(batch.num_rows)
     """
 
     path: str
@@ -87,7 +98,15 @@ class ScoreSource:
         return self.dataset.count_rows()
 
     def rows(self, text: Collection[str] = ()) -> list[Row]:
-        """All rows, as `read_table` gives them; `text` names columns that are text whatever they look like."""
+        """All rows, dicts by the names of columns; None where a cell is empty.
+
+        Args:
+            text: names of columns that are text whatever they look like
+
+        Raises:
+            OSError: the scores cannot be read
+            ValueError: they are no scores
+        """
         table = self.dataset.to_table()
         names = unique(map(unescape_text, table.column_names))
         cells = Cells(names, table.rename_columns(names).to_pylist(), range(1, len(table) + 1), unit='row')
@@ -279,13 +298,24 @@ def read_manifest(path: str | os.PathLike[str]) -> dict[str, Any]:
 
     Returns:
         `label`; `inputs`, `column`, `keep`, `shard_rows`; `complete`, whether all that the last run found is scored;
-        `updated`; `rows`, `failed` (rows without a score); `shards`, each with `source`, `rows`, `failed`, `seconds`
-        and `lost`, which says what could not be read behind its rows; `missing`, shards that gave no file, each with
-        its `error`; `unmatched`, suffixes of `keep` that no image of the last run's tars has a member with
+        `updated`; `rows`, `failed` (rows without a score); `shards` by name, each with `source`, `rows`, `failed`,
+        `seconds` and `lost`, which says what could not be read behind its rows; `missing`, shards that gave no file, by
+        name, each with `source` and `error`; `unmatched`, suffixes of `keep` that no image of the last run's tars has a
+        member with
 
     Raises:
         FileNotFoundError: not such a folder
         ValueError: the manifest cannot be read
+
+    Example::
+
+        from maclip_pyiqa import MACLIP
+        from maclip_pyiqa.collections import read_manifest, score_collection
+
+        score_collection(['photos'], 'scores', MACLIP())
+        manifest = read_manifest('scores')
+        for name, shard in manifest['shards'].items():
+            print(name, shard['source'], shard['rows'], shard['failed'])
     """
     fs, root = file_system(path)
     try:

@@ -42,9 +42,15 @@ def open_table(
 
     Example::
 
-        with contextlib.closing(open_table('scores.csv', columns(metric.attribute_names))) as table:
+        from contextlib import closing
+
+        from maclip_pyiqa import MACLIP, score_files
+        from maclip_pyiqa.scoring import columns, find_images, label, open_table
+
+        metric = MACLIP()
+        with closing(open_table('new.csv', columns(metric.attribute_names))) as table:
             table.fill(label=label(metric))
-            for row in score_files(metric, paths):
+            for row in score_files(metric, find_images('photos')):
                 table.write(row)
     """
     return _format(path, formats)(path, columns)

@@ -29,6 +29,16 @@ class Table:
     Args:
         target: path of a file, or a text stream
         columns: names of the columns; a row's other keys are not written
+
+    Example::
+
+        from maclip_pyiqa import open_scores
+        from maclip_pyiqa.scoring import open_table
+
+        scores = open_scores('scores.csv')
+        table = open_table('scores.parquet', scores.columns)
+        table.fill(scores.rows(), label=scores.label)
+        table.close()
     """
 
     def __init__(self, target: str | os.PathLike[str] | IO[str], columns: Iterable[str]) -> None:
