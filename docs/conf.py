@@ -118,6 +118,7 @@ def public_names() -> dict[str, list[str]]:
 
 NAMES = public_names()
 PAGES = {name: f'{module}.{name}' for module, names in NAMES.items() for name in names}
+assert len(PAGES) == sum(map(len, NAMES.values()))  # docstrings name them without their modules
 
 
 def comment(name: str, value: Any) -> str:

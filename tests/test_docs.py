@@ -151,10 +151,10 @@ def results(files, tmp_path_factory):
     """The results of evaluating the rated images."""
     from maclip_pyiqa.evaluation.datasets import read_list
     from maclip_pyiqa.evaluation.evaluate import evaluate
-    from maclip_pyiqa.evaluation.metrics import load_metrics
+    from maclip_pyiqa.evaluation.metrics import load_adapters
 
     folder, dataset = tmp_path_factory.mktemp('results'), read_list(files / 'ratings.csv', files / 'rated')
-    list(evaluate([dataset], load_metrics(['maclip'], backbone='demo'), folder))
+    list(evaluate([dataset], load_adapters(['maclip'], backbone='demo'), folder))
     return folder
 
 

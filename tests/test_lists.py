@@ -12,7 +12,7 @@ from maclip_pyiqa._lists import as_names, as_paths
 from maclip_pyiqa.collections import score_collection
 from maclip_pyiqa.collections.inputs import find_inputs
 from maclip_pyiqa.comparison.pairing import read_versions
-from maclip_pyiqa.evaluation.metrics import load_metrics
+from maclip_pyiqa.evaluation.metrics import load_adapters
 from maclip_pyiqa.scoring import find_images, others
 from maclip_pyiqa.scoring.filter import filter_scores
 from maclip_pyiqa.scoring.formats import read_table
@@ -47,7 +47,7 @@ def test_one_path(tiny_metric, tmp_path, monkeypatch, path):
         lambda metric: others.check_metrics('niqe'),
         lambda metric: others.load_metrics('niqe', 'cpu'),
         lambda metric: others.lower_better('niqe'),
-        lambda metric: load_metrics('maclip'),
+        lambda metric: load_adapters('maclip'),
         lambda metric: columns([], 'niqe'),
         lambda metric: read_table('s.csv', text='id'),
         lambda metric: filter_scores('s.csv', without_flags='flat'),

@@ -136,14 +136,14 @@ def _run(args: argparse.Namespace, processes: Processes) -> int:
         raise UsageError(f'--scores {both[0]}: -m has this metric too; expected another name, or leave it out of -m')
     with usage_errors(OSError, ValueError):
         datasets = _datasets(args, processes)
-        from ..evaluation.metrics import FileAdapter, load_metrics, with_head
+        from ..evaluation.metrics import FileAdapter, load_adapters, with_head
 
         headed = [with_head(name, metric_options(args).get('head')) for name in names]
         check_results(args.output, datasets, [*names, *headed, *(name for name, _ in args.scores)])
         files = [FileAdapter(name, path, name in args.lower_better) for name, path in args.scores]
         check_scores(datasets, files)
         device = load_device(args.device)
-        metrics = [*processes.one_first(lambda: load_metrics(names, device, **metric_options(args))), *files]
+        metrics = [*processes.one_first(lambda: load_adapters(names, device, **metric_options(args))), *files]
     options = {name: str(value) for name, value in vars(args).items() if name != 'run' and value is not None}
     settings = {'device': device, 'resamples': args.resamples, 'workers': args.workers, 'processes': processes}
     command = {'command': sys.argv, 'options': options}

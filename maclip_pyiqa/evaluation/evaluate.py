@@ -34,7 +34,7 @@ __all__ = ['STANDARD', 'evaluate']
 logger = logging.getLogger(__name__)
 POLL = 0.05  # seconds
 FEW = 5  # images; statistics of fewer are unreliable
-#: Names of the metrics of the standard comparison, see `load_metrics`.
+#: Names of the metrics of the standard comparison, see `load_adapters`.
 #:
 #: Example::
 #:
@@ -145,7 +145,7 @@ def evaluate(
 
     Args:
         datasets: data sets of `load_dataset` or `read_list`
-        metrics: metrics of `load_metrics`, and `FileAdapter`s
+        metrics: metrics of `load_adapters`, and `FileAdapter`s
         results: folder of the results; what it has cached is not recomputed
         device: device of the metrics
         resamples: number of resamples of the bootstrap intervals; 0 disables them
@@ -170,10 +170,10 @@ def evaluate(
 
         from maclip_pyiqa.evaluation.datasets import read_list
         from maclip_pyiqa.evaluation.evaluate import evaluate
-        from maclip_pyiqa.evaluation.metrics import load_metrics
+        from maclip_pyiqa.evaluation.metrics import load_adapters
 
         datasets = [read_list(Path('ratings.csv'), images=Path('rated'))]
-        for dataset, failed in evaluate(datasets, load_metrics(['maclip']), Path('results')):
+        for dataset, failed in evaluate(datasets, load_adapters(['maclip']), Path('results')):
             print(dataset.name, failed)        # results/ has its tables and plots
     """
     need('evaluate', 'filelock', 'matplotlib', 'pandas', extra='evaluation')  # now, not when all is scored

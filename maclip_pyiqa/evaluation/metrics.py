@@ -29,7 +29,7 @@ from ..scoring.others import check_metrics, load_metric
 from ..scoring.source import open_scores
 from .datasets import FILE, NAME, DataSet
 
-__all__ = ['FileAdapter', 'load_metrics']
+__all__ = ['FileAdapter', 'load_adapters']
 
 TOLERANCE = 1e-4  # the most that float16 features may change a score of the metric that cached them
 
@@ -147,9 +147,9 @@ class FileAdapter:
 
     Example::
 
-        from maclip_pyiqa.evaluation.metrics import FileAdapter, load_metrics
+        from maclip_pyiqa.evaluation.metrics import FileAdapter, load_adapters
 
-        metrics = [*load_metrics(['maclip']), FileAdapter('MDFS', 'mdfs.csv', lower_better=True)]
+        metrics = [*load_adapters(['maclip']), FileAdapter('MDFS', 'mdfs.csv', lower_better=True)]
     """
 
     def __init__(self, name: str, path: str | os.PathLike[str], lower_better: bool = False) -> None:
@@ -295,7 +295,7 @@ class Scores:
     costs: list[dict[str, Any]] = field(default_factory=list)
 
 
-def load_metrics(names: Iterable[str], device: torch.device | str = 'cpu', **options: Any) -> list[MetricAdapter]:
+def load_adapters(names: Iterable[str], device: torch.device | str = 'cpu', **options: Any) -> list[MetricAdapter]:
     """Metrics by pyiqa's names.
 
     Args:
@@ -314,9 +314,9 @@ def load_metrics(names: Iterable[str], device: torch.device | str = 'cpu', **opt
 
     Example::
 
-        from maclip_pyiqa.evaluation.metrics import load_metrics
+        from maclip_pyiqa.evaluation.metrics import load_adapters
 
-        metrics = load_metrics(['maclip', 'piqe'], max_views=9)
+        metrics = load_adapters(['maclip', 'piqe'], max_views=9)
         print([metric.name for metric in metrics])
     """
     names = list(dict.fromkeys(as_names('names', names)))

@@ -407,7 +407,7 @@ def test_standard_comparison(run, tmp_path, capsys, monkeypatch):
         asked.extend(names)
         raise ValueError('enough')
 
-    monkeypatch.setattr('maclip_pyiqa.evaluation.metrics.load_metrics', load)
+    monkeypatch.setattr('maclip_pyiqa.evaluation.metrics.load_adapters', load)
     assert run(tmp_path, '-d', 'csiq', metrics=('musiq', 'standard', 'niqe'), backbone=None) == 2
     assert asked == ['musiq', *STANDARD, 'niqe'] and len(STANDARD) == 9
     check_metrics(STANDARD)

@@ -12,7 +12,7 @@ import torch
 
 from maclip_pyiqa import MACLIP
 from maclip_pyiqa.evaluation.datasets import DataSet
-from maclip_pyiqa.evaluation.metrics import FileAdapter, MACLIPAdapter, PyiqaAdapter, checksum, load_metrics, pack
+from maclip_pyiqa.evaluation.metrics import FileAdapter, MACLIPAdapter, PyiqaAdapter, checksum, load_adapters, pack
 from maclip_pyiqa.scoring import open_table
 from maclip_pyiqa.testing import TINY, save_folder
 
@@ -113,17 +113,17 @@ def test_half_precision_only_where_harmless(tiny_metric, photos):
 
 
 def test_load_metrics(tiny):
-    ours, entropy, mag = load_metrics(['maclip', 'entropy', 'maclip_mag', 'maclip'], backbone=tiny)
+    ours, entropy, mag = load_adapters(['maclip', 'entropy', 'maclip_mag', 'maclip'], backbone=tiny)
     assert isinstance(entropy, PyiqaAdapter) and (ours.name, mag.config['cue']) == ('maclip', 'mag')
     assert ours.config['backbone'] == mag.config['backbone'] == tiny
     options = {'backbone': tiny, 'views': 'full', 'alpha': 2.0, 'quick_gelu': None}
-    some = load_metrics(['maclip', 'maclip_global', 'maclip_demo'], **options)  # but what a name stands for
+    some = load_adapters(['maclip', 'maclip_global', 'maclip_demo'], **options)  # but what a name stands for
     got = [tuple(m.config[name] for name in ('backbone', 'views', 'alpha')) for m in some]
     assert got == [(tiny, 'full', 2.0), (tiny, 'global', 2.0), ('demo', 'full', 2.0)]
     with pytest.raises(ValueError, match="'psnr' is not a metric of pyiqa that works without"):
-        load_metrics(['psnr'])
+        load_adapters(['psnr'])
     with pytest.raises(ValueError, match='maclip, which is not among entropy'):
-        load_metrics(['entropy'], backbone=tiny)
+        load_adapters(['entropy'], backbone=tiny)
 
 
 # --- scores of other programs ------------------------------------------------------------------------------------

@@ -80,6 +80,6 @@ def test_a_metric_that_cannot_be_loaded(monkeypatch):
 
 def test_without_pyiqa(monkeypatch):
     monkeypatch.setitem(sys.modules, 'pyiqa', None)
-    for call in (register, lambda: check_metrics(['niqe']), lambda: evaluation.load_metrics(['maclip_demo'])):
+    for call in (register, lambda: check_metrics(['niqe']), lambda: evaluation.load_adapters(['maclip_demo'])):
         with pytest.raises(ModuleNotFoundError, match='needs pyiqa, which is not installed: pip install pyiqa'):
             call()
