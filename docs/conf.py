@@ -43,6 +43,11 @@ smartquotes = False  # quotes are those of code
 html_theme = 'furo'
 html_title = f'{project} {release}'
 html_show_copyright = False
+html_theme_options = {
+    'source_repository': 'https://github.com/maclip-pyiqa/maclip_pyiqa',
+    'source_branch': 'main',
+    'source_directory': 'docs/',
+}
 myst_enable_extensions = ['dollarmath']
 myst_heading_anchors = 4
 nb_execution_mode = 'force'
@@ -78,10 +83,12 @@ LINKED = {
         'PIL.Image.Image': 'reference/Image.html#PIL.Image.Image',
     },
     'https://numpy.org/doc/stable/': {
+        'ArrayLike': 'reference/typing.html#numpy.typing.ArrayLike',
         'numpy.ndarray np.ndarray': 'reference/generated/numpy.ndarray.html#numpy.ndarray',
     },
     'https://arrow.apache.org/docs/': {
         'pa.Schema': 'python/generated/pyarrow.Schema.html#pyarrow.Schema',
+        'pa.Table': 'python/generated/pyarrow.Table.html#pyarrow.Table',
         'pa.RecordBatch': 'python/generated/pyarrow.RecordBatch.html#pyarrow.RecordBatch',
         'ds.Dataset': 'python/generated/pyarrow.dataset.Dataset.html#pyarrow.dataset.Dataset',
     },
@@ -118,6 +125,8 @@ def public_names() -> dict[str, list[str]]:
 
 NAMES = public_names()
 PAGES = {name: f'{module}.{name}' for module, names in NAMES.items() for name in names}
+# such as `label`, which are names of columns and keys too: linked where a call of them is named
+WORDS = {name for name in PAGES if name.isalpha() and name.islower()}
 assert len(PAGES) == sum(map(len, NAMES.values()))  # docstrings name them without their modules
 
 
@@ -143,21 +152,27 @@ def write_reference(*_: Any) -> None:
         for name in names:
             value = getattr(importlib.import_module(module), name)
             kind = 'class' if inspect.isclass(value) else 'function' if callable(value) else 'data'
-            directive = f'.. auto{kind}:: {module}.{name}\n' + '   :members:\n' * (kind == 'class')
+            members = '   :members:\n   :special-members: __call__, __getitem__, __len__\n'
+            directive = f'.. auto{kind}:: {module}.{name}\n' + members * (kind == 'class')
             text = inspect.getdoc(value) or ''
             if kind == 'data':
                 text = comment(name, value)
-                directive = f'.. py:data:: {module}.{name}\n\n' + textwrap.indent(_restructured(text), '   ')
-            pages[f'{module}.{name}'] = f'{name}\n{"=" * len(name)}\n\n{directive}\n'
-            summary = text.split('\n\n')[0].replace('\n', ' ')
-            lines.append(f'| [`{name}`]({module}.{name}.rst) | {summary} |')
+                directive = f'.. py:data:: {module}.{name}\n\n' + textwrap.indent(restructured(text), '   ')
+            pages[page(name)] = f'{name}\n{"=" * len(name)}\n\n{directive}\n'
+            summary = text.split('\n\n')[0].replace('\n', ' ').replace('|', r'\|').rstrip(':')
+            lines.append(f'| [`{name}`]({page(name)}.rst) | {summary} |')
         lines.append('')
-    toctree = [name.rpartition('.')[2] + f' <{name}>' for name in pages]
+    toctree = [f'{name} <{page(name)}>' for name in PAGES]
     pages['index'] = '\n'.join([*lines, '```{toctree}', ':hidden:', '', *toctree, '```', ''])
     for old in folder.iterdir():
         old.unlink()
     for name, text in pages.items():
         (folder / f'{name}.{"md" if name == "index" else "rst"}').write_text(text, 'utf-8')
+
+
+def page(name: str) -> str:
+    """File of a public name's page. Not all file systems tell `Label` from `label`."""
+    return PAGES[name] + '-class' * (name[0].isupper() and name.lower() in PAGES)
 
 
 def write_inventories(app: Any, config: Any) -> None:
@@ -171,20 +186,33 @@ def write_inventories(app: Any, config: Any) -> None:
         config.intersphinx_mapping[f'project{i}'] = (address, str(path))
 
 
-def link_to_repository(app: Any, name: str, text: list[str]) -> None:
-    """Links of pages to files that are not pages lead to the repository."""
-    if not name.startswith('reference/'):
-        text[0] = re.sub(r'(?<!!)(\[[^]]*\])\(\.\./([^)\s]+)\)', rf'\1({SOURCE}/\2)', text[0])
+def link(app: Any, name: str, text: list[str]) -> None:
+    """Link public names on pages to the reference, and files that are not pages to the repository."""
+    if name.startswith('reference/') or name == 'tour':
+        return
+
+    def linked(match: re.Match) -> str:
+        name = match[1].rpartition('.')[2]
+        known = name if PAGES.get(name, '').endswith(match[1]) and (name not in WORDS or name != match[1]) else ''
+        return f'[{match[0]}](reference/{page(known)}.rst)' if known else match[0]
+
+    parts = re.split(r'(^```.*?^```$)', text[0], flags=re.MULTILINE | re.DOTALL)
+    for i in range(0, len(parts), 2):
+        parts[i] = re.sub(r'(?<!!)(\[[^]]*\])\(\.\./([^)\s]+)\)', rf'\1({SOURCE}/\2)', parts[i])
+        parts[i] = re.sub(r'(?<![\[`])`([\w.]+)`(?![\]`])', linked, parts[i])
+    text[0] = ''.join(parts)
 
 
 def markup(app: Any, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
     """Turn the Markdown of a docstring into reStructuredText."""
-    text, parts = '\n'.join([''] * (what == 'property') + lines), []  # napoleon takes what is before ':' for its type
-    # examples stay as they are: doctests, and what is indented below a line that ends with '::'
+    lines[:] = restructured('\n'.join(lines)).split('\n')
+
+
+def restructured(text: str) -> str:
+    """reStructuredText of Markdown. Examples stay: doctests, and what is indented below a line that ends with '::'."""
     pattern = r'((?:^ *>>> .*\n(?:.+\n?)*)|(?<=::)\n\n(?: *\n|(?: {4}|\t).*\n?)*)'
-    for i, part in enumerate(re.split(pattern, text, flags=re.MULTILINE)):
-        parts.append(part if i % 2 else _restructured(part))
-    lines[:] = ''.join(parts).split('\n')
+    parts = re.split(pattern, text, flags=re.MULTILINE)
+    return ''.join(part if i % 2 else _restructured(part) for i, part in enumerate(parts))
 
 
 def _restructured(text: str) -> str:
@@ -197,7 +225,8 @@ def _restructured(text: str) -> str:
             return f':math:`{match["math"]}`'
         if match['code']:
             target = match['code'].partition('(')[0]
-            code = f':py:obj:`{target}`' if _public(target) else f'``{match["code"]}``'
+            known = _public(target) and (target not in WORDS or target != match['code'])
+            code = f':py:obj:`{match["code"]} <{target}>`' if known else f'``{match["code"]}``'
             return code + f'\\ {match["end"]}' * bool(match['end'])
         return '\\' + match[0]
 
@@ -231,6 +260,11 @@ def skip(app: Any, what: str, name: str, obj: Any, skipped: bool, options: Any) 
     return True if type(obj).__name__ == '_tuplegetter' else None
 
 
+def signature(app: Any, what: str, name: str, obj: Any, options: Any, arguments: str, returns: str) -> Any:
+    """Signatures that Sphinx can read: not with the default of a dataclass's field that a function makes."""
+    return (arguments.replace('<factory>', '...'), returns) if arguments else None
+
+
 def linkcode_resolve(domain: str, info: dict[str, str]) -> str | None:
     """Where the source of a name is."""
     if not info['module']:  # data
@@ -250,7 +284,8 @@ def linkcode_resolve(domain: str, info: dict[str, str]) -> str | None:
 def setup(app: Any) -> None:
     app.connect('config-inited', write_reference)
     app.connect('config-inited', write_inventories, priority=1)  # before intersphinx looks at its mapping
-    app.connect('source-read', link_to_repository)
+    app.connect('source-read', link)
     app.connect('autodoc-process-docstring', markup, priority=100)  # before napoleon
+    app.connect('autodoc-process-signature', signature)
     app.connect('autodoc-skip-member', skip)
     app.connect('missing-reference', resolve, priority=100)

@@ -49,7 +49,7 @@ def krcc(scores: np.ndarray, ratings: np.ndarray) -> float:
     """Kendall's rank correlation, tau-b (KRCC).
 
     Args:
-        scores, ratings: numbers of N images, (N,), see `srcc`
+        scores, ratings: numbers of N images, (N,), see `srcc()`
 
     Returns:
         a number in [-1, 1]; NaN as for `srcc`
@@ -70,7 +70,7 @@ def plcc(scores: np.ndarray, ratings: np.ndarray) -> float:
     """Pearson's linear correlation (PLCC), without a fit.
 
     Args:
-        scores, ratings: numbers of N images, (N,), see `srcc`
+        scores, ratings: numbers of N images, (N,), see `srcc()`
 
     Returns:
         a number in [-1, 1]; NaN as for `srcc`

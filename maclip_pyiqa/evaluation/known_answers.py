@@ -1,4 +1,4 @@
-"""Known answers: four generated images, and what others have published for them with the true weights.
+"""Known answers: four generated images, and what others have published for them with OpenAI's weights.
 
 pyiqa's `clipiqa` has MA-CLIP's five prompt pairs, so with OpenAI's RN50 its score is `MACLIP(views='full', cue='sim')`.
 That equality covers weights, tokens, QuickGELU, the positional embedding, normalisation, pooling and the cosine cue.

@@ -1,5 +1,4 @@
-"""Metrics as the evaluation uses them: what is computed of an image and cached, and the score that follows from it; or
-scores that another program wrote."""
+"""Metrics as the evaluation uses them, with what is cached of each image, and scores that another program wrote."""
 
 from __future__ import annotations
 
@@ -29,7 +28,7 @@ from ..scoring.others import check_metrics, load_metric
 from ..scoring.source import open_scores
 from .datasets import FILE, NAME, DataSet
 
-__all__ = ['FileAdapter', 'load_adapters']
+__all__ = ['FileAdapter', 'MACLIPAdapter', 'load_adapters']
 
 TOLERANCE = 1e-4  # the most that float16 features may change a score of the metric that cached them
 
@@ -47,6 +46,13 @@ class MACLIPAdapter:
         fingerprint: hash of what its scores are computed with
         cache_key: plain data that its cached arrays depend on
         extra: plain data that later studies need beside the arrays
+
+    Example::
+
+        from maclip_pyiqa import MACLIP
+        from maclip_pyiqa.evaluation.metrics import MACLIPAdapter
+
+        metric = MACLIPAdapter('brightness', MACLIP(prompts='brightness'))  # for `evaluate`, beside others
     """
 
     lower_better = False

@@ -187,7 +187,7 @@ DEFAULTS: dict[str, Any] = {name: entry.default for name, entry in ENTRIES.items
 def with_options_as_attributes(cls: Any) -> Any:
     """A class of metrics with `options`, which are read-only attributes of the metric too."""
     for name in DEFAULTS.keys() - {'backbone', 'prompt_weights', 'head'}:  # modules and a buffer
-        setattr(cls, name, property(attrgetter(f'options.{name}')))
+        setattr(cls, name, property(attrgetter(f'options.{name}'), doc='The option of this name, read only.'))
     return cls
 
 

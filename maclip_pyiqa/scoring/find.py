@@ -136,7 +136,10 @@ def find_images(
         warn(f'left out, other paths of files that are there already: {other_names}')
     if not once:
         where = ', '.join(paths)
-        raise FileNotFoundError(f'no images found in {where[:200]}; expected files with suffixes such as .jpg or .png')
+        raise FileNotFoundError(
+            f'no images found in {where[:200]}; expected files with suffixes such as .jpg or .png (figures that '
+            'maclip_pyiqa drew are skipped in folders)'
+        )
     return list(once.values())
 
 
