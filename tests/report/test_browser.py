@@ -198,7 +198,7 @@ def test_without_pictures_the_table_is_shown(reader, tmp_path):
 def test_pages_of_little(reader, tmp_path, some):
     write_report(some, tmp_path / 'r.html')
     reader.open(tmp_path / 'r.html')
-    assert len(reader.texts('.line[aria-rowindex]')) == sum(row['score'] is not None for row in some)
+    assert len(reader.texts('.space .line')) == sum(row['score'] is not None for row in some)
     for tab in ('table', 'errors'):
         reader.click(f'#tab-{tab}')
     assert reader.errors() == []

@@ -15,13 +15,8 @@ class Histogram {
     this.outside = [svg('rect', { class: 'outside' }), svg('rect', { class: 'outside' })];
     const bars = svg('svg', { viewBox: '0 0 100 100', preserveAspectRatio: 'none', 'aria-hidden': 'true' });
     bars.append(this.all, this.some, ...this.outside);
-    this.handles = ['lowest', 'highest'].map((name, side) => {
-      const handle = make('div', {
-        className: 'handle',
-        role: 'slider',
-        tabIndex: 0,
-        'aria-label': `${name} value shown`,
-      });
+    this.handles = [0, 1].map((side) => {
+      const handle = make('div', { className: 'handle', role: 'slider', tabIndex: 0 });
       handle.addEventListener('keydown', (event) => this.key(event, side));
       return handle;
     });
@@ -45,6 +40,7 @@ class Histogram {
     this.all.setAttribute('d', draw(all));
     this.some.setAttribute('d', draw(some));
     this.ends.forEach((end, side) => (end.textContent = Page.number([low, high][side])));
+    ['lowest', 'highest'].forEach((end, side) => this.handles[side].setAttribute('aria-label', `${end} ${name} shown`));
     this.area.title = `${name}: heights are square roots of counts`;
     this.place();
   }

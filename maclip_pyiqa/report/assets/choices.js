@@ -61,8 +61,9 @@ class Choices {
   }
 
   sign(row) {
-    const properties = { className: `sign ${this.word(row)}`, title: this.word(row) };
-    return Page.make('span', properties, Choices.SIGNS[this.of[row]]);
+    const [sign, word] = [Choices.SIGNS[this.of[row]], this.word(row)];
+    const heard = sign ? { role: 'img', 'aria-label': word } : {};
+    return Page.make('span', { className: `sign ${word}`, title: word, ...heard }, sign);
   }
 
   // How many of the rows have each choice, to read.

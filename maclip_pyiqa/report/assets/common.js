@@ -83,6 +83,26 @@ const Page = (() => {
     return /[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
   }
 
+  // Tells screen readers a text once nothing else was told for a moment: not at each letter of a search. While a dialog
+  // is open, only what is in it is read.
+  let timer = 0;
+  function announce(text) {
+    clearTimeout(timer);
+    timer = setTimeout(() => {
+      const place = document.querySelector('dialog[open] [role=status]') ?? byId('live');
+      place.textContent = text;
+    }, 500);
+  }
+
+  // Lets a dialog go to what is before and after it. The focus leaves a button that can no longer be used: keys would
+  // be lost with it.
+  function neighbours(before, after) {
+    const [previous, next] = [byId('previous'), byId('next')];
+    const focused = document.activeElement;
+    [previous.disabled, next.disabled] = [!before, !after];
+    if (focused.disabled) [next, previous].find((each) => !each.disabled)?.focus();
+  }
+
   // Small data that the browser stores between visits, where it allows that.
   const store = {
     read(key) {
@@ -102,7 +122,10 @@ const Page = (() => {
     },
   };
 
-  return { byId, data, make, set, svg, number, signed, count, options, jpeg, bytes, save, cell, store };
+  return {
+    ...{ byId, data, make, set, svg, number, signed, count, options, jpeg, bytes, save, cell, announce, neighbours },
+    store,
+  };
 })();
 
 // Which rows, or pairs of them, are shown, in which order, and how they are saved: functions of their arguments alone.

@@ -52,7 +52,9 @@
     byId('mean-first').textContent = names[state.first];
     byId('mean-second').textContent = names[state.second];
     const percent = (share) => (100 * share).toFixed(0);
-    byId('statistics').tBodies[0].replaceChildren(
+    const body = byId('statistics').tBodies[0];
+    const focused = body.contains(document.activeElement);
+    body.replaceChildren(
       ...found.map((r) => {
         const button = make(
           'button',
@@ -81,6 +83,7 @@
         );
       }),
     );
+    if (focused) body.querySelector('[aria-pressed=true]')?.focus();
   }
 
   // --- pairs ----------------------------------------------------------------------------------------------------------
@@ -94,10 +97,11 @@
     const some = byId('which').value === 'all' ? pairs : shown;
     state.list = Rows.sortedPairs(some, byId('search').value, byId('sort').value);
     state.added = 0;
+    const found = `${count(state.list.length)} of ${count(pairs.length)} pairs`;
     byId('status').textContent =
-      `${count(state.list.length)} of ${count(pairs.length)} pairs; ` +
-      `this page has the pictures of ${count(shown.length)}. ` +
+      `${found}; this page has the pictures of ${count(shown.length)}. ` +
       'Choose a pair to wipe one image over the other.';
+    Page.announce(found);
     byId('pairs').replaceChildren();
     add();
   }
@@ -105,8 +109,7 @@
   function shot(i, version) {
     const picture = (pictures[i] ?? [])[version];
     const box = make('div', { className: 'picture' });
-    if (picture)
-      box.append(make('img', { src: jpeg(picture.jpeg), alt: `${images[i].key}, ${names[version]}`, loading: 'lazy' }));
+    if (picture) box.append(make('img', { src: jpeg(picture.jpeg), alt: '', loading: 'lazy' }));
     else box.append(make('span', { className: 'soft' }, 'no picture'));
     return box;
   }
@@ -114,31 +117,41 @@
   function card({ i, value }, at) {
     const image = images[i];
     const both = [state.first, state.second];
-    const button = make('button', { type: 'button', className: 'pair' });
+    // the name is heard first and seen last
+    const button = make('button', { type: 'button' }, make('span', { className: 'name path' }, image.key));
     if (i in pictures) button.append(make('span', { className: 'two' }, ...both.map((version) => shot(i, version))));
     const sign = value > 0 ? 'up' : value < 0 ? 'down' : '';
+    const quiet = (text) => make('span', { 'aria-hidden': true }, text);
+    const unseen = (text) => make('span', { className: 'unseen' }, ` ${text} `);
+    const arrow = quiet({ up: '\u25b2 ', down: '\u25bc ' }[sign] ?? '');
+    const [first, second] = both.map((version) => number(valueOf(image.rows[version])));
     button.append(
       make(
         'span',
         { className: 'line' },
-        make('span', {}, `${number(valueOf(image.rows[both[0]]))} \u2192 ${number(valueOf(image.rows[both[1]]))}`),
-        make(
-          'span',
-          { className: `change ${sign}` },
-          `${{ up: '\u25b2 ', down: '\u25bc ' }[sign] ?? ''}${signed(value)}`,
-        ),
+        make('span', {}, unseen(names[both[0]]), first, quiet(' \u2192 '), unseen(names[both[1]]), second),
+        make('span', {}, unseen('difference'), make('span', { className: `change ${sign}` }, arrow, signed(value))),
       ),
-      make('span', { className: 'name path' }, image.key),
     );
     button.addEventListener('click', () => open(at));
-    return button;
+    const counted = { 'aria-setsize': state.list.length, 'aria-posinset': at + 1 };
+    return make('div', { className: 'pair', role: 'listitem', ...counted }, button);
+  }
+
+  // A pair to hear.
+  function spoken(at) {
+    const { i, rows, value } = state.list[at];
+    const values = rows.map((row, k) => `${names[[state.first, state.second][k]]} ${number(valueOf(row))}`);
+    return [images[i].key, ...values, `difference ${signed(value)}`].join(', ');
   }
 
   function add() {
     const next = state.list.slice(state.added, state.added + STEP);
-    byId('pairs').append(...next.map((pair, k) => card(pair, state.added + k)));
+    const cards = next.map((pair, k) => card(pair, state.added + k));
+    byId('pairs').append(...cards);
     state.added += next.length;
     byId('more').hidden = state.added >= state.list.length;
+    return cards;
   }
 
   // --- one pair -------------------------------------------------------------------------------------------------------
@@ -154,8 +167,7 @@
     const rows = both.map((version) => image.rows[version]);
     const shots = both.map((version) => (pictures[i] ?? [])[version] ?? null);
     byId('pair-key').textContent = image.key;
-    byId('previous').disabled = at === 0;
-    byId('next').disabled = at === state.list.length - 1;
+    Page.neighbours(at > 0, at < state.list.length - 1);
 
     ['first', 'second'].forEach((which, k) => {
       const source = shots[k] ? jpeg(shots[k].jpeg) : 'data:,';
@@ -209,13 +221,16 @@
 
   function wipe(percent) {
     byId('slider').value = percent;
+    byId('slider').setAttribute('aria-valuetext', `${percent} %`);
     byId('wipe-second').style.clipPath = `inset(0 0 0 ${percent}%)`;
     byId('wipe-line').style.left = `${percent}%`;
   }
 
   const step = (by) => {
     const at = state.place + by;
-    if (at >= 0 && at < state.list.length) open(at);
+    if (at < 0 || at >= state.list.length) return;
+    open(at);
+    Page.announce(spoken(at));
   };
 
   // --- choices --------------------------------------------------------------------------------------------------------
@@ -271,12 +286,16 @@
     ),
   );
 
-  byId('first').addEventListener('change', versions);
-  byId('second').addEventListener('change', versions);
+  for (const id of ['first', 'second']) {
+    byId(id).addEventListener('change', () => {
+      versions();
+      Page.announce(byId('verdict').textContent);
+    });
+  }
   byId('quantity').addEventListener('change', () => choose(byId('quantity').value));
   for (const id of ['sort', 'which']) byId(id).addEventListener('change', list);
   byId('search').addEventListener('input', list);
-  byId('more').addEventListener('click', add);
+  byId('more').addEventListener('click', () => add()[0].firstChild.focus()); // it goes away after the last
   byId('slider').addEventListener('input', () => wipe(Number(byId('slider').value)));
   byId('previous').addEventListener('click', () => step(-1));
   byId('next').addEventListener('click', () => step(1));

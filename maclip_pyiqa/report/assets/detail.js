@@ -36,8 +36,7 @@ class Detail {
     this.showPicture(row);
     this.showColumns(row);
     const [before, after] = this.around(row);
-    Page.byId('previous').disabled = !before;
-    Page.byId('next').disabled = !after;
+    Page.neighbours(before, after);
     Page.byId('keep').setAttribute('aria-pressed', this.choices.of[row] === Choices.KEEP);
     Page.byId('reject').setAttribute('aria-pressed', this.choices.of[row] === Choices.REJECT);
   }

@@ -131,14 +131,17 @@ class MapControls {
     const strength = Page.byId('map-strength');
     const known = name ? this.maps.filter(([, windows]) => windows) : [];
     for (const [canvas] of this.maps) canvas.hidden = true;
+    strength.setAttribute('aria-valuetext', `${Math.round(100 * strength.value)} %`);
     Page.byId('map-legend').hidden = strength.disabled = !known.length;
     if (!known.length) return;
     const range = QualityMap.range(name, ...known.map(([, windows]) => windows));
+    const [low, high] = range.map(Page.number);
     for (const [canvas, windows] of known) {
       canvas.hidden = false;
       canvas.style.opacity = strength.value;
+      canvas.setAttribute('aria-label', `quality map of ${this.title(name)}, colours from ${low} to ${high}`);
       QualityMap.draw(canvas, windows, name, range);
     }
-    [Page.byId('map-low').textContent, Page.byId('map-high').textContent] = range.map(Page.number);
+    [Page.byId('map-low').textContent, Page.byId('map-high').textContent] = [low, high];
   }
 }

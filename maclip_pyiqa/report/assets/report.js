@@ -24,7 +24,10 @@
     frame: 0, // animation frame in which a search is done
   };
 
-  const say = (text) => (byId('status').textContent = text);
+  function say(text) {
+    byId('status').textContent = text;
+    Page.announce(text);
+  }
 
   const choices = new Choices(scores, () =>
     say('This browser does not store choices: export them before you close the page.'),
@@ -71,14 +74,14 @@
     state.range = range;
     state.shown = Rows.within(order(), state.mask, scores.column(state.of).values, range);
     [byId('low').value, byId('high').value] = range ? range.map((value) => Number(value.toPrecision(6))) : ['', ''];
-    byId('reset').disabled = !range;
+    byId('reset').setAttribute('aria-disabled', !range); // not `disabled`: the focus may be on it
     list();
   }
 
   function list() {
     const { view, shown } = state;
     for (const each of ['grid', 'table', 'scatter', 'errors']) {
-      byId(each).hidden = each !== view;
+      byId(each).closest('[role=tabpanel]').hidden = each !== view;
       byId(`tab-${each}`).setAttribute('aria-selected', each === view);
       byId(`tab-${each}`).tabIndex = each === view ? 0 : -1;
     }
@@ -111,19 +114,31 @@
     if (state.current >= 0) inSight()?.reveal(position);
     if (state.view === 'scatter') drawScatter();
     point();
+    if (state.current < 0) return;
+    if (detail.isOpen) detail.show(state.current);
+    if (detail.isOpen || !inSight()) Page.announce(spoken(state.current)); // a list says it by itself
   }
 
   function step(by) {
     const position = state.listed.indexOf(state.current) + by;
-    if (position < 0 || position >= state.listed.length) return;
-    go(position);
-    if (detail.isOpen) detail.show(state.current);
+    if (position >= 0 && position < state.listed.length) go(position);
+  }
+
+  // An image to hear: path, numbers that it is listed by, flags, choice.
+  function spoken(row) {
+    const names = state.view === 'scatter' ? [byId('scatter-x').value, byId('scatter-y').value] : ['score', state.sort];
+    const numbers = [...new Set(names)]
+      .map((name) => scores.column(name))
+      .filter(({ text }) => !text)
+      .map((column) => `${column.title} ${Scores.text(column, row)}`);
+    const choice = choices.of[row] ? [choices.word(row)] : [];
+    return [scores.paths[row], ...numbers, ...scores.flags(row), ...choice].join(', ');
   }
 
   // Tells screen readers which entry is the current one.
   function point() {
     for (const each of Object.values(box)) {
-      const id = `row-${state.current}`;
+      const id = `${state.view}-${state.current}`;
       if (state.current >= 0 && byId(id)) each.setAttribute('aria-activedescendant', id);
       else each.removeAttribute('aria-activedescendant');
     }
@@ -134,6 +149,8 @@
     if (row < 0 || choices.of[row] === choice) return;
     choices.set(row, choice);
     chosen(row);
+    const next = state.current === row ? '' : `; ${spoken(state.current)}`;
+    Page.announce(`${scores.name(row)} is ${choices.word(row)}${next}`);
   }
 
   function undo() {
@@ -166,9 +183,15 @@
 
   function entry(row, position, properties, ...children) {
     const current = row === state.current;
-    const element = make('div', { id: `row-${row}`, 'aria-selected': current, ...properties }, ...children);
+    const id = `${state.view}-${row}`;
+    const element = make('div', { id, 'aria-selected': current, ...properties }, ...children);
     element.classList.toggle('current', current);
-    element.addEventListener('click', () => (row === state.current ? detail.open(row) : go(position)));
+    element.addEventListener('click', () => {
+      const selection = getSelection();
+      if (!selection.isCollapsed && selection.containsNode(element, true)) return; // its text was selected
+      if (row === state.current) detail.open(row);
+      else go(position);
+    });
     return element;
   }
 
@@ -179,21 +202,19 @@
       const row = state.listed[position];
       const by = scores.column(state.sort);
       const name = scores.name(row);
-      const button = make(
-        'button',
-        { type: 'button', className: 'picture', tabIndex: -1, 'aria-label': `Open ${name}` },
-        make('img', { src: Page.jpeg(pictures[row].jpeg), alt: '' }),
-      );
-      button.addEventListener('click', (event) => {
+      const picture = make('div', { className: 'picture' });
+      picture.append(make('img', { src: Page.jpeg(pictures[row].jpeg), alt: '' }));
+      picture.addEventListener('click', (event) => {
         event.stopPropagation();
         go(position);
         detail.open(row);
       });
-      const also = make('span', { className: 'soft', title: by.title }, Scores.text(by, row));
+      const unseen = (text) => make('span', { className: 'unseen' }, `${text} `);
+      const also = make('span', { className: 'soft', title: by.title }, unseen(by.title), Scores.text(by, row));
       const line = make(
         'div',
         { className: 'line' },
-        make('b', {}, number(scores.values[row])),
+        make('b', {}, unseen('score'), number(scores.values[row])),
         ...(['score', 'path'].includes(by.name) ? [] : [also]),
         ...Scores.badges(scores.flags(row)),
         choices.sign(row),
@@ -202,9 +223,9 @@
         row,
         position,
         { className: 'card', role: 'option', 'aria-setsize': state.listed.length, 'aria-posinset': position + 1 },
-        button,
+        make('div', { className: 'name path', title: scores.path(row) }, name), // heard first, seen last
+        picture,
         line,
-        make('div', { className: 'name path', title: scores.path(row) }, name),
       );
     },
   });
@@ -230,7 +251,7 @@
     return make('span', { role: 'gridcell', className, title }, ...content);
   }
 
-  const head = make('div', { className: 'line head', role: 'row' });
+  const head = make('div', { className: 'line head', role: 'row', 'aria-rowindex': 1 });
   box.table.append(head);
   const table = new LongList(box.table, {
     height: 32,
@@ -238,7 +259,8 @@
       const row = state.listed[position];
       const sign = make('span', { role: 'gridcell' }, choices.sign(row));
       const cells = scores.columns.map((column) => cell(column, row));
-      return entry(row, position, { className: 'line', role: 'row', 'aria-rowindex': position + 2 }, sign, ...cells);
+      const heard = { role: 'row', 'aria-label': spoken(row), 'aria-rowindex': position + 2 };
+      return entry(row, position, { className: 'line', ...heard }, sign, ...cells);
     },
   });
   const widths = scores.columns.map((each) =>
@@ -249,18 +271,24 @@
     line.style.minWidth = `${scores.columns.reduce((sum, each) => sum + rem(each), 3)}rem`;
   }
 
+  const heads = scores.columns.map(({ name, title, meaning, text }) => {
+    const arrow = make('span', { 'aria-hidden': true });
+    const button = make('button', { type: 'button', title: `${name}: ${meaning}` }, `${title} `, arrow);
+    button.addEventListener('click', () => sort(name, name === state.sort && !state.down));
+    const header = make('span', { role: 'columnheader', className: text ? '' : 'number' }, button);
+    return { name, header, arrow };
+  });
+  head.append(
+    make('span', { role: 'columnheader' }, make('span', { className: 'unseen' }, 'choice')),
+    ...heads.map(({ header }) => header),
+  );
+
   function drawHead() {
-    const titles = scores.columns.map(({ name, title, meaning, text }) => {
+    for (const { name, header, arrow } of heads) {
       const sorted = name === state.sort;
-      const arrow = sorted ? (state.down ? '\u25bc' : '\u25b2') : '';
-      const button = make('button', { type: 'button', title: `${name}: ${meaning}` }, `${title} ${arrow}`);
-      button.addEventListener('click', () => sort(name, sorted && !state.down));
-      const direction = sorted ? (state.down ? 'descending' : 'ascending') : 'none';
-      const className = text ? '' : 'number';
-      return make('span', { role: 'columnheader', className, 'aria-sort': direction }, button);
-    });
-    const first = make('span', { role: 'columnheader' }, make('span', { className: 'unseen' }, 'choice'));
-    head.replaceChildren(first, ...titles);
+      arrow.textContent = sorted ? (state.down ? '\u25bc' : '\u25b2') : '';
+      header.setAttribute('aria-sort', sorted ? (state.down ? 'descending' : 'ascending') : 'none');
+    }
   }
 
   function drawErrors() {
@@ -271,7 +299,9 @@
       .map((row) => [make('b', { className: 'path' }, scores.path(row)), make('br'), scores.error(row) || 'no score']);
     byId('tab-errors').textContent = `Errors (${count(failed.length)})`;
     byId('errors').append(
-      ...texts.map((parts) => make('p', { className: 'error' }, ...parts)),
+      texts.length
+        ? make('ul', { role: 'list' }, ...texts.map((parts) => make('li', { className: 'error' }, ...parts)))
+        : '',
       failed.length > most ? make('p', {}, `and ${count(failed.length - most)} more`) : '',
       failed.length ? '' : make('p', {}, 'None.'),
     );
@@ -282,7 +312,8 @@
     scatter.show(state.listed, [x.title, x.values], [y.title, y.values], state.current);
     const rank = Scatter.correlation(state.listed, x.values, y.values);
     byId('correlation').textContent = Number.isNaN(rank) ? '' : `rank correlation ${rank.toFixed(3)}`;
-    const text = `${y.title} against ${x.title} of ${state.listed.length} images; the table has the numbers`;
+    const also = byId('correlation').textContent && `, ${byId('correlation').textContent}`;
+    const text = `${y.title} against ${x.title} of ${state.listed.length} images${also}; the table has the numbers`;
     byId('points').setAttribute('aria-label', text);
   }
 
@@ -368,10 +399,11 @@
       if (position >= 0) go(position);
     });
     tab.addEventListener('keydown', (event) => {
-      const by = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
-      if (!by) return;
       const seen = tabs.filter((each) => !each.hidden);
-      const next = seen[(seen.indexOf(tab) + by + seen.length) % seen.length];
+      const at = seen.indexOf(tab);
+      const to = { ArrowLeft: at - 1, ArrowRight: at + 1, Home: 0, End: -1 }[event.key];
+      if (to === undefined) return;
+      const next = seen.at(to % seen.length);
       next.focus();
       next.click();
       event.preventDefault();
@@ -393,10 +425,13 @@
       if (!detail.isOpen) box[state.view]?.focus({ preventScroll: true });
       if (state.current < 0 || !state.listed.includes(state.current)) go(0);
       else step(moves[event.key]);
-    } else if (event.key === 'k') choose(Choices.KEEP);
-    else if (event.key === 'x') choose(Choices.REJECT);
-    else if (event.key === 'u') undo();
-    else if (event.key === 'Enter' && state.current >= 0 && !event.target.closest?.('button')) {
+    } else if (['k', 'x', 'u'].includes(event.key)) {
+      if (!byId('letters').checked) return;
+      if (event.key === 'u') undo();
+      else choose(event.key === 'k' ? Choices.KEEP : Choices.REJECT);
+    } else if (['Home', 'End'].includes(event.key) && event.target === box[state.view]) {
+      go(event.key === 'Home' ? 0 : state.listed.length - 1);
+    } else if (event.key === 'Enter' && state.current >= 0 && !event.target.closest?.('button')) {
       detail.open(state.current);
     } else return;
     event.preventDefault();
@@ -404,8 +439,9 @@
 
   // --- begin ----------------------------------------------------------------------------------------------------------
 
-  set(box.grid, { tabIndex: 0, role: 'listbox' });
-  set(box.table, { tabIndex: 0, role: 'grid', 'aria-label': 'Table of images' });
+  for (const each of Object.values(box)) each.addEventListener('scroll', point); // it may be drawn no more, or again
+  byId('letters').checked = Page.store.read('maclip-letters') ?? true;
+  byId('letters').addEventListener('change', (event) => Page.store.write('maclip-letters', event.target.checked));
   byId('tab-grid').hidden = !Object.keys(pictures).length;
   byId('tab-scatter').hidden = scores.numbers.length < 2;
   if (scores.numbers.length) {
