@@ -179,8 +179,8 @@ class Reader:
         return faults
 
 
-# The contrast of elements' text and what is behind it, which is of one colour everywhere on these pages. See WCAG 2.2,
-# relative luminance.
+# The contrast of elements' text, or of another property, with what is behind it, which is of one colour everywhere on
+# these pages. See WCAG 2.2, relative luminance.
 CONTRAST = """
     const luminance = (colour) => {
         const [r, g, b] = colour.slice(0, 3).map((c) =>
@@ -192,7 +192,7 @@ CONTRAST = """
         const element = document.querySelector(selector);
         let behind = element;
         while (numbers(getComputedStyle(behind).backgroundColor)[3] === 0) behind = behind.parentElement;
-        const colours = [getComputedStyle(element).color, getComputedStyle(behind).backgroundColor];
+        const colours = [getComputedStyle(element)[arguments[1] ?? 'color'], getComputedStyle(behind).backgroundColor];
         const [low, high] = colours.map((text) => luminance(numbers(text))).sort((a, b) => a - b);
         return (high + 0.05) / (low + 0.05);
     });
@@ -252,6 +252,8 @@ def test_axe_finds_nothing_at_first_sight(reader, axe, name, dark):
     reader.open(name)
     reader.emulate(dark)
     assert reader.faults(axe) == []
+    borders = reader.run(CONTRAST, ['#search', '#sort'], 'borderTopColor')
+    assert min(borders) >= 3  # WCAG 1.4.11, which axe-core does not check
 
 
 @pytest.mark.slow
