@@ -146,11 +146,11 @@ class Reader:
         """
         return self.browser.execute_async_script(code)
 
-    def emulate(self, dark=False, width=1280):
+    def emulate(self, dark=False, width=1280, height=900):
         command = self.browser.execute_cdp_cmd
         theme = {'name': 'prefers-color-scheme', 'value': 'dark' if dark else 'light'}
         command('Emulation.setEmulatedMedia', {'features': [theme]})
-        size = {'width': width, 'height': 900, 'deviceScaleFactor': 1, 'mobile': False}
+        size = {'width': width, 'height': height, 'deviceScaleFactor': 1, 'mobile': False}
         command('Emulation.setDeviceMetricsOverride', size)
         self.frame()
 
@@ -259,18 +259,19 @@ def test_axe_finds_nothing_at_first_sight(reader, axe, name, dark):
 @pytest.mark.slow
 @pytest.mark.parametrize('state', STATES)
 def test_axe_finds_nothing(reader, axe, state):
-    """Dark, and light at 1280 pixels of width enlarged four times, which leaves 320."""
+    """Dark, and light at 1280 x 1024 pixels enlarged four times, which leaves 320 x 256."""
     name, act = STATES[state]
     reader.open(name)
     act(reader)
-    for look in ({'dark': True}, {'width': 320}):
+    for look in ({'dark': True}, {'width': 320, 'height': 256}):
         reader.emulate(**look)
         assert reader.faults(axe) == [], look
-    assert reader.run('return document.documentElement.scrollWidth') <= 320
-    assert (
-        reader.run("const e = document.querySelector('dialog[open]'); return e ? e.scrollWidth - e.clientWidth : 0")
-        <= 0
-    )
+    wide, wider, panel = reader.run("""
+        const [dialog, panel] = ['dialog[open]', '[role=tabpanel]:not([hidden])'].map((s) => document.querySelector(s));
+        const wider = dialog ? dialog.scrollWidth - dialog.clientWidth : 0;
+        return [document.documentElement.scrollWidth, wider, panel?.clientHeight ?? null];
+    """)
+    assert wide <= 320 and wider <= 0 and (panel is None or panel >= 200)
 
 
 @pytest.mark.slow
