@@ -312,10 +312,10 @@ def test_what_is_heard_of_images(reader):
     reader.press('ARROW_RIGHT', 'k')
     assert reader.names('listbox') == ['1000 pictures']
     options = [name for name in reader.names('option') if '.png' in name]
-    assert options[:3] == ['000.png score 0 flat clipped kept', '001.png score 0.0010', '002.png score 0.0020']
+    assert options[:3] == ['0/ 000.png score 0 flat clipped kept', '0/ 001.png score 0.0010', '0/ 002.png score 0.0020']
     reader.set('#sort', 'niqe')
     options = [name for name in reader.names('option') if '.png' in name]
-    assert options[0] == '999.png score 0.9990 niqe 4.0050 noise' and len(options) < 100
+    assert options[0] == '1/ 999.png score 0.9990 niqe 4.0050 noise' and len(options) < 100
     reader.focus('#grid')
     reader.press('END')
     current = "const e = document.getElementById(document.activeElement.getAttribute('aria-activedescendant')); "

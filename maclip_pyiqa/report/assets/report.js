@@ -223,7 +223,9 @@
         row,
         position,
         { className: 'card', role: 'option', 'aria-setsize': state.listed.length, 'aria-posinset': position + 1 },
-        make('div', { className: 'name path', title: scores.path(row) }, name), // heard first, seen last
+        // heard first, seen last; the folder tells files of one name apart
+        unseen(scores.paths[row].slice(0, -name.length)),
+        make('div', { className: 'name path', title: scores.path(row) }, name),
         picture,
         line,
       );
