@@ -99,36 +99,41 @@ class Analysis:
     def _repr_html_(self) -> str:
         """What a notebook shows: some 15 kB an image, at most 80, whatever its size and the number of prompts."""
         shown = self[:SHOWN].detach().to('cpu').to(torch.float64)
+        windows = shown.q_view[:, :-1]
+        known = windows[windows.isfinite()]
+        ends = (float(known.min()), float(known.max())) if len(known) else (0.0, 1.0)  # one scale for all maps
         parts = [
             _html.paragraph(f'<b>{_html.text(repr(self), 100)}</b>'),
-            *(shown[i]._image_html() for i in range(len(shown))),
+            *(shown[i]._image_html(*ends) for i in range(len(shown))),
         ]
         if len(self) > SHOWN:
             parts.append(_html.paragraph(f'and {len(self) - SHOWN:,} more: analysis[i] shows each'))
         return f'<div>{"".join(parts)}</div>'
 
-    def _image_html(self) -> str:
+    def _image_html(self, low: float, high: float) -> str:
         means = list(self.summary().values())
         score, q_sim, q_mag, w_sim = means[:4]
         rows = [(f'cosine cue, weight {w_sim:.2f}', q_sim), (f'magnitude cue, weight {1 - w_sim:.2f}', q_mag)]
         rows += list(zip(self.names, means[4:], strict=True))
         bars = _html.bars((name, value, _html.number(value)) for name, value in rows[: 2 + BARS])
         more = _html.paragraph(f'and {len(rows) - 2 - BARS} more attributes') if len(rows) > 2 + BARS else ''
-        return _html.block(self._map_html(), _html.paragraph(f'score <b>{_html.number(score)}</b>') + bars + more)
+        return _html.block(
+            self._map_html(low, high), _html.paragraph(f'score <b>{_html.number(score)}</b>') + bars + more
+        )
 
-    def _map_html(self) -> str:
+    def _map_html(self, low: float, high: float) -> str:
         if not self.plan.offsets:
             return _html.paragraph('one view, the whole image: no map')
         scale = LONGEST / max(self.size)
         # a strip of at least 12 pixels, though the aspect ratio of a very long image is not kept then
         height, width = (max(round(scale * side), 12) for side in self.size)
         values = self._map(self.q_view, (height, width))[0, 0]
-        low, high = float(values.min()), float(values.max())
-        if not math.isfinite(high - low):
+        if not values.isfinite().all():
             return _html.paragraph('no map: some scores are not finite')
         middle, half = (low + high) / 2, max((high - low) / 2, 0.005)  # so that no noise is drawn in full colours
         shares = ((values - middle) / half / 2 + 0.5).clamp(0, 1)
-        alt = f'quality map: lowest {_html.number(low)}, highest {_html.number(high)}'
+        lowest, highest = (_html.number(float(end)) for end in (values.min(), values.max()))
+        alt = f'quality map: lowest {lowest}, highest {highest}'
         return _html.picture(shares.tolist(), _html.number(middle - half), _html.number(middle + half), alt)
 
     def __getitem__(self, index: int | slice) -> Analysis:

@@ -357,9 +357,17 @@ def test_the_first_four_images_are_shown(read_html):
     sixteen = analysis_of(150, 203, images=16)
     root = read_html(sixteen._repr_html_())
     assert len(pictures(root)[0]) == 4 and 'and 12 more: analysis[i] shows each' in ''.join(root.itertext())
-    one = read_html(sixteen[2]._repr_html_())
-    assert [row.get('src') for row in one.iter('img')] == [[*root.iter('img')][2].get('src')]
     assert 'more' not in ''.join(read_html(sixteen[:4]._repr_html_()).itertext())
+
+
+def test_maps_beside_each_other_have_one_scale(read_html):
+    two = analysis_of(150, 203)
+    two = replace(two, q_view=two.q_view * torch.tensor([[1.0], [0.25]]))
+    found, _ = pictures(read_html(two._repr_html_()))
+    low, high = (end(two.q_view[:, :-1]).item() for end in (torch.min, torch.max))
+    for pixels, values in zip(found, F.interpolate(two.quality_map(), found[0].shape[:2])[:, 0].numpy(), strict=True):
+        want = colormaps['viridis']((values - low) / (high - low))[..., :3]
+        assert np.abs(pixels - want).mean() < 0.03
 
 
 def test_names_are_escaped_and_cut(read_html):
