@@ -30,7 +30,7 @@ LOWEST = 0.0
 class MACLIPReward:
     """A reward function: MA-CLIP's scores of generated images, without gradient.
 
-    An image that cannot be scored (wrong shape, not finite, outside [0, 1], too long and thin) gets `LOWEST`, or the
+    An image that cannot be scored (wrong shape, not finite, outside [0, 1], too long and thin) gets 0, or the
     lowest score of its batch if that is lower, and a warning, so that one of them does not end a run. Where most images
     of a batch have a wrong type, shape or range, the caller's format is wrong, and that is an error.
 
@@ -72,8 +72,7 @@ class MACLIPReward:
             prompts, metadata: arguments of flow_grpo's interface, ignored
 
         Returns:
-            rewards, (N,), float32
-            {'scored': False for images that could not be scored}, (N,)
+            rewards, (N,), float32, and {'scored': (N,), False for images that could not be scored}
 
         Raises:
             TypeError, ValueError: `images` as a whole, or more than half of them, have a wrong type, shape or range; or

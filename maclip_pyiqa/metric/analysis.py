@@ -86,6 +86,7 @@ class Analysis:
         return dict(zip(summary_columns(self.names), values, strict=True))
 
     def __len__(self) -> int:
+        """Number of images, N."""
         return len(self.q)
 
     def __repr__(self) -> str:

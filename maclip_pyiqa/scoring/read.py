@@ -47,7 +47,7 @@ def read_image(source: Source, max_pixels: int | None = MAX_PIXELS) -> Tensor:
     Args:
         source: path of a file, its content as bytes, a file open for reading in binary mode (read from its start, and
             left open), or a PIL image
-        max_pixels: largest number of pixels, height x width; None: any
+        max_pixels: largest number of pixels, height x width, 200 million by default; None: any
 
     Raises:
         OSError: the file is missing, empty, not a regular file, not an image, truncated, broken, or larger than

@@ -41,7 +41,8 @@ def score_files(
         batch: largest number of images that are scored at once
         workers: processes that read files ahead, once reading turns out to take long; 0: read in this process. On macOS
             and Windows, scripts that use them need `if __name__ == '__main__':`
-        max_pixels: largest number of pixels of an image, height x width; a larger one is an error in its row; None: any
+        max_pixels: largest number of pixels of an image, height x width, 200 million by default; a larger one is an
+            error in its row; None: any
         others: other metrics, each a function of an image (1, 3, H, W) in [0, 1] that returns one number; by the names
             of their columns
         each: called as each(row, image, analysis) with each scored row before it is returned, for figures or reports:

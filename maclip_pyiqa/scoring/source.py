@@ -95,6 +95,7 @@ class ScoreSource:
         return tuple(map(unescape_text, self.dataset.schema.names))
 
     def __len__(self) -> int:
+        """Number of rows."""
         return self.dataset.count_rows()
 
     def rows(self, text: Collection[str] = ()) -> list[Row]:
