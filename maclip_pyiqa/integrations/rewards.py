@@ -72,7 +72,7 @@ class MACLIPReward:
             prompts, metadata: arguments of flow_grpo's interface, ignored
 
         Returns:
-            rewards, (N,), float32, and {'scored': (N,), False for images that could not be scored}
+            rewards, (N,), float32, and a dict with 'scored', (N,), which is False for images that could not be scored
 
         Raises:
             TypeError, ValueError: `images` as a whole, or more than half of them, have a wrong type, shape or range; or
