@@ -193,13 +193,15 @@ def link(app: Any, name: str, text: list[str]) -> None:
 
     def linked(match: re.Match) -> str:
         name = match[1].rpartition('.')[2]
-        known = name if PAGES.get(name, '').endswith(match[1]) and (name not in WORDS or name != match[1]) else ''
-        return f'[{match[0]}](reference/{page(known)}.rst)' if known else match[0]
+        is_word = name in WORDS and name == match[1] and not match.string.startswith('| `maclip_pyiqa')  # of public.md
+        known = PAGES.get(name, '').endswith(match[1]) and not is_word
+        return f'[{match[0]}](reference/{page(name)}.rst)' if known else match[0]
 
     parts = re.split(r'(^```.*?^```$)', text[0], flags=re.MULTILINE | re.DOTALL)
     for i in range(0, len(parts), 2):
         parts[i] = re.sub(r'(?<!!)(\[[^]]*\])\(\.\./([^)\s]+)\)', rf'\1({SOURCE}/\2)', parts[i])
-        parts[i] = re.sub(r'(?<![\[`])`([\w.]+)`(?![\]`])', linked, parts[i])
+        lines = parts[i].split('\n')
+        parts[i] = '\n'.join(re.sub(r'(?<![\[`])`([\w.]+)`(?![\]`])', linked, line) for line in lines)
     text[0] = ''.join(parts)
 
 
