@@ -18,6 +18,8 @@ Images: TypeAlias = Tensor | Sequence[Tensor]
 class MACLIPLoss(nn.Module):
     """A loss that falls as the MA-CLIP score rises.
 
+    Of each image::
+
         paired=False:  loss_weight * (1 - metric(x))
         paired=True:   loss_weight * relu(metric(target) - metric(x))
 

@@ -370,6 +370,11 @@ def test_the_tour():
     ]
 
 
+@pytest.mark.parametrize('page', PAGES, ids=IDS)
+def test_nothing_is_left_to_be_written(page):
+    assert re.findall(r'\b(?:TODO|TBD|FIXME)\b|^TABLE$', page.read_text('utf-8'), re.MULTILINE) == []
+
+
 def test_readmes_links_work_on_a_package_index():
     links = re.findall(r'\]\(([^)\s]+)\)', README.read_text('utf-8'))
     assert links and [link for link in links if not link.startswith(('https://', '#'))] == []

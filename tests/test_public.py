@@ -5,9 +5,12 @@ import re
 from importlib import import_module
 from pathlib import Path
 
+from pyiqa.utils.registry import LOSS_REGISTRY
+
+from maclip_pyiqa import MACLIP
 from maclip_pyiqa.cli import common
 from maclip_pyiqa.cli.main import _parser
-from maclip_pyiqa.integrations.pyiqa import VARIANTS
+from maclip_pyiqa.integrations.pyiqa import VARIANTS, register_loss
 from maclip_pyiqa.metric.options import DEFAULTS
 from maclip_pyiqa.scoring import Label
 from maclip_pyiqa.scoring.schema import ATTRIBUTE, KNOWN
@@ -29,9 +32,9 @@ def test_names_in_python():
     files = (ROOT / 'maclip_pyiqa').rglob('*.py')
     listing = (file.relative_to(ROOT) for file in files if '\n__all__ = ' in file.read_text('utf-8'))
     modules = [import_module('.'.join(file.with_suffix('').parts).removesuffix('.__init__')) for file in listing]
-    values = {id(getattr(module, name)) for module in modules for name in module.__all__}
-    assert len(modules) > 15 and {id(getattr(import_module(module), name)) for module, name in named} == values
-    assert len(named) == len(values)  # each is named once
+    listed = {(name, id(getattr(module, name))) for module in modules for name in module.__all__}
+    assert len(modules) > 15 and {(name, id(getattr(import_module(module), name))) for module, name in named} == listed
+    assert len(named) == len(listed)  # each is named once
     assert all(name in import_module(module).__all__ for module, name in named)
 
 
@@ -41,8 +44,12 @@ def test_names_elsewhere():
     assert names['options of the metric'] == DEFAULTS.keys()
     assert names['columns of tables'] == {*KNOWN, f'{ATTRIBUTE.name}NAME'}
     assert names['keys of a label'] == Label.__annotations__.keys()
-    codes = (common.OK, common.FAILED, common.USAGE, common.NO_WEIGHTS, common.INTERRUPTED)
-    assert names['exit codes'] == {*map(str, codes)}
+    assert names['exit codes'] == {*re.findall(r'^  (\d+) ', common.CODES, re.MULTILINE)}
+    assert names['identity of scores'] == {'fingerprint'} and callable(MACLIP.fingerprint)
+    register_loss()
+    assert {name for name in names['loss of pyiqa and BasicSR'] if name in LOSS_REGISTRY} == {'MACLIPLoss'}
+    operator = (ROOT / 'maclip_pyiqa/integrations/data_juicer.py').read_text('utf-8')  # needs its own environment
+    assert {*re.findall(r"register_module\('(\w+)'\)", operator)} == names['operator of Data-Juicer']
 
 
 def test_commands():

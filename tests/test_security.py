@@ -11,6 +11,7 @@ import pickle
 import subprocess
 import sys
 import warnings
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,7 @@ import torch
 from maclip_pyiqa import MACLIP, WeightsError, open_scores
 from maclip_pyiqa.backbone import weights
 from maclip_pyiqa.evaluation.cache import FeatureCache
-from maclip_pyiqa.testing import TINY
+from maclip_pyiqa.testing import TINY, save_torchscript
 
 
 class Evil:
@@ -71,7 +72,40 @@ torch.jit.script(Net()).save({str(tmp_path / 'evil.pt')!r})
         warnings.simplefilter('ignore')
         torch.jit.load(tmp_path / 'evil.pt')
     owned.unlink()  # torch itself ran it
-    with pytest.raises(WeightsError, match=r'TorchScript archive, .*has code that would run while it is read'):
+    with pytest.raises(WeightsError, match=r'TorchScript archive, .*cannot be read'):  # its state is no dict
+        weights.read(tmp_path / 'evil.pt')
+
+
+def test_torchscript_with_a_default_value_that_is_code(owned, tmp_path):
+    """torch.jit.load evaluates default values of arguments, of methods that nobody calls."""
+    save_torchscript({'a.weight': torch.arange(3.0)}, tmp_path / 'good.pt')
+    value = f'torch.copy_(torch.from_file({str(owned)!r}, True, 4, dtype=0), torch.tensor([1, 2, 3, 4], dtype=0))'
+    method = f'  def g(self, x: Tensor={value}) -> NoneType:\n    return None\n'
+    writer = torch._C.PyTorchFileWriter(str(tmp_path / 'evil.pt'))
+    with zipfile.ZipFile(tmp_path / 'good.pt') as archive:
+        for member in archive.namelist():
+            content, name = archive.read(member), member.partition('/')[2]
+            if name.endswith('.py') and b'  def forward' in content:
+                content = content.replace(b'  def forward', method.encode() + b'  def forward', 1)
+            if name not in ('version', 'byteorder') and not name.startswith('.data'):
+                writer.write_record(name, content, len(content))
+    writer.write_end_of_file()
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')
+        torch.jit.load(tmp_path / 'evil.pt')
+    assert owned.read_bytes() == bytes([1, 2, 3, 4])  # torch itself ran it
+    owned.unlink()
+    tensor = weights.read(tmp_path / 'evil.pt')['a.weight']
+    assert tensor.tolist() == [0, 1, 2]
+
+
+def test_a_pickle_in_torchscript(owned, tmp_path):
+    save_torchscript({'a.weight': torch.arange(3.0)}, tmp_path / 'good.pt')
+    writer = torch._C.PyTorchFileWriter(str(tmp_path / 'evil.pt'))
+    for name, content in {'constants.pkl': b'', 'data.pkl': pickle.dumps(Evil(owned), protocol=2)}.items():
+        writer.write_record(name, content, len(content))
+    writer.write_end_of_file()
+    with pytest.raises(WeightsError, match=r'system is no part of weights'):
         weights.read(tmp_path / 'evil.pt')
 
 
@@ -79,8 +113,13 @@ def test_openais_own_files_are_known(tmp_path, monkeypatch):
     (tmp_path / 'weights.pt').write_bytes(b'')
     assert not weights._is_openais(tmp_path / 'weights.pt')
     rn50 = 'afeb0e10f9e5a86da6080e35cf09123aca3b358a0c3e3b6c78a7b63bc04b6762'  # in docs/metric.md
-    monkeypatch.setattr(weights, 'sha256', {tmp_path / 'weights.pt': rn50}.get)
+    monkeypatch.setattr(weights, 'sha256', lambda path: rn50)
     assert weights._is_openais(tmp_path / 'weights.pt')
+    # torch reads these
+    save_torchscript({'a.weight': torch.arange(3.0)}, tmp_path / 'weights.pt')
+    monkeypatch.setattr(weights, 'read_archive', lambda path: pytest.fail('read as if it were a stranger'))
+    (name,) = weights.read(tmp_path / 'weights.pt').keys() - {'input_resolution', 'context_length', 'vocab_size'}
+    assert name == 'a.weight'
 
 
 def test_a_folder_of_open_clip(owned, tmp_path):

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from .._files import one_line
 from .guest import ignoring
+from .torchscript import read_archive
 
 
 class WeightsError(RuntimeError):
@@ -176,14 +177,13 @@ def read(path: str | os.PathLike) -> dict[str, Tensor]:
                 script = any(name.endswith('/constants.pkl') for name in archive.namelist())
                 if damaged := archive.testzip():
                     raise ValueError(f'checksum of {damaged} differs')
-                # the one method of an archive that torch runs while it loads it; it can write files, for one
-                runs = script and any(b'__setstate__' in archive.read(member) for member in archive.infolist())
             if script:
                 kind = 'TorchScript archive'
-                if runs and not _is_openais(path):
-                    raise ValueError('it has code that would run while it is read, in a method __setstate__')
-                with ignoring('`torch.jit.load` is deprecated'):  # OpenAI's files are in this format
-                    state = torch.jit.load(str(path), map_location='cpu').state_dict()
+                if _is_openais(path):
+                    with ignoring('`torch.jit.load` is deprecated'):
+                        state = torch.jit.load(str(path), map_location='cpu').state_dict()
+                else:
+                    state = read_archive(path)
             else:
                 kind = 'file written by torch.save'
                 state = _torch_load(path)

@@ -83,7 +83,7 @@ class FeatureCache:
     def get(self, key: str) -> dict[str, np.ndarray] | None:
         """The arrays of an image; None if their file is missing or damaged, and they are to be recomputed."""
         try:
-            with np.load(self._path(key)) as file:
+            with np.load(self._path(key), allow_pickle=False) as file:
                 return dict(file)
         except Exception:  # a damaged archive raises all kinds of errors
             return None

@@ -92,9 +92,10 @@ class Analysis:
     def __repr__(self) -> str:
         height, width = self.size
         views = f'{self.plan.views} view{"s" * (self.plan.views != 1)}'
-        scores = sorted(self.q.detach().flatten().tolist())
-        ends = ' to '.join(map(_html.number, [*scores[:1], *scores[1:][-1:]]))
-        found = f', score{"s" * (len(scores) > 1)} {ends}' if scores else ''
+        scores = [] if self.q.is_meta else self.q.detach().flatten().tolist()
+        known = [score for score in scores if math.isfinite(score)] or scores
+        ends = ' to '.join(map(_html.number, [min(known), max(known)][: len(scores)])) if known else ''
+        found = f', score{"s" * (len(scores) > 1)} {ends}' * bool(known)
         return f'Analysis({len(self)} image{"s" * (len(self) != 1)} of {height}x{width}, {views}{found})'
 
     def _repr_html_(self) -> str:

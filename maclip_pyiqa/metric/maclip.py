@@ -11,6 +11,7 @@ import json
 import os
 from collections.abc import Sequence
 from dataclasses import replace
+from inspect import cleandoc
 from typing import Any, overload
 
 import torch
@@ -63,7 +64,7 @@ class MACLIP(FrozenModule):
         score = metric(torch.rand(2, 3, 384, 512))  # (2, 1)
     """
 
-    __doc__ = (__doc__ or '').replace('{options}', describe())  # python -OO has no docstrings
+    __doc__ = cleandoc(__doc__ or '').replace('{options}', describe())  # python -OO has no docstrings
 
     prompt_weights: Tensor | None
     head: Head | None

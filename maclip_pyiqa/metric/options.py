@@ -215,7 +215,7 @@ def parse(text: str) -> tuple[str, Any]:
 
 def describe() -> str:
     """The options as entries of a docstring."""
-    wrap = textwrap.TextWrapper(116, initial_indent=' ' * 8, subsequent_indent=' ' * 12)
+    wrap = textwrap.TextWrapper(112, initial_indent=' ' * 4, subsequent_indent=' ' * 8)
     return '\n'.join(wrap.fill(f'{entry.name}: {entry.metadata["help"]}') for entry in ENTRIES.values()).lstrip()
 
 

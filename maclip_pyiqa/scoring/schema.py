@@ -202,7 +202,9 @@ def label(metric: MACLIP) -> Label:
 
 def as_label(found: Any) -> Any:
     """The label that was read from a file; None: there is none that says which metric the scores are from."""
-    return found if isinstance(found, dict) and found.keys() >= {'config', 'fingerprint', 'versions'} else None
+    kinds = {'config': dict, 'fingerprint': str, 'versions': dict}
+    known = isinstance(found, dict) and all(isinstance(found.get(name), kind) for name, kind in kinds.items())
+    return found if known else None
 
 
 def label_difference(old: Label, new: Label) -> str:

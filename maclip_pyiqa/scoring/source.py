@@ -135,7 +135,7 @@ class ScoreSource:
 
     def __repr__(self) -> str:
         metric = f'fingerprint {self.label["fingerprint"][:12]}' if self.label else 'no label'
-        return f'ScoreSource({self.path!r}, {metric}, {"complete" if self.is_complete else "not complete"})'
+        return f'ScoreSource({self.path!r}, {metric}{"" if self.is_complete else ", not complete"})'
 
     def _repr_html_(self) -> str:
         """What a notebook shows: some 10 kB, of which of Parquet files no more is read than is shown."""
@@ -145,9 +145,9 @@ class ScoreSource:
         try:
             columns = [name for name in MAIN if name in self.columns]
             rows = [[_cell(row[name]) for name in columns] for row in self._first(columns)]
-            parts.append(f'Images: {len(self):,}. The first {len(rows)}, and a histogram of scores:')
+            parts.append(f'Images: {len(self):,}' + f', of which the first {len(rows)}:' * bool(rows))
             more = _html.block(_html.table(columns, rows), self._histogram())
-        except (OSError, ValueError) as error:
+        except Exception as error:  # a notebook shows it in place of the rows, whatever people's files hold
             more = _html.paragraph(_html.text(f'cannot be read: {one_line(error)}', 300))
         return f'<div>{"".join(map(_html.paragraph, parts))}{more}</div>'
 
@@ -185,7 +185,7 @@ class ScoreSource:
         if not len(scores):
             return words
         low, high = float(scores.min()), float(scores.max())
-        if not 1e-9 * max(1, abs(low), abs(high)) < high - low < np.inf:
+        if not 0.01 < high - low < np.inf:  # bars would have the same numbers
             return words + _html.paragraph(f'{_html.number(low)} to {_html.number(high)}')
         counts, edges = np.histogram(scores, 10)
         names = [f'{_html.number(a)} to {_html.number(b)}' for a, b in pairwise(edges)]

@@ -188,6 +188,7 @@ def test_threads_that_read_at_once(by_name, monkeypatch):
         return real(path, **kwargs)
 
     monkeypatch.setattr(torch.jit, 'load', load)
+    monkeypatch.setattr('maclip_pyiqa.backbone.weights._is_openais', lambda path: True)
     before, filters = list(warnings.filters), warnings.filters
     threads = [threading.Thread(target=read, args=(by_name['pretrained'],), name=name) for name in '01']
     for thread in threads:

@@ -363,8 +363,11 @@ def test_the_first_four_images_are_shown(read_html):
 def test_maps_beside_each_other_have_one_scale(read_html):
     two = analysis_of(150, 203)
     two = replace(two, q_view=two.q_view * torch.tensor([[1.0], [0.25]]))
-    found, _ = pictures(read_html(two._repr_html_()))
+    root = read_html(two._repr_html_())
+    found, _ = pictures(root)
     low, high = (end(two.q_view[:, :-1]).item() for end in (torch.min, torch.max))
+    ends = [''.join(each.itertext()) for each in root.iter('div') if 'min-width:150px' in each.get('style', '')]
+    assert ends == [f'{low:.3f}{high:.3f}'] * 2
     for pixels, values in zip(found, F.interpolate(two.quality_map(), found[0].shape[:2])[:, 0].numpy(), strict=True):
         want = colormaps['viridis']((values - low) / (high - low))[..., :3]
         assert np.abs(pixels - want).mean() < 0.03
@@ -393,6 +396,14 @@ def test_any_dtype_and_graph_is_shown(dtype, read_html):
     assert 'score 0.' in repr(moved)
     got, _ = pictures(read_html(moved._repr_html_()))
     assert np.abs(got[0] - want[0]).max() < 0.06
+
+
+def test_what_it_is_in_one_line():
+    three = analysis_of(150, 203, images=3)
+    three = replace(three, q=torch.tensor([[0.9], [math.nan], [0.1]]))
+    assert repr(three) == 'Analysis(3 images of 150x203, 13 views, scores 0.100 to 0.900)'
+    assert repr(three[:1]) == 'Analysis(1 image of 150x203, 13 views, score 0.900)'
+    assert repr(three[:0]) == repr(three[:0].to('meta')) == 'Analysis(0 images of 150x203, 13 views)'
 
 
 @pytest.mark.parametrize('value', [math.nan, math.inf])

@@ -1,6 +1,8 @@
 """Scores read back: a table, a folder of tables, local and at URLs, all alike."""
 
+import datetime
 import json
+import math
 from itertools import pairwise
 
 import fsspec
@@ -156,11 +158,13 @@ def test_a_notebook_shows_scores(tmp_path, kind, read_html):
     counts, edges = np.histogram([0.25, 0.7, 1 / 3], 10)
     assert [int(row[2]) for row in bars] == counts.tolist()
     assert [row[0] for row in bars] == [f'{a:.3f} to {b:.3f}' for a, b in pairwise(edges)]
-    assert scores.path[-20:] in text and 'Images: 4.' in text and '3 with a score, 1 without' in text
+    assert (
+        scores.path[-20:] in text and 'Images: 4, of which the first 4:' in text and '3 with a score, 1 without' in text
+    )
     assert 'maclip_pyiqa 0.1.0' in text and 'fingerprint abc' in text
     assert ('Not complete' in text) == ('folder' in kind)
-    state = 'not complete' if 'folder' in kind else 'complete'
-    assert repr(scores) == f'ScoreSource({scores.path!r}, fingerprint abc, {state})'
+    state = ', not complete' if 'folder' in kind else ''
+    assert repr(scores) == f'ScoreSource({scores.path!r}, fingerprint abc{state})'
 
 
 def test_a_notebook_says_what_scores_are_of(tmp_path, read_html):
@@ -187,6 +191,37 @@ def test_what_a_notebook_shows_is_escaped_and_small(tmp_path, read_html):
         assert rows[1][0].startswith('<script>alert("0') and rows[1][0].endswith('x0.png') and len(rows[1][0]) == 40
 
 
+def test_bars_of_a_notebook_are_as_long_as_their_counts(tmp_path, read_html):
+    """Scores that are infinite have no bar."""
+    pa, pq = pytest.importorskip('pyarrow'), pytest.importorskip('pyarrow.parquet')
+    scores = [0.05] * 8 + [0.15] * 4 + [0.95, math.inf, -math.inf, None]
+    pq.write_table(pa.table({'path': list(map(str, range(16))), 'score': scores}), tmp_path / 's.parquet')
+    root = read_html(open_scores(tmp_path / 's.parquet')._repr_html_())
+    assert [int(row[2]) for row in tables(root)[1]] == [8, 4, *[0] * 7, 1]
+    widths = [style for each in root.iter('div') if 'background' in (style := each.get('style', ''))]
+    assert [style.split('%')[0] for style in widths] == [f'width:{n}' for n in (100, 50, *[0] * 7, 12)]
+    assert '13 with a score, 3 without' in ' '.join(root.itertext())
+
+
+@pytest.mark.parametrize(
+    'cells',
+    [
+        {'path': ['a'], 'score': [{'a': 1}]},
+        {'path': ['a'], 'score': [datetime.date(1, 1, 1)]},
+        {'path': [[1]], 'score': [0.5]},
+    ],
+)
+def test_a_notebook_shows_what_is_no_table_of_scores(tmp_path, read_html, cells):
+    pa, pq = pytest.importorskip('pyarrow'), pytest.importorskip('pyarrow.parquet')
+    label = {'config': None, 'fingerprint': 7, 'versions': []}
+    table = pa.table(cells).replace_schema_metadata({'maclip_pyiqa': json.dumps(label)})
+    pq.write_table(table, tmp_path / 's.parquet')
+    scores = open_scores(tmp_path / 's.parquet')
+    assert 'no label' in repr(scores) and 'Scores of an unknown metric' in ''.join(
+        read_html(scores._repr_html_()).itertext()
+    )
+
+
 def test_a_notebook_reads_no_more_than_it_shows(tmp_path, monkeypatch, read_html):
     """Of 2 x 150,000 rows in 30 files, those of the first 10."""
     pa, pq = pytest.importorskip('pyarrow'), pytest.importorskip('pyarrow.parquet')
@@ -201,7 +236,10 @@ def test_a_notebook_reads_no_more_than_it_shows(tmp_path, monkeypatch, read_html
     )
     root = read_html(scores._repr_html_())
     text, (_, bars) = ' '.join(root.itertext()), tables(root)
-    assert 'Images: 300,000.' in text and 'Of the first 100,000 images: 100,000 with a score, 0 without' in text
+    assert (
+        'Images: 300,000, of which the first 10:' in text
+        and 'Of the first 100,000 images: 100,000 with a score, 0 without' in text
+    )
     assert bars[-1][0] == '0.900 to 1.000' and [row[2] for row in bars] == ['10,000'] * 10
     assert sum(read) == 110_000
 
@@ -212,6 +250,7 @@ def test_a_notebook_reads_no_more_than_it_shows(tmp_path, monkeypatch, read_html
         ('path,score\n', '0 with a score, 0 without'),
         ('path,score\na,\n', '0 with a score, 1 without'),
         ('path,score\na,0.5\nb,0.5\n', '0.500 to 0.500'),
+        ('path,score\na,0.5\nb,0.50001\n', '2 with a score, 0 without 0.500 to 0.500'),
         ('path,score\na,1e308\nb,-1e308\n', '-1e+308 to 1e+308'),
         ('path,score\na,<b>\n', "cannot be read: s.csv, line 2: '<b>' in the column score is not a number"),
         ('path,niqe\na,1\n', 'no column score'),
@@ -222,4 +261,4 @@ def test_a_notebook_shows_any_table(tmp_path, monkeypatch, read_html, text, word
     (tmp_path / 's.csv').write_text(text)
     scores = open_scores('s.csv')
     assert words in ' '.join(read_html(scores._repr_html_()).itertext())
-    assert repr(scores) == "ScoreSource('s.csv', no label, complete)"
+    assert repr(scores) == "ScoreSource('s.csv', no label)"
