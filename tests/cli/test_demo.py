@@ -47,6 +47,7 @@ def test_without_a_network(tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_a_photo_of_ones_own(folder, tmp_path, capsys):
     assert main(['demo', str(folder / 'a.png'), '-o', str(tmp_path / 'out')]) == 0
     out, err = capsys.readouterr()

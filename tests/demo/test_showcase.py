@@ -12,6 +12,7 @@ from maclip_pyiqa.backbone import NOTE
 from maclip_pyiqa.demo.showcase import SHOWN, draw, run, steps, table
 
 
+@pytest.mark.slow
 def test_numbers_are_the_metrics(metric, clean, analyze, scores, tmp_path):
     rows = run(clean[-1], tmp_path / 'new' / 'folder')
     with open(tmp_path / 'new' / 'folder' / 'demo.csv', newline='') as file:
@@ -52,7 +53,9 @@ def test_the_figure_shows_the_table(clean, analyze):
         assert max(line.get_ydata()) <= curves.get_ylim()[1]
 
 
-@pytest.mark.parametrize('size', [pytest.param((4000, 300), marks=pytest.mark.slow), (30, 40), (1, 1)])
+@pytest.mark.parametrize(
+    'size', [(30, 40), *(pytest.param(size, marks=pytest.mark.slow) for size in ((4000, 300), (1, 1)))]
+)
 def test_photos_of_other_sizes(size, tmp_path):
     pixels = np.random.default_rng(0).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
     assert len(run(Image.fromarray(pixels), tmp_path)) == 16

@@ -162,6 +162,7 @@ def test_images_of_a_shape_that_the_metric_refuses(run, table, tmp_path, capsys)
     assert 'too long and thin' in row['error'] and 'thin.png: maclip: ' in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_several_runs_share_a_folder(run, table, tmp_path, capsys):
     assert run(tmp_path, '-d', 'csiq', metrics=('maclip',)) == 0
     assert run(tmp_path, '-d', 'agiqa-3k', 'csiq', metrics=('maclip', 'entropy')) == 0
@@ -608,6 +609,7 @@ def test_hosts_must_share_the_folder(root, tiny_metric, tmp_path):
         store.add('2', 1)  # so that process 0 ends: torchrun would kill it
 
 
+@pytest.mark.slow
 def test_reading_processes(finished, arguments, tmp_path):
     options = arguments(tmp_path, '-d', 'csiq', '--protocol', 'paper', metrics=('maclip', 'piqe'))
     assert main([*options, '--workers', '2']) == 0

@@ -284,6 +284,7 @@ def test_constants_are_what_pyiqa_takes(tiny, photos, tmp_path):
 # --- from a CSV of ratings to a fitted metric -------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_commands(tmp_path, photo_files, capsys, monkeypatch):
     """Ratings in columns of any names, of which one names no file and one is there twice."""
     monkeypatch.chdir(tmp_path)

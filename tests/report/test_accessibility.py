@@ -492,6 +492,7 @@ def test_the_dialog_of_a_pair_keeps_the_focus_and_gives_it_back(reader):
     assert reader.focused.startswith('x/001')
 
 
+@pytest.mark.slow
 def test_tabs(reader):
     """https://www.w3.org/WAI/ARIA/apg/patterns/tabs/"""
     reader.open('report')
@@ -516,6 +517,7 @@ def test_tabs(reader):
         assert [focused] == stop == labelled == [f'tab-{tab}'] and controlled == panel and len(panel) == 1
 
 
+@pytest.mark.slow
 def test_the_focus_is_not_lost_to_what_it_does(reader):
     reader.open('report')
     reader.click('#tab-table')
