@@ -78,15 +78,16 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--weights', type=Path, help="RN50.pt, OpenAI's file (default: random stand-in weights)")
     parser.add_argument('--repeat', type=int, default=5, help='timed rounds (default: %(default)s)')
+    parser.add_argument('--images', type=int, default=8, help='default: %(default)s')
     parser.add_argument('--size', nargs=2, type=int, default=(384, 512), metavar=('H', 'W'), help='default: 384 512')
     parser.add_argument(
         '--large', nargs=2, type=int, default=(1536, 2048), metavar=('H', 'W'), help='for memory (default: 1536 2048)'
     )
     args = parser.parse_args(argv)
-    if args.repeat < 1 or min(*args.size, *args.large) < 224:
-        parser.error('expected at least one round, and images of at least 224 pixels a side')
+    if args.repeat < 1 or args.images < 2 or min(*args.size, *args.large) < 224:
+        parser.error('expected at least one round, two images, and 224 pixels a side')
 
-    photos = synthetic_images(8)
+    photos = synthetic_images(args.images)
     with tempfile.TemporaryDirectory() as folder:
         weights = args.weights
         if weights is None:
@@ -106,7 +107,7 @@ def main(argv: list[str] | None = None) -> int:
         mixed = outcome(lambda: f'{own(x[:2]):.4f} for both')
         rows = [
             ('on this machine, unchanged', without_cuda, type(ours).__name__),
-            ('largest difference of 8 scores', '', f'{(alone - batch).abs().max():.1g}'),
+            (f'largest difference of {len(x)} scores', '', f'{(alone - batch).abs().max():.1g}'),
             (
                 f'a batch of two, alone {alone[0]:.4f} and {alone[1]:.4f}',
                 mixed,
@@ -118,7 +119,7 @@ def main(argv: list[str] | None = None) -> int:
         all_ = rounds({'own': lambda: [own(image[None]) for image in x], 'ours': lambda: ours(x)}, args.repeat)
         memory = [peak_memory(lambda call=call: call(large), CPU) for call in (own, ours)]
     height, width = args.size
-    for what, times in ((f'time, 1 image of {width}x{height}', one), ('time, 8 of them', all_)):
+    for what, times in ((f'time, 1 image of {width}x{height}', one), (f'time, {len(x)} of them', all_)):
         ratio = statistics.median(a / b for a, b in zip(times['own'], times['ours'], strict=True))
         own_s, ours_s = (statistics.median(times[name]) for name in ('own', 'ours'))
         rows.append((what, f'{own_s:.2f} s', f'{ours_s:.2f} s, x{ratio:.1f}'))

@@ -97,30 +97,30 @@ print(type(loss).__module__, loss.loss_weight, loss.paired)
 
 @pytest.mark.slow
 def test_commands_of_an_installed_wheel(wheel, tmp_path, photo_files):
-    """Without the checkout: the wheel's own folder comes first on the path."""
+    """Without the checkout: the wheel's own folder comes first on the path. `.ci/rehearse` tries `score` and `demo`."""
     site, work = tmp_path / 'site', tmp_path / 'work'
     work.mkdir()
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(site)
     environment = os.environ | {'PYTHONPATH': str(site)}
 
-    def run(*args) -> str:
-        command = [sys.executable, '-m', 'maclip_pyiqa', *map(str, args)]
-        done = subprocess.run(command, capture_output=True, text=True, cwd=work, env=environment)
-        assert done.returncode == 0, done.stderr
-        return done.stdout
-
-    where = python('import maclip_pyiqa; print(maclip_pyiqa.__file__)', cwd=work, env=environment)
-    assert where.startswith(str(site))
-    assert 'demo.png' in run('demo')
-    run('score', photo_files[0], '-o', 'scores.csv', '--backbone', 'demo')
+    rows = [f'{path.name},{i}' for i, path in enumerate(photo_files)]
+    (work / 'list.csv').write_text('\n'.join(['file,mos', *rows, '']))
+    head, images = 'results/fit/list.maclip_demo.head.safetensors', str(photo_files[0].parent)
+    commands = [
+        ['evaluate', '-m', 'maclip_demo', '--list', 'list.csv', '--images', images, '-o', 'results'],
+        ['ablate', 'results'],
+        ['fit', 'results', 'list', '--folds', '2'],
+        ['score', str(photo_files[0]), '-o', 'scores.csv', '--backbone', 'demo', '--head', head],
+    ]
+    code = f"""
+import maclip_pyiqa
+from maclip_pyiqa.cli import main
+for command in {commands!r}:
+    assert main(command) == 0, command
+print(maclip_pyiqa.__file__)
+"""
+    assert python(code, cwd=work, env=environment).splitlines()[-1].startswith(str(site))
     assert (work / 'scores.csv').read_text().count('\n') == 2
-    rows = [f'{path.name},{i}' for i, path in enumerate(photo_files * 2)]
-    (work / 'list.csv').write_text('\n'.join(['file,mos', *rows[: len(photo_files)], '']))
-    run('evaluate', '-m', 'maclip_demo', '--list', 'list.csv', '--images', photo_files[0].parent, '-o', 'results')
     assert 'maclip_demo' in (work / 'results' / 'results.csv').read_text()
-    run('ablate', 'results')
-    run('fit', 'results', 'list', '--folds', '2')
-    head = work / 'results' / 'fit' / 'list.maclip_demo.head.safetensors'
-    run('score', photo_files[0], '--backbone', 'demo', '--head', head)
     assert (work / 'results' / 'ablation' / 'ablation.csv').is_file()
