@@ -400,9 +400,9 @@ def test_any_dtype_and_graph_is_shown(dtype, read_html):
 
 def test_what_it_is_in_one_line():
     three = analysis_of(150, 203, images=3)
-    three = replace(three, q=torch.tensor([[0.9], [math.nan], [0.1]]))
+    three = replace(three, q=torch.tensor([[math.nan], [0.9], [0.1]]))
     assert repr(three) == 'Analysis(3 images of 150x203, 13 views, scores 0.100 to 0.900)'
-    assert repr(three[:1]) == 'Analysis(1 image of 150x203, 13 views, score 0.900)'
+    assert repr(three[1]) == 'Analysis(1 image of 150x203, 13 views, score 0.900)'
     assert repr(three[:0]) == repr(three[:0].to('meta')) == 'Analysis(0 images of 150x203, 13 views)'
 
 

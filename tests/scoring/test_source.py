@@ -222,6 +222,13 @@ def test_a_notebook_shows_what_is_no_table_of_scores(tmp_path, read_html, cells)
     )
 
 
+def test_a_notebook_shows_files_that_do_not_fit_each_other(tmp_path, read_html):
+    pa, pq = pytest.importorskip('pyarrow'), pytest.importorskip('pyarrow.parquet')
+    for name, score in [('a', 0.5), ('b', [0.5])]:
+        pq.write_table(pa.table({'path': [name], 'score': [score]}), tmp_path / f'{name}.parquet')
+    assert 'cannot be read' in ''.join(read_html(open_scores(tmp_path)._repr_html_()).itertext())
+
+
 def test_a_notebook_reads_no_more_than_it_shows(tmp_path, monkeypatch, read_html):
     """Of 2 x 150,000 rows in 30 files, those of the first 10."""
     pa, pq = pytest.importorskip('pyarrow'), pytest.importorskip('pyarrow.parquet')
