@@ -125,6 +125,7 @@ def public_names() -> dict[str, list[str]]:
 
 NAMES = public_names()
 PAGES = {name: f'{module}.{name}' for module, names in NAMES.items() for name in names}
+CLASSES = {PAGES[name]: getattr(importlib.import_module(module), name) for module in NAMES for name in NAMES[module]}
 # such as `label`, which are names of columns and keys too: linked where a call of them is named
 WORDS = {name for name in PAGES if name.isalpha() and name.islower()}
 assert len(PAGES) == sum(map(len, NAMES.values()))  # docstrings name them without their modules
@@ -252,8 +253,9 @@ def resolve(app: Any, env: Any, node: Any, content: Any) -> Any:
         return None
     domain, place = env.domains['py'], (env, node['refdoc'], app.builder, 'obj')
     found = domain.resolve_xref(*place, target, node, content)
-    if not found and target.count('.') > 1:  # a field, which its class describes
-        found = domain.resolve_xref(*place, target.rpartition('.')[0], node, content)
+    owner, _, member = target.rpartition('.')
+    if not found and member in (inspect.getdoc(CLASSES.get(owner)) or ''):  # a field, which its class describes
+        found = domain.resolve_xref(*place, owner, node, content)
     return found
 
 
