@@ -637,7 +637,8 @@ def test_a_cluster_by_the_address_of_its_client_server(start, many, tiny, tmp_pa
     # a token of this cluster's own: Ray asks for one from 2.59 on
     monkeypatch.setenv('RAY_AUTH_MODE', 'token')
     monkeypatch.setenv('RAY_AUTH_TOKEN', secrets.token_hex(32))
-    # for the client's server to start, beside other tests
+    # the client's server may be slow to start, beside other tests, and a child that it forks may die in gRPC's handlers
+    monkeypatch.setenv('GRPC_ENABLE_FORK_SUPPORT', 'false')
     monkeypatch.setenv('RAY_CLIENT_SERVER_CHECK_CHANNEL_TIMEOUT_S', '300')
     port, client = free_port(), free_port()
     head = start(
