@@ -173,6 +173,7 @@ def test_several_runs_share_a_folder(run, table, tmp_path, capsys):
     assert "holds 'csiq' by protocol 'pyiqa'" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ('name', 'options', 'files'),
     [
@@ -201,6 +202,7 @@ def test_demonstration_is_not_a_result_of_the_paper(run, table, tmp_path):
     assert float(table(tmp_path / 'results.csv')[0]['srcc']) > 0.6  # photos blurred in steps
 
 
+@pytest.mark.slow
 def test_nothing_stale_in_the_tables(root, run, table, tmp_path, capsys):
     protocol = ['-d', 'csiq', '--protocol', 'paper']
     assert run(tmp_path, *protocol, metrics=('maclip', 'piqe')) == 0
@@ -360,6 +362,7 @@ def test_a_file_that_has_no_score_is_told_before_scoring(root, tiny_metric, tmp_
     assert computed == [] and not (tmp_path / 'out').exists()
 
 
+@pytest.mark.slow
 def test_time_and_memory(root, run, table, tmp_path, monkeypatch, computed):
     """One metric waits and holds 100 MiB; the columns survive a second run, which computes nothing."""
     plain = PyiqaAdapter.compute

@@ -20,6 +20,7 @@ def holds(mib: int, piece: int = 2**17):
     return lambda *_: [np.ones(piece) for _ in range(mib * 2**17 // piece)] and None
 
 
+@pytest.mark.slow
 @linux
 def test_peak_memory():
     """Each call alone, whatever earlier ones used: large blocks, and small ones that stay in the heap."""

@@ -173,6 +173,7 @@ def test_a_pipeline_of_ray_data(cluster, tiny, files, tmp_path):
         assert read_label(path)['fingerprint'] == metric.fingerprint()
 
 
+@pytest.mark.slow
 def test_the_scorer_imports_no_ray(tiny):
     import subprocess
     import sys
