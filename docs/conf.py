@@ -254,7 +254,8 @@ def resolve(app: Any, env: Any, node: Any, content: Any) -> Any:
     domain, place = env.domains['py'], (env, node['refdoc'], app.builder, 'obj')
     found = domain.resolve_xref(*place, target, node, content)
     owner, _, member = target.rpartition('.')
-    if not found and member in (inspect.getdoc(CLASSES.get(owner)) or ''):  # a field, which its class describes
+    text = inspect.getdoc(CLASSES.get(owner)) or ''
+    if not found and re.search(rf'\b{member}\b', text):  # a field, which its class describes
         found = domain.resolve_xref(*place, owner, node, content)
     return found
 
